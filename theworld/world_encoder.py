@@ -1,0 +1,137 @@
+"""The Cosmos (Wan) video VAE as an encoder: frames in [-1, 1] to normalised latents.
+
+In: frames, and a Cosmos repository or a `vae` folder. Out: latents with the statistics that the
+diffusion model was trained on. diffusers is imported here, and only where the branch is on.
+"""
+
+# B batch, F frames, T = 1 + (F - 1) / 4 latent steps, H W latent grid (pixels / 8)
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from theworld.configuration_theworld import SPATIAL_COMPRESSION, TEMPORAL_COMPRESSION
+
+VAE_CLASS_NAME = "AutoencoderKLWan"
+
+
+def _vae_class() -> Any:
+    from diffusers import AutoencoderKLWan
+
+    return AutoencoderKLWan
+
+
+class WorldEncoder(nn.Module):
+    """Encodes frames with a `diffusers.AutoencoderKLWan`: under no_grad while its encoder is frozen."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae = vae
+
+    @classmethod
+    def from_vae_config(cls, vae_config: dict[str, Any]) -> "WorldEncoder":
+        """Build around a fresh `diffusers.AutoencoderKLWan`, on torch's current default device and dtype."""
+        return cls(_vae_class().from_config(vae_config))
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no parameter of the VAE's encoder is trainable."""
+        return not any(parameter.requires_grad for parameter in self.vae.encoder.parameters())
+
+    def train(self, mode: bool = True) -> "WorldEncoder":
+        """Set the mode; the VAE stays in eval while it is frozen."""
+        super().train(mode)
+        if self.is_frozen:
+            self.vae.eval()
+        return self
+
+    def forward(self, frames_BCFHW: torch.Tensor) -> torch.Tensor:
+        """Encode frames to normalised Cosmos latents.
+
+        Args:
+            frames_BCFHW: (B, 3, F, height, width), float, in [-1, 1]; F = 1 + 4k, height and width
+                multiples of 8.
+
+        Returns:
+            (B, 16, T, height / 8, width / 8) in the VAE's dtype: the mode of the posterior, less
+            `latents_mean`, over `latents_std` (as diffusers' Cosmos2VideoToWorldPipeline does before it
+            multiplies by its scheduler's sigma_data).
+
+        Raises:
+            ValueError: for another shape, an integer dtype, or values outside [-1, 1].
+        """
+        check_frames(frames_BCFHW)
+        frames = frames_BCFHW.to(device=self.vae.device, dtype=self.vae.dtype)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            latents_BCTHW = self.vae.encode(frames).latent_dist.mode()
+        # Made anew from the config's floats: a buffer here could be cast or lost, as rotary ones are.
+        mean, std = (
+            torch.tensor(self.vae.config[name], dtype=torch.float32, device=frames.device).view(1, -1, 1, 1, 1)
+            for name in ("latents_mean", "latents_std")
+        )
+        return ((latents_BCTHW.float() - mean) / std).to(latents_BCTHW.dtype)
+
+
+def check_frames(frames_BCFHW: torch.Tensor) -> None:
+    """Raise a `ValueError` that names what is wrong with frames, and the fix."""
+    shape = tuple(frames_BCFHW.shape)
+    if frames_BCFHW.ndim != 5 or shape[1] != 3:
+        raise ValueError(f"world_frames must have shape (batch, 3, frames, height, width), got {shape}")
+    if not frames_BCFHW.is_floating_point():
+        raise ValueError(
+            f"world_frames must be floating point in [-1, 1], got {frames_BCFHW.dtype}; divide by 127.5 and subtract 1"
+        )
+    if (shape[2] - 1) % TEMPORAL_COMPRESSION:
+        nearest = 1 + (shape[2] - 1) // TEMPORAL_COMPRESSION * TEMPORAL_COMPRESSION
+        raise ValueError(f"world_frames must have 1 + 4k frames, got {shape[2]}; {nearest} would do")
+    if any(side % SPATIAL_COMPRESSION or side == 0 for side in shape[3:]):
+        raise ValueError(f"world_frames' height and width must be multiples of {SPATIAL_COMPRESSION}, got {shape[3:]}")
+    if frames_BCFHW.device.type == "meta" or torch.compiler.is_compiling():
+        return
+    low, high = (float(bound) for bound in torch.aminmax(frames_BCFHW.detach().float()))
+    if not (low >= -1.0 and high <= 1.0):
+        fix = "divide by 127.5 and subtract 1" if high > 2 else "clamp or rescale them"
+        raise ValueError(f"world_frames must be in [-1, 1], got [{low:.1f}, {high:.1f}]; {fix}")
+
+
+def read_vae_config(cosmos_model_name_or_path: str) -> tuple[dict[str, Any], str | None]:
+    """Read the VAE's config from a Cosmos repository (its `vae` sub-folder) or from a VAE folder.
+
+    Returns:
+        The config, without diffusers' private keys, and the sub-folder it lies in (or None).
+
+    Raises:
+        ValueError: if nothing is there, or it is not a Wan VAE.
+    """
+    folder = Path(cosmos_model_name_or_path)
+    subfolder: str | None = "vae"
+    if folder.is_dir():
+        if not (folder / "vae" / "config.json").is_file():
+            subfolder = None
+        if subfolder is None and not (folder / "config.json").is_file():
+            raise ValueError(f"{folder}: no vae/config.json; give a Cosmos repository or its vae folder")
+    config = _vae_class().load_config(cosmos_model_name_or_path, subfolder=subfolder)
+    class_name = config.get("_class_name")
+    if class_name != VAE_CLASS_NAME:
+        where = folder / (subfolder or "") / "config.json"
+        raise ValueError(f"{where}: _class_name is {class_name!r}, and TheWorld needs {VAE_CLASS_NAME!r}")
+    return {key: value for key, value in config.items() if not key.startswith("_")}, subfolder
+
+
+def load_vae(cosmos_model_name_or_path: str, *, dtype: torch.dtype) -> Any:
+    """Load the VAE's safetensors weights, in `dtype`, on the CPU.
+
+    Raises:
+        ValueError: if the repository holds no readable Wan VAE.
+    """
+    from theworld.checkpoint_files import check_safetensors_folder
+
+    _, subfolder = read_vae_config(cosmos_model_name_or_path)
+    folder = Path(cosmos_model_name_or_path, subfolder or "")
+    if folder.is_dir():
+        check_safetensors_folder(folder)
+    return _vae_class().from_pretrained(
+        cosmos_model_name_or_path, subfolder=subfolder, torch_dtype=dtype, use_safetensors=True
+    )

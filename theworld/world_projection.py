@@ -1,0 +1,47 @@
+"""World tokens from world latents: a linear projection, and a learned embedding of the time step.
+
+In: normalised latents. Out: one token per latent cell, in Gemma's embedding space.
+"""
+
+# B batch, C latent channels, T latent steps, H W latent grid, N = H * W tokens a step, D hidden size
+
+import torch
+from torch import nn
+
+from theworld.configuration_theworld import LATENT_CHANNELS
+
+
+class WorldProjection(nn.Module):
+    """Projects the channels of each latent cell to Gemma's hidden size, with a bias."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(LATENT_CHANNELS, hidden_size)
+
+    def forward(self, latents_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Project latents (B, 16, T, H, W) to tokens (B, T, H * W, D), rows of the grid first."""
+        cells_BTNC = latents_BCTHW.permute(0, 2, 3, 4, 1).flatten(2, 3)
+        return self.linear(cells_BTNC.to(self.linear.weight.dtype))
+
+
+class TemporalEmbedding(nn.Module):
+    """Adds to every token of a latent time step the learned vector of that step."""
+
+    def __init__(self, max_world_steps: int, hidden_size: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(max_world_steps, hidden_size)
+
+    def forward(self, tokens_BTND: torch.Tensor) -> torch.Tensor:
+        """Add step t's vector to tokens (B, T, N, D).
+
+        Raises:
+            ValueError: if T is more than max_world_steps.
+        """
+        num_steps, max_steps = tokens_BTND.shape[1], self.embedding.num_embeddings
+        if num_steps > max_steps:
+            raise ValueError(
+                f"world_frames have {num_steps} latent time steps and max_world_steps is {max_steps}; "
+                f"give at most {1 + 4 * (max_steps - 1)} frames, or load with a larger max_world_steps"
+            )
+        steps_T = torch.arange(num_steps, device=self.embedding.weight.device)
+        return tokens_BTND + self.embedding(steps_T)[:, None, :]

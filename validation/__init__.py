@@ -1,0 +1,1 @@
+"""theworld-validate: a parity and diagnostics harness for fused models."""

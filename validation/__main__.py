@@ -1,0 +1,5 @@
+"""`python -m validation` is `theworld-validate`."""
+
+from validation.cli import main
+
+main()

@@ -1,0 +1,67 @@
+"""Two fingerprints to findings: what differs, and where first.
+
+In: the same layers of a reference and a candidate. Out: one finding for each kind of difference, at the first
+place in order, with the number of further places. Nothing is tolerated: a difference is a finding.
+"""
+
+from collections import defaultdict
+
+from validation.attribution import attribute
+from validation.fingerprint.observations import Layer, Observation
+from validation.results import Finding
+
+MISSING: Observation = {}
+
+
+def diff_layer(layer_name: str, reference: Layer, candidate: Layer) -> tuple[Finding, ...]:
+    """Compare one layer.
+
+    Args:
+        layer_name: one of `observations.LAYERS`; it names the findings' codes.
+        reference, candidate: location -> observation; the reference's order is call order.
+    """
+    differing: dict[str, list[tuple[str, object, object]]] = defaultdict(list)
+    for location in [*reference, *(key for key in candidate if key not in reference)]:
+        expected, actual = reference.get(location, MISSING), candidate.get(location, MISSING)
+        if expected == actual:
+            continue
+        if not actual:
+            differing["missing"].append((location, _summary(expected), None))
+        elif not expected:
+            differing["extra"].append((location, None, _summary(actual)))
+        else:
+            for field in [*expected, *(key for key in actual if key not in expected)]:
+                if expected.get(field) != actual.get(field):
+                    differing[field].append((location, expected.get(field), actual.get(field)))
+    # A digest covers dtype and shape: where those differ too, theirs is the finding to read.
+    explained = {place for field in ("dtype", "shape", "tensor") for place, *_ in differing.get(field, [])}
+    if "digest" in differing:
+        differing["digest"] = [entry for entry in differing["digest"] if entry[0] not in explained]
+    return tuple(_finding(layer_name, field, places) for field, places in differing.items() if places)
+
+
+def _summary(seen: Observation) -> object:
+    return seen.get("value", seen.get("tensor", seen.get("shape", seen.get("class"))))
+
+
+def _finding(layer_name: str, field: str, places: list[tuple[str, object, object]]) -> Finding:
+    location, expected, actual = places[0]
+    code = f"{layer_name}.{field}"
+    cause, remedy = attribute(code, location, actual)
+    first = "first of " if len(places) > 1 else ""
+    count = f" ({first}{len(places):,} places)" if len(places) > 1 else ""
+    if field in ("missing", "extra"):
+        message = f"{location} is {'missing from' if field == 'missing' else 'only in'} the candidate{count}"
+    elif field == "digest":
+        message = f"{location} differs in its bits{count}"
+    else:
+        message = f"{location}: {field} is {actual}, expected {expected}{count}"
+    return Finding(
+        code=code,
+        location=location,
+        message=message,
+        expected=expected,
+        actual=actual,
+        cause=cause,
+        remedy=remedy,
+    )

@@ -1,0 +1,1 @@
+"""Fingerprints: bit-exact digests of everything observable about one model."""

@@ -1,0 +1,119 @@
+"""What a model answers: trace, logits, loss, KV cache, and generated tokens.
+
+In: a loaded model and probes. Out: three layers of a fingerprint; locations start with the probe's name.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from validation.fingerprint.observations import Fingerprint, Layer
+from validation.fingerprint.state import describe_tensor, observe_globals
+from validation.fingerprint.trace import Trace
+from validation.probes import NEW_TOKENS, Probe
+
+if TYPE_CHECKING:
+    import torch
+
+IGNORED_LABEL = -100  # what Gemma's loss leaves out
+
+
+def fingerprint_behaviour(
+    model: Any, probes: Iterable[Probe], *, seed: int = 0, on_probe: Callable[[str], None] = lambda name: None
+) -> Fingerprint:
+    """Run every probe and observe trace, outputs and generation.
+
+    Args:
+        model: in the mode that its loader left it in.
+        probes: what to ask.
+        seed: set before each probe and before sampling.
+        on_probe: called with a probe's name before it runs.
+    """
+    trace: Layer = {}
+    outputs: Layer = {}
+    generation: Layer = {}
+    trace_bytes = output_bytes = 0
+    for probe in probes:
+        on_probe(probe.name)
+        inputs = to_tensors(probe, model)
+        traced, answered = _run(model, probe, inputs, seed=seed)
+        trace.update(traced.layer)
+        trace_bytes += traced.num_bytes
+        for location, tensor in answered.items():
+            outputs[f"{probe.name}/{location}"] = describe_tensor(tensor)
+            output_bytes += tensor.numel() * tensor.element_size()
+        if not probe.decode_steps:
+            for location, tensor in _generate(model, inputs, seed=seed).items():
+                generation[f"{probe.name}/{location}"] = describe_tensor(tensor)
+            for name, seen in observe_globals().items():
+                if name.startswith("rng_state"):
+                    generation[f"{probe.name}/{name}"] = seen
+    return Fingerprint(
+        layers={"trace": trace, "outputs": outputs, "generation": generation},
+        num_bytes={"trace": trace_bytes, "outputs": output_bytes},
+    )
+
+
+def to_tensors(probe: Probe, model: Any) -> dict[str, "torch.Tensor"]:
+    """Put a probe's inputs on the model's device, pixels in its dtype."""
+    import torch
+
+    tensors = {name: torch.from_numpy(array).to(model.device) for name, array in probe.inputs.items()}
+    if "pixel_values" in tensors:
+        tensors["pixel_values"] = tensors["pixel_values"].to(model.dtype)
+    return tensors
+
+
+def _labels(inputs: dict[str, "torch.Tensor"]) -> "torch.Tensor":
+    is_target = (inputs["attention_mask"] == 1) & (inputs["token_type_ids"] == 0)
+    return inputs["input_ids"].masked_fill(~is_target, IGNORED_LABEL)
+
+
+def _run(
+    model: Any, probe: Probe, inputs: dict[str, "torch.Tensor"], *, seed: int
+) -> tuple[Trace, dict[str, "torch.Tensor"]]:
+    """Run one probe under a trace; return it, with logits, loss and KV cache by location."""
+    import torch
+
+    answered: dict[str, torch.Tensor] = {}
+    torch.manual_seed(seed)
+    with torch.no_grad(), Trace(model, prefix=f"{probe.name}/") as trace:
+        prompt = dict(inputs)
+        if probe.decode_steps:
+            per_token = ("input_ids", "attention_mask", "token_type_ids")
+            prompt.update({name: inputs[name][:, : -probe.decode_steps] for name in per_token})
+        output = model(**prompt, labels=_labels(prompt), use_cache=True)
+        answered["logits"], answered["loss"] = output.logits, output.loss
+        cache = output.past_key_values
+        for step in range(probe.decode_steps):
+            position = prompt["input_ids"].shape[1] + step
+            output = model(
+                input_ids=inputs["input_ids"][:, position : position + 1],
+                attention_mask=inputs["attention_mask"][:, : position + 1],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            answered[f"decoded_logits[{step}]"] = output.logits
+            cache = output.past_key_values
+    for i, layer in enumerate(cache.layers):
+        answered[f"cache[{i}].keys"], answered[f"cache[{i}].values"] = layer.keys, layer.values
+    return trace, answered
+
+
+def _generate(model: Any, inputs: dict[str, "torch.Tensor"], *, seed: int) -> dict[str, "torch.Tensor"]:
+    """Generate `NEW_TOKENS` tokens greedily, and as many sampled with a fixed seed."""
+    import torch
+
+    answered = {}
+    length = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS}
+    with torch.no_grad():
+        torch.manual_seed(seed)
+        answered["greedy"] = model.generate(**inputs, **length, do_sample=False, top_k=None, top_p=None)
+        torch.manual_seed(seed)
+        answered["sampled"] = model.generate(**inputs, **length, do_sample=True, top_k=50, top_p=0.95)
+    return answered
+
+
+def digest_layer(layer: Layer) -> str:
+    """Digest a whole layer: 32 hexadecimal digits that change when any observation does."""
+    return hashlib.sha256(repr(sorted(layer.items())).encode()).hexdigest()[:32]

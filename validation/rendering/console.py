@@ -1,0 +1,87 @@
+"""The terminal's form: verdict, checks and findings, in 80 columns, readable without colour."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_MARKS = {
+    "passed": ("green", "pass"),
+    "failed": ("red", "FAIL"),
+    "skipped": ("dim", "skip"),
+    "inconclusive": ("yellow", "????"),
+    "error": ("red", "ERR "),
+}
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def format_bytes(num_bytes: float) -> str:
+    """Write bytes in decimal units: 8_600_000_000 is 8.6 GB."""
+    unit = 0
+    while num_bytes >= 1000 and unit < len(_UNITS) - 1:
+        num_bytes, unit = num_bytes / 1000, unit + 1
+    return f"{num_bytes:.0f} {_UNITS[unit]}" if unit == 0 else f"{num_bytes:.1f} {_UNITS[unit]}"
+
+
+def describe_measurements(measurements: dict[str, Any]) -> str:
+    """Write a check's measurements on one line."""
+    parts = []
+    for name, value in measurements.items():
+        if value is None:
+            continue
+        if name.endswith("_bytes"):
+            parts.append(f"{format_bytes(value)} {name.removesuffix('_bytes').replace('_', ' ')}")
+        elif isinstance(value, float):
+            parts.append(f"{name.replace('_', ' ')} {value:.3g}")
+        elif isinstance(value, int) and not isinstance(value, bool):
+            parts.append(f"{value:,} {name.replace('_', ' ')}")
+    return ", ".join(parts)
+
+
+def print_report(console: "Console", report: dict[str, Any]) -> None:
+    """Print a report: the checks, the findings with their remedies, and the verdict last."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(width=4, no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for check in report["checks"]:
+        style, mark = _MARKS[check["status"]]
+        detail = check["reason"] or describe_measurements(_headline(check["measurements"]))
+        table.add_row(Text(mark, style=style), check["id"], Text(detail, style="dim"))
+    console.print(table)
+    for check in report["checks"]:
+        for finding in check["findings"]:
+            style, _ = _MARKS[check["status"]]
+            console.print()
+            console.print(Text(f"{check['id']}: {finding['message']}", style=style))
+            for label in ("cause", "remedy"):
+                if finding[label]:
+                    console.print(Padding(Text(f"{label}: {finding[label]}"), (0, 0, 0, 4)))
+    console.print()
+    style, _ = _MARKS[report["verdict"]]
+    console.print(Text(_verdict_line(report), style=f"bold {style}"))
+
+
+def _headline(measurements: dict[str, Any]) -> dict[str, Any]:
+    """What fits on a line: the counts that prove that something was compared, and the sizes."""
+    chosen = {
+        name: value
+        for name, value in measurements.items()
+        if name in ("tensors_compared", "compared", "sequence_length") or name.endswith("_bytes")
+    }
+    return chosen or measurements
+
+
+def _verdict_line(report: dict[str, Any]) -> str:
+    checks = report["checks"]
+    tensors = sum(check["measurements"].get("tensors_compared") or 0 for check in checks)
+    num_bytes = sum(check["measurements"].get("compared_bytes") or 0 for check in checks)
+    passed = sum(check["status"] == "passed" for check in checks)
+    line = f"{report['verdict'].upper()}: {passed} of {len(checks)} checks passed"
+    if tensors:
+        line += f"; {tensors:,} tensors compared bit for bit, {format_bytes(num_bytes)} of state"
+    return f"{line}, in {report['seconds']:.1f} s"

@@ -1,0 +1,171 @@
+"""One command from start to exit code: run its checks, report them, and answer for what goes wrong.
+
+In: the options that every command takes, and a function that makes check results. Out: the report on
+stdout (or JSON alone), progress and errors on stderr, a report folder if asked for, and the exit code.
+"""
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from validation.results import CheckResult, InputError, Report, Status, exit_code
+
+INPUT_ERROR_CODE = 2
+INTERRUPTED_CODE = 130
+ISSUES = "https://github.com/theworld/theworld/issues"
+
+Progress = Callable[[str], None]
+Body = Callable[[Progress], Sequence[CheckResult]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What every command takes."""
+
+    json: bool = False
+    output: Path | None = None
+    quiet: bool = False
+    debug: bool = False
+
+
+def run_checks(command: str, options: Options, body: Body, *, num_steps: int | None = None) -> int:
+    """Run a command's checks and report them; return the exit code.
+
+    Args:
+        command: as the user would type it.
+        body: makes the results; it is given a function to call with a line before each step.
+        num_steps: how many such calls to expect, for the progress bar.
+    """
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    started = time.perf_counter()
+
+    def make_report(checks: Sequence[CheckResult], environment: dict[str, Any]) -> dict[str, Any]:
+        return Report(
+            command=command,
+            started_at=started_at,
+            seconds=time.perf_counter() - started,
+            environment=environment,
+            checks=tuple(checks),
+        ).to_json()
+
+    def body_and_report() -> int:
+        if options.output is not None:
+            from validation.rendering.folder import check_output_folder
+
+            check_output_folder(options.output)
+        with _progress_bar(options, num_steps) as progress:
+            progress("importing torch and transformers")
+            _quiet_libraries()
+            checks = body(progress)
+        from validation.environment import describe_environment
+
+        report = make_report(checks, describe_environment())
+        _publish(report, options)
+        return exit_code(Status(report["verdict"]))
+
+    def on_input_error(error: InputError) -> None:
+        if options.json:
+            check = CheckResult(id="input", status=Status.ERROR, reason=str(error), seconds=0.0)
+            print(json.dumps(make_report([check], {}), indent=2))
+
+    return guard(body_and_report, debug=options.debug, on_input_error=on_input_error)
+
+
+def guard(
+    action: Callable[[], int], *, debug: bool = False, on_input_error: Callable[[InputError], None] = lambda error: None
+) -> int:
+    """Run an action; turn what goes wrong into one line on stderr and an exit code."""
+    try:
+        return action()
+    except InputError as error:
+        on_input_error(error)
+        print(f"error: {error}", file=sys.stderr)
+        return INPUT_ERROR_CODE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED_CODE
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            print(f"internal error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"run again with --debug for the traceback, and report it at {ISSUES}", file=sys.stderr)
+        return exit_code(Status.ERROR)
+
+
+def _quiet_libraries() -> None:
+    """Keep the libraries' own progress bars and advice off the terminal."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+class _NoProgress:
+    def __enter__(self) -> Progress:
+        return lambda step: None
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+class _Bar:
+    """A progress bar on stderr, gone when the work is done."""
+
+    def __init__(self, num_steps: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}", table_column=None),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("starting", total=num_steps and num_steps + 1)
+        self._begun = False
+
+    def __enter__(self) -> Progress:
+        self._progress.start()
+        return self._step
+
+    def _step(self, description: str) -> None:
+        self._progress.update(self._task, description=description, advance=int(self._begun))
+        self._begun = True
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+
+def _progress_bar(options: Options, num_steps: int | None) -> Any:
+    if options.quiet or not sys.stderr.isatty():
+        return _NoProgress()
+    return _Bar(num_steps)
+
+
+def _publish(report: dict[str, Any], options: Options) -> None:
+    if options.output is not None:
+        from validation.rendering.folder import write_report_folder
+
+        write_report_folder(report, options.output)
+    if options.json:
+        print(json.dumps(report, indent=2, allow_nan=False))
+    elif not options.quiet:
+        from rich.console import Console
+
+        from validation.rendering.console import print_report
+
+        print_report(Console(), report)
+    if options.output is not None and not options.quiet:
+        print(f"report: {options.output / 'report.json'}", file=sys.stderr)

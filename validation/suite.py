@@ -1,0 +1,90 @@
+"""What the commands run: checks put together from the options of the command line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from validation.environment import describe_environment
+from validation.parity import check_parity
+from validation.probes import build_probes
+from validation.results import CheckResult, InputError
+from validation.subjects import CANDIDATE_TARGET, REFERENCE_TARGET, Subject, read_config
+from validation.world import check_world, read_clip
+
+Progress = Callable[[str], None]
+
+
+def check_parity_of(
+    checkpoint: str,
+    *,
+    device: str,
+    dtype: str,
+    attn: str | None,
+    seed: int,
+    progress: Progress,
+    reference: str = REFERENCE_TARGET,
+    candidate: str = CANDIDATE_TARGET,
+) -> tuple[CheckResult, ...]:
+    """Compare two targets on one checkpoint; see `parity.check_parity`."""
+    probes = build_probes(read_config(checkpoint), seed=seed)
+    loading: dict[str, Any] = {
+        "checkpoint": checkpoint,
+        "device": device,
+        "dtype": dtype,
+        "attn": attn,
+        "seed": seed,
+    }
+    return check_parity(
+        Subject(target=reference, **loading), Subject(target=candidate, **loading), probes, progress=progress
+    )
+
+
+def check_world_of(
+    checkpoint: str, cosmos: str, *, frames: Path | None = None, progress: Progress, **loading: Any
+) -> tuple[CheckResult, ...]:
+    """Check the world path, on a clip from a file if one is named; see `world.check_world`."""
+    clip = None if frames is None else read_clip(frames)
+    return check_world(checkpoint, cosmos, clip=clip, progress=progress, **loading)
+
+
+def write_synthetic(size: str, directory: Path, *, seed: int, device: str) -> Any:
+    """Write a synthetic checkpoint, with a progress bar on stderr.
+
+    Raises:
+        InputError: if the folder cannot be used.
+    """
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    from theworld.synthetic import write_checkpoint
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"writing {size}", total=None)
+        try:
+            return write_checkpoint(
+                size,
+                directory,
+                seed=seed,
+                device=device,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        except (ValueError, OSError) as error:
+            raise InputError(str(error)) from error
+
+
+def print_doctor(*, as_json: bool) -> None:
+    """Print the environment, and which checks can run on this machine."""
+    environment = describe_environment()
+    can_run = {
+        "parity": True,
+        "world": environment["packages"]["diffusers"] is not None,
+        "on a GPU": environment["gpu"] is not None,
+    }
+    if as_json:
+        print(json.dumps({"environment": environment, "can_run": can_run}, indent=2))
+        return
+    for name, value in {**environment.pop("packages"), **environment}.items():
+        print(f"{name:14} {'-' if value is None else value}")
+    for name, possible in can_run.items():
+        print(f"can run {name}: {'yes' if possible else 'no'}")
