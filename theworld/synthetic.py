@@ -138,7 +138,11 @@ def _write_gemma(shape: Geometry, folder: Path, *, seed: int, device: str, progr
         model = Gemma3ForConditionalGeneration(config)
     tied = set(model.all_tied_weights_keys)
     meta_tensors = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
-    on_disk = revert_weight_conversion(model, meta_tensors)
+    # transformers loads the hub's `vision_model` level away, and cannot know that a fresh model's files have it.
+    on_disk = {
+        name.replace("vision_tower.", "vision_tower.vision_model.", 1): tensor
+        for name, tensor in revert_weight_conversion(model, meta_tensors).items()
+    }
 
     folder.mkdir(parents=True)
     config.save_pretrained(folder)

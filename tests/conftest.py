@@ -1,0 +1,70 @@
+"""Fixtures that both packages' tests share: one tiny checkpoint, and models loaded from it once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import Gemma3ForConditionalGeneration
+from transformers.utils import logging
+
+from theworld import TheWorld, TheWorldProcessor
+from theworld.synthetic import SyntheticCheckpoint, cached_checkpoint
+
+FRAME_SIZE = 32  # 16 world tokens a latent step
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_and_own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THEWORLD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny(_quiet_and_own_cache: None) -> SyntheticCheckpoint:
+    return cached_checkpoint("tiny")
+
+
+def load_world(tiny: SyntheticCheckpoint, **arguments: Any) -> TheWorld:
+    """Load the tiny checkpoint with its world branch on, in float32 unless told otherwise."""
+    arguments = {"dtype": torch.float32, "world": {"frame_size": FRAME_SIZE, "max_world_steps": 4}, **arguments}
+    torch.manual_seed(0)
+    return TheWorld.from_pretrained(tiny.gemma, cosmos_model_name_or_path=str(tiny.cosmos), **arguments)
+
+
+@pytest.fixture(scope="session")
+def shared_world(tiny: SyntheticCheckpoint) -> TheWorld:
+    """A model that no test may change."""
+    return load_world(tiny)
+
+
+@pytest.fixture
+def world(tiny: SyntheticCheckpoint) -> TheWorld:
+    return load_world(tiny)
+
+
+@pytest.fixture
+def gemma(tiny: SyntheticCheckpoint) -> Gemma3ForConditionalGeneration:
+    return Gemma3ForConditionalGeneration.from_pretrained(tiny.gemma, dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def processor(tiny: SyntheticCheckpoint) -> TheWorldProcessor:
+    return TheWorldProcessor.from_pretrained(tiny.gemma, frame_size=FRAME_SIZE)
+
+
+def make_clip(num_frames: int = 5, *, seed: int = 0, side: int = FRAME_SIZE) -> torch.Tensor:
+    """A random clip (3, F, side, side) in [-1, 1]."""
+    return torch.rand(3, num_frames, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.fixture
+def gemma_copy(tiny: SyntheticCheckpoint, tmp_path: Path) -> Path:
+    """A copy of the Gemma folder that a test may damage."""
+    import shutil
+
+    return Path(shutil.copytree(tiny.gemma, tmp_path / "gemma"))
