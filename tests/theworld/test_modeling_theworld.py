@@ -211,7 +211,7 @@ def test_mismatches_are_value_errors(
     with pytest.raises(ValueError, match="the world branch is off; load with enable_world=True"):
         off(**inputs)
     with pytest.raises(ValueError, match="no world branch"):
-        off.world_config
+        _ = off.world_config
 
 
 def test_splitting_a_batch_as_data_parallel_does(shared_world: TheWorld, processor: TheWorldProcessor) -> None:

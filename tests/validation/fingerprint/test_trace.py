@@ -1,0 +1,58 @@
+"""The trace: every module call in order, aliases once, hooks gone afterwards."""
+
+import torch
+from torch import nn
+
+from validation.fingerprint import trace as trace_module
+from validation.fingerprint.digest import digest_tensor
+from validation.fingerprint.trace import Trace, iterate_tensors
+
+
+class Pair(nn.Module):
+    def forward(self, x: torch.Tensor) -> dict[str, object]:
+        return {"first": x, "rest": (x + 1, [None, x * 2])}
+
+
+def test_order_and_digests() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), nn.Identity(), nn.ReLU())
+    x = torch.randn(2, 3)
+    with torch.no_grad(), Trace(model, prefix="p/") as trace:
+        y = model(x)
+    assert list(trace.layer) == ["p/00000 0", "p/00001 1", "p/00002 2", "p/00003 (model)"]
+    assert trace.layer["p/00003 (model)"]["digest"] == digest_tensor(y)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_aliases_are_digested_once(monkeypatch: object) -> None:
+    calls = []
+    original = trace_module.describe_tensor
+    monkeypatch.setattr(trace_module, "describe_tensor", lambda t: calls.append(t.shape) or original(t))  # type: ignore[attr-defined]
+    model = nn.Sequential(nn.Linear(3, 3), nn.Identity(), nn.Identity())
+    with torch.no_grad(), Trace(model, prefix="") as trace:
+        model(torch.randn(2, 3))
+    assert len(trace.layer) == 4
+    assert len(calls) == 1
+
+
+def test_a_tensor_changed_in_place_is_digested_again() -> None:
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Identity(), nn.ReLU(inplace=True))
+    nn.init.eye_(model[0].weight)
+    with torch.no_grad(), Trace(model, prefix="") as trace:
+        y = model(torch.tensor([[1.0, -1.0, 2.0]]))
+    assert trace.layer["00002 2"]["digest"] == digest_tensor(y) != trace.layer["00001 1"]["digest"]
+
+
+def test_nested_outputs_are_found() -> None:
+    x = torch.ones(2)
+    assert [path for path, _ in iterate_tensors(Pair()(x))] == [".first", ".rest[0]", ".rest[1][1]"]
+
+
+def test_hooks_go_when_the_model_raises() -> None:
+    model = nn.Sequential(nn.Linear(3, 3))
+    try:
+        with Trace(model, prefix=""):
+            model(torch.zeros(1, 4))
+    except RuntimeError:
+        pass
+    assert not any(module._forward_hooks for module in model.modules())

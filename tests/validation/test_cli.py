@@ -1,0 +1,200 @@
+"""The command line: exit codes, JSON alone on stdout, one line for bad input, help without torch."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.conftest import make_clip
+from tests.theworld.test_checkpoint_files import DAMAGES
+from theworld.synthetic import SyntheticCheckpoint
+from validation.cli import app
+
+FAULTY = "tests.validation.faulty_candidates:"
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def assert_input_error(result: Result, *parts: str) -> None:
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    for part in parts:
+        assert part in line
+    assert result.stdout == ""
+
+
+def test_bare_command_passes_and_writes_a_report(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
+    result = invoke("--output", tmp_path / "report")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["schema"] == "theworld-validate/1"
+    assert report["verdict"] == "passed"
+    probes = [check for check in report["checks"] if check["id"].startswith("parity.probe.")]
+    assert len(probes) == 6
+    assert all(probe["measurements"]["tensors_compared"] > 0 for probe in probes)
+    assert {check["id"] for check in report["checks"]} >= {"world.tokens", "world.batch", "parity.buffers"}
+    assert "PASSED: 16 of 16 checks passed" in result.stdout
+    assert max(len(line) for line in result.stdout.splitlines()) <= 80
+    assert (tmp_path / "report" / "report.md").read_text().startswith("# theworld-validate: passed")
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["report.json", "report.md"]
+
+
+def test_json_is_alone_on_stdout(tiny: SyntheticCheckpoint) -> None:
+    result = invoke("parity", "--json", "--model", tiny.gemma)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["verdict"] == "passed"
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        ("inv_freq_in_bfloat16", "full_attention_inv_freq: dtype is bfloat16, expected float32"),
+        ("last_bit_flipped", "layers.3.mlp.down_proj.weight differs in its bits"),
+        ("train_mode", "training is True, expected False"),
+    ],
+)
+def test_a_faulty_candidate_exits_1_and_is_named(tiny: SyntheticCheckpoint, fault: str, named: str) -> None:
+    result = invoke("parity", "--model", tiny.gemma, "--candidate", FAULTY + fault)
+    assert result.exit_code == 1
+    assert named.replace(" ", "") in "".join(result.stdout.split())
+    assert "FAILED" in result.stdout
+
+
+def test_an_inconclusive_control_exits_3(tiny: SyntheticCheckpoint) -> None:
+    unstable = FAULTY + "other_seed_for_each_call"
+    sides = ("--reference", unstable, "--candidate", unstable)
+    result = invoke("parity", "--quiet", "--model", tiny.gemma, *sides)
+    assert result.exit_code == 3
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_one_line(gemma_copy: Path, damage: str, tmp_path: Path) -> None:
+    inflict, message = DAMAGES[damage]
+    inflict(gemma_copy)
+    output = tmp_path / "report"
+    assert_input_error(invoke("parity", "--model", gemma_copy, "--output", output), message)
+    assert list(output.iterdir()) == []
+
+
+def change_config(folder: Path, **fields: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_another_architecture_is_one_line(gemma_copy: Path) -> None:
+    change_config(gemma_copy, model_type="llama")
+    assert_input_error(invoke("parity", "--model", gemma_copy), "config.json: model_type is 'llama'", "give a Gemma 3")
+
+
+def test_a_wrong_config_field_is_one_line(gemma_copy: Path) -> None:
+    change_config(gemma_copy, mm_tokens_per_image="many")
+    assert_input_error(invoke("parity", "--model", gemma_copy), "config.json", "mm_tokens_per_image")
+
+
+def test_another_z_dim_is_one_line(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
+    cosmos = Path(shutil.copytree(tiny.cosmos, tmp_path / "cosmos"))
+    change_config(cosmos / "vae", z_dim=48)
+    assert_input_error(invoke("world", "--cosmos", cosmos), "cosmos", "z_dim is 48", "Cosmos-Predict2")
+
+
+def test_frames_out_of_range_are_one_line(tmp_path: Path) -> None:
+    np.save(tmp_path / "clip.npy", make_clip(5).numpy() * 127.5 + 127.5)
+    result = invoke("world", "--frames", tmp_path / "clip.npy")
+    assert_input_error(result, "clip.npy", "must be in [-1, 1], got [0.", "divide by 127.5 and subtract 1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["parity", "--model", "no/such/folder/here"], ["no such folder, nor a hub id"]),
+        (["parity", "--candidate", "theworld"], ["not of the form module:Class"]),
+        (["parity", "--candidate", "nowhere.to_be:Found"], ["no module 'nowhere.to_be'"]),
+        (["parity", "--candidate", "theworld:Nothing"], ["module 'theworld' has no 'Nothing'"]),
+        (["parity", "--device", "cuda:99"], ["--device cuda:99: this machine has", "use --device cpu"]),
+        (["parity", "--device", "tpu"], ["--device tpu: no"]),
+        (["parity", "--attn", "magic"], ["--attn magic: no such attention; there are sdpa, eager"]),
+        (["world", "--model", "TINY"], ["--model was given without --cosmos"]),
+        (["parity", "--output", "/dev/null/x"], ["--output /dev/null/x: cannot write there"]),
+    ],
+)
+def test_wrong_arguments_are_one_line(tiny: SyntheticCheckpoint, arguments: list[str], parts: list[str]) -> None:
+    arguments = [str(tiny.gemma) if argument == "TINY" else argument for argument in arguments]
+    assert_input_error(invoke(*arguments), *parts)
+
+
+def test_an_input_error_is_json_too(tmp_path: Path) -> None:
+    result = invoke("parity", "--json", "--model", tmp_path)
+    assert result.exit_code == 2
+    report = json.loads(result.stdout)
+    assert report["verdict"] == "error"
+    assert "empty one" in report["checks"][0]["reason"]
+
+
+def test_a_wrong_option_is_usage() -> None:
+    assert invoke("--nope").exit_code == 2
+    assert invoke("parity", "--dtype", "float8").exit_code == 2
+    assert invoke("pairty").exit_code == 2
+
+
+def test_an_unexpected_error_says_how_to_report_it(tiny: SyntheticCheckpoint) -> None:
+    arguments = ("parity", "--model", tiny.gemma, "--candidate", FAULTY + "not_a_model")
+    result = invoke(*arguments)
+    assert result.exit_code == 1
+    first, second = result.stderr.strip().splitlines()
+    assert first == "internal error: RuntimeError: kaboom second line"
+    assert "--debug" in second
+    assert "report it at" in second
+    assert "Traceback" in invoke(*arguments, "--debug").stderr
+
+
+def test_an_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch, tiny: SyntheticCheckpoint) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("validation.suite.check_parity", interrupt)
+    result = invoke("parity", "--model", tiny.gemma)
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+
+
+def test_synth_writes_what_parity_reads(tmp_path: Path) -> None:
+    result = invoke("synth", tmp_path / "new")
+    assert result.exit_code == 0
+    assert result.stdout.strip() == f"theworld-validate --model {tmp_path}/new/gemma --cosmos {tmp_path}/new/cosmos"
+    assert (tmp_path / "new" / "gemma" / "config.json").is_file()
+    assert_input_error(invoke("synth", tmp_path / "new"), "already there and not an empty folder")
+
+
+def test_doctor() -> None:
+    assert "can run parity: yes" in invoke("doctor").stdout
+    described = json.loads(invoke("doctor", "--json").stdout)
+    assert described["can_run"]["parity"] is True
+    assert described["environment"]["packages"]["torch"]
+
+
+def test_version() -> None:
+    from theworld import __version__
+
+    assert invoke("--version").stdout.strip() == __version__
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom validation.cli import app\n"
+        "for command in ([], ['parity'], ['world'], ['synth'], ['doctor']):\n"
+        "    result = CliRunner().invoke(app, [*command, '--help'])\n"
+        "    assert result.exit_code == 0 and 'Usage' in result.output, result.output\n"
+        "heavy = {'torch', 'transformers', 'diffusers', 'numpy', 'xxhash'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,101 @@
+"""Parity: passes on what is equal, and names what is not."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from theworld.synthetic import SyntheticCheckpoint
+from validation.parity import check_parity, count_steps
+from validation.probes import build_probes
+from validation.results import CheckResult, Finding, Status, combine
+from validation.subjects import CANDIDATE_TARGET, REFERENCE_TARGET, Subject, read_config
+
+FAULTY = "tests.validation.faulty_candidates:"
+
+
+def compare(
+    tiny: SyntheticCheckpoint,
+    candidate: str = CANDIDATE_TARGET,
+    *,
+    reference: str = REFERENCE_TARGET,
+    probes: tuple[str, ...] = ("text",),
+    **loading: Any,
+) -> dict[str, CheckResult]:
+    checkpoint = str(tiny.gemma)
+    chosen = [probe for probe in build_probes(read_config(checkpoint)) if probe.name in probes]
+    steps: list[str] = []
+    checks = check_parity(
+        Subject(target=reference, checkpoint=checkpoint, **loading),
+        Subject(target=candidate, checkpoint=checkpoint, **loading),
+        chosen,
+        progress=steps.append,
+    )
+    assert len(steps) == count_steps(chosen)
+    return {check.id: check for check in checks}
+
+
+def findings(checks: dict[str, CheckResult]) -> dict[str, Finding]:
+    return {finding.code: finding for check in checks.values() for finding in check.findings}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_branch_switched_off_is_gemma(tiny: SyntheticCheckpoint, dtype: str) -> None:
+    names = ("text", "image", "two_images", "left_padded_batch", "beyond_window", "cached_decode")
+    checks = compare(tiny, dtype=dtype, probes=names)
+    assert combine([check.status for check in checks.values()]) is Status.PASSED
+    assert not findings(checks)
+    for name in names:
+        measured = checks[f"parity.probe.{name}"].measurements
+        assert measured["module_outputs_compared"] > 100
+        assert measured["outputs_compared"] >= 18  # logits, loss, and keys and values of 8 layers
+        assert measured["generations_compared"] == (0 if name == "cached_decode" else 2)
+    assert checks["parity.parameters"].measurements["compared_bytes"] > 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "location"),
+    [
+        ("inv_freq_in_bfloat16", "buffers.dtype", "model.language_model.rotary_emb.full_attention_inv_freq"),
+        ("last_bit_flipped", "parameters.digest", "model.language_model.layers.3.mlp.down_proj.weight"),
+        ("train_mode", "modules.training", "(model)"),
+        ("draws_while_loading", "globals.value", "rng_state_cpu"),
+        ("extra_parameter", "parameters.extra", "world_projection.weight"),
+        ("leftover_hook", "modules.hooks", "model.language_model.layers.2"),
+        ("untied_head", "parameters.tied_to", "lm_head.weight"),
+        ("longer_window", "config.value", "config.text_config.sliding_window"),
+    ],
+)
+def test_a_planted_fault_is_caught_and_named(tiny: SyntheticCheckpoint, fault: str, code: str, location: str) -> None:
+    checks = compare(tiny, FAULTY + fault)
+    assert combine([check.status for check in checks.values()]) is Status.FAILED
+    found = findings(checks)
+    assert found[code].location == location
+    assert found[code].cause
+    assert found[code].remedy
+
+
+def test_a_wrong_buffer_changes_outputs_and_the_trace_says_where_first(tiny: SyntheticCheckpoint) -> None:
+    found = findings(compare(tiny, FAULTY + "inv_freq_in_bfloat16"))
+    assert "rotary_emb" in found["trace.digest"].location
+    assert found["outputs.digest"].location == "text/logits"
+    assert found["buffers.dtype"].actual == "bfloat16"
+
+
+def test_a_reference_that_differs_from_itself_is_inconclusive(tiny: SyntheticCheckpoint) -> None:
+    checks = compare(tiny, reference=FAULTY + "other_seed_for_each_call")
+    assert checks["parity.control"].status is Status.INCONCLUSIVE
+    assert checks["parity.probe.text"].status is Status.INCONCLUSIVE
+    assert "not deterministic" in (checks["parity.control"].findings[0].cause or "")
+
+
+def test_nothing_compared_is_inconclusive(tiny: SyntheticCheckpoint) -> None:
+    checks = compare(tiny, probes=())
+    assert checks["parity.control"].status is Status.INCONCLUSIVE
+    assert checks["parity.control"].reason == "nothing was compared"
+
+
+def test_global_state_is_left_as_it_was(tiny: SyntheticCheckpoint) -> None:
+    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    compare(tiny)
+    assert (torch.is_grad_enabled(), torch.get_default_dtype()) == (grad, dtype)
