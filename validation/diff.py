@@ -30,14 +30,19 @@ def diff_layer(layer_name: str, reference: Layer, candidate: Layer) -> tuple[Fin
         elif not expected:
             differing["extra"].append((location, None, _summary(actual)))
         else:
-            for field in [*expected, *(key for key in actual if key not in expected)]:
-                if expected.get(field) != actual.get(field):
-                    differing[field].append((location, expected.get(field), actual.get(field)))
-    # A digest covers dtype and shape: where those differ too, theirs is the finding to read.
-    explained = {place for field in ("dtype", "shape", "tensor") for place, *_ in differing.get(field, [])}
-    if "digest" in differing:
-        differing["digest"] = [entry for entry in differing["digest"] if entry[0] not in explained]
-    return tuple(_finding(layer_name, field, places) for field, places in differing.items() if places)
+            for field in _telling_fields(expected, actual):
+                differing[field].append((location, expected.get(field), actual.get(field)))
+    return tuple(_finding(layer_name, field, places) for field, places in differing.items())
+
+
+def _telling_fields(expected: Observation, actual: Observation) -> list[str]:
+    """The fields in which two observations differ, less those that another one explains."""
+    fields = [name for name in {**expected, **actual} if expected.get(name) != actual.get(name)]
+    if "tied_to" in fields:  # a tied parameter is described where its first name is
+        return ["tied_to"]
+    if {"dtype", "shape", "tensor"} & set(fields):  # a digest covers dtype and shape
+        return [name for name in fields if name != "digest"]
+    return fields
 
 
 def _summary(seen: Observation) -> object:

@@ -3,12 +3,12 @@
 In: a loaded model and probes. Out: three layers of a fingerprint; locations start with the probe's name.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from validation.fingerprint.observations import Fingerprint, Layer
-from validation.fingerprint.state import describe_tensor, observe_globals
+from validation.fingerprint.digest import DigestQueue, describe_shape
+from validation.fingerprint.observations import Fingerprint, Layer, Observation
+from validation.fingerprint.state import observe_globals
 from validation.fingerprint.trace import Trace
 from validation.probes import NEW_TOKENS, Probe
 
@@ -33,6 +33,13 @@ def fingerprint_behaviour(
     outputs: Layer = {}
     generation: Layer = {}
     trace_bytes = output_bytes = 0
+    queue = DigestQueue()
+
+    def observe(tensor: "torch.Tensor") -> Observation:
+        seen: Observation = {"tensor": describe_shape(tensor)}
+        queue.add(tensor, seen)
+        return seen
+
     for probe in probes:
         on_probe(probe.name)
         inputs = to_tensors(probe, model)
@@ -40,14 +47,15 @@ def fingerprint_behaviour(
         trace.update(traced.layer)
         trace_bytes += traced.num_bytes
         for location, tensor in answered.items():
-            outputs[f"{probe.name}/{location}"] = describe_tensor(tensor)
+            outputs[f"{probe.name}/{location}"] = observe(tensor)
             output_bytes += tensor.numel() * tensor.element_size()
         if not probe.decode_steps:
             for location, tensor in _generate(model, inputs, seed=seed).items():
-                generation[f"{probe.name}/{location}"] = describe_tensor(tensor)
+                generation[f"{probe.name}/{location}"] = observe(tensor)
             for name, seen in observe_globals().items():
                 if name.startswith("rng_state"):
                     generation[f"{probe.name}/{name}"] = seen
+    queue.finish()
     return Fingerprint(
         layers={"trace": trace, "outputs": outputs, "generation": generation},
         num_bytes={"trace": trace_bytes, "outputs": output_bytes},
@@ -112,8 +120,3 @@ def _generate(model: Any, inputs: dict[str, "torch.Tensor"], *, seed: int) -> di
         torch.manual_seed(seed)
         answered["sampled"] = model.generate(**inputs, **length, do_sample=True, top_k=50, top_p=0.95)
     return answered
-
-
-def digest_layer(layer: Layer) -> str:
-    """Digest a whole layer: 32 hexadecimal digits that change when any observation does."""
-    return hashlib.sha256(repr(sorted(layer.items())).encode()).hexdigest()[:32]

@@ -7,7 +7,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from validation.fingerprint.digest import describe_shape, digest_tensor
+from validation.fingerprint.digest import DigestQueue
 from validation.fingerprint.observations import Fingerprint, Layer, Observation
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ _HOOK_DICTIONARIES = (
 
 def fingerprint_state(model: "nn.Module") -> Fingerprint:
     """Observe config, modules, parameters, buffers and globals."""
-    parameters, buffers = _parameters(model), _buffers(model)
+    queue = DigestQueue(max_held_bytes=None)
+    parameters, buffers = _parameters(model, queue), _buffers(model, queue)
+    queue.finish()
     return Fingerprint(
         layers={
             "config": _config(model),
@@ -84,33 +86,38 @@ def _modules(model: "nn.Module") -> Layer:
     return layer
 
 
-def _tensor(tensor: "torch.Tensor") -> Observation:
-    return {
+def _tensor(tensor: "torch.Tensor", queue: DigestQueue) -> Observation:
+    seen: Observation = {
         "dtype": str(tensor.dtype).removeprefix("torch."),
         "shape": str(list(tensor.shape)),
         "device": str(tensor.device),
-        "digest": digest_tensor(tensor),
     }
+    queue.add(tensor, seen)
+    return seen
 
 
-def _parameters(model: "nn.Module") -> Layer:
+def _parameters(model: "nn.Module", queue: DigestQueue) -> Layer:
+    """Observe parameters; of tied ones the later names say which they are tied to, and have no digest."""
     layer: Layer = {}
     first_name_of: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         tied_to = first_name_of.setdefault(id(parameter), name)
-        seen = dict(layer[tied_to]) if tied_to != name else _tensor(parameter)
-        seen.update(requires_grad=parameter.requires_grad, tied_to=tied_to if tied_to != name else None)
-        layer[name] = seen
+        if tied_to != name:
+            layer[name] = {"tied_to": tied_to}
+        else:
+            layer[name] = _tensor(parameter, queue)
+            layer[name].update(requires_grad=parameter.requires_grad, tied_to=None)
     return layer
 
 
-def _buffers(model: "nn.Module") -> Layer:
+def _buffers(model: "nn.Module", queue: DigestQueue) -> Layer:
     layer: Layer = {}
     for module_name, module in model.named_modules():
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 persistent = name not in module._non_persistent_buffers_set
-                layer[f"{module_name}.{name}".lstrip(".")] = {**_tensor(buffer), "persistent": persistent}
+                layer[f"{module_name}.{name}".lstrip(".")] = _tensor(buffer, queue)
+                layer[f"{module_name}.{name}".lstrip(".")]["persistent"] = persistent
     return layer
 
 
@@ -138,8 +145,3 @@ def observe_globals() -> Layer:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         values["rng_state_cuda"] = hashlib.sha256(torch.cuda.get_rng_state().numpy().tobytes()).hexdigest()[:32]
     return {name: {"value": value} for name, value in values.items()}
-
-
-def describe_tensor(tensor: "torch.Tensor") -> Observation:
-    """Observe a tensor that is not part of the state: its dtype, shape and digest."""
-    return {"tensor": describe_shape(tensor), "digest": digest_tensor(tensor)}

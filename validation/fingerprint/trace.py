@@ -8,8 +8,8 @@ import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from validation.fingerprint.digest import DigestQueue, describe_shape
 from validation.fingerprint.observations import Layer, Observation
-from validation.fingerprint.state import describe_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +38,7 @@ class Trace:
         self.num_bytes = 0
         self._model, self._prefix = model, prefix
         self._handles: list[Any] = []
+        self._queue = DigestQueue()
         self._digested: dict[int, tuple[weakref.ref[torch.Tensor], int, Observation]] = {}
 
     def __enter__(self) -> "Trace":
@@ -50,6 +51,7 @@ class Trace:
             handle.remove()
         self._handles.clear()
         self._digested.clear()
+        self._queue.finish()
 
     def _make_hook(self, name: str) -> Any:
         def hook(_module: "nn.Module", _inputs: Any, output: Any) -> None:
@@ -64,7 +66,8 @@ class Trace:
         known = self._digested.get(id(tensor))
         if known is not None and known[0]() is tensor and known[1] == tensor._version:
             return known[2]
-        seen = describe_tensor(tensor)
+        seen: Observation = {"tensor": describe_shape(tensor)}
+        self._queue.add(tensor, seen)
         self.num_bytes += tensor.numel() * tensor.element_size()
         self._digested[id(tensor)] = (weakref.ref(tensor), tensor._version, seen)
         return seen

@@ -1,5 +1,6 @@
 """The trace: every module call in order, aliases once, hooks gone afterwards."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -24,10 +25,10 @@ def test_order_and_digests() -> None:
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_aliases_are_digested_once(monkeypatch: object) -> None:
+def test_aliases_are_digested_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    original = trace_module.describe_tensor
-    monkeypatch.setattr(trace_module, "describe_tensor", lambda t: calls.append(t.shape) or original(t))  # type: ignore[attr-defined]
+    original = trace_module.describe_shape
+    monkeypatch.setattr(trace_module, "describe_shape", lambda t: calls.append(t.shape) or original(t))
     model = nn.Sequential(nn.Linear(3, 3), nn.Identity(), nn.Identity())
     with torch.no_grad(), Trace(model, prefix="") as trace:
         model(torch.randn(2, 3))

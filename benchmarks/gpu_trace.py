@@ -1,0 +1,122 @@
+"""Digest and trace on a GPU at the real size, each as a ratio within this run.
+
+    python benchmarks/gpu_trace.py CHECKPOINT [--output FILE]
+
+Prints one JSON object: the state's digest against one device-to-device copy of it, and traced forwards against
+plain ones at two lengths, with the peak of extra memory.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Gemma3ForConditionalGeneration
+
+from validation.fingerprint.digest import DigestQueue
+from validation.fingerprint.trace import Trace
+
+REPEATS = 7
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Median wall-clock of `work`, the device idle before and after."""
+    times = []
+    for _ in range(REPEATS + 2):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[2:])
+
+
+def digest_state(model: torch.nn.Module) -> None:
+    queue = DigestQueue(max_held_bytes=None)
+    for parameter in model.parameters():
+        queue.add(parameter, {})
+    queue.finish()
+
+
+def measure_digest(model: torch.nn.Module) -> dict[str, Any]:
+    parameters = list(model.parameters())
+    state_bytes = sum(p.numel() * p.element_size() for p in parameters)
+    copies = [torch.empty_like(p) for p in parameters]
+    copy_seconds = seconds(lambda: torch._foreach_copy_(copies, [p.detach() for p in parameters]))
+    del copies
+    digest_seconds = seconds(lambda: digest_state(model))
+    return {
+        "tensors": len(parameters),
+        "state_bytes": state_bytes,
+        "copy_seconds": copy_seconds,
+        "digest_seconds": digest_seconds,
+        "digest_over_copy": digest_seconds / copy_seconds,
+    }
+
+
+def measure_trace(model: Any, num_tokens: int) -> dict[str, Any]:
+    config = model.config
+    num_image_tokens = config.mm_tokens_per_image
+    ids = torch.randint(300, 200_000, (1, num_tokens), device="cuda")
+    ids[:, 10 : 10 + num_image_tokens] = config.image_token_index
+    types = (ids == config.image_token_index).long()
+    side = config.vision_config.image_size
+    pixels = torch.rand(1, 3, side, side, device="cuda", dtype=model.dtype)
+    inputs = {"input_ids": ids, "token_type_ids": types, "pixel_values": pixels, "use_cache": True}
+    traced: list[Trace] = []
+
+    def plain() -> None:
+        with torch.no_grad():
+            model(**inputs)
+
+    def trace() -> None:
+        with torch.no_grad(), Trace(model, prefix="") as recorded:
+            model(**inputs)
+        traced[:] = [recorded]
+
+    def peak(work: Callable[[], object]) -> int:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated()
+
+    plain_seconds, trace_seconds = seconds(plain), seconds(trace)
+    return {
+        "tokens": num_tokens,
+        "module_outputs": len(traced[0].layer),
+        "digested_bytes": traced[0].num_bytes,
+        "plain_seconds": plain_seconds,
+        "traced_seconds": trace_seconds,
+        "traced_over_plain": trace_seconds / plain_seconds,
+        "extra_peak_bytes": peak(trace) - peak(plain),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    model = Gemma3ForConditionalGeneration.from_pretrained(
+        arguments.checkpoint, dtype=torch.bfloat16, device_map={"": "cuda:0"}
+    )
+    measured = {
+        "gpu": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "digest": measure_digest(model),
+        "trace": [measure_trace(model, length) for length in (2304, 1280)],
+    }
+    text = json.dumps(measured, indent=2)
+    print(text)
+    if arguments.output:
+        arguments.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
