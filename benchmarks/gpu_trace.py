@@ -47,7 +47,7 @@ def measure_digest(model: torch.nn.Module) -> dict[str, Any]:
     state_bytes = sum(p.numel() * p.element_size() for p in parameters)
     copies = [torch.empty_like(p) for p in parameters]
     copy_seconds = seconds(lambda: torch._foreach_copy_(copies, [p.detach() for p in parameters]))
-    del copies
+    copies.clear()
     digest_seconds = seconds(lambda: digest_state(model))
     return {
         "tensors": len(parameters),
