@@ -6,7 +6,7 @@ In: a loaded model and probes. Out: three layers of a fingerprint; locations sta
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from validation.fingerprint.digest import DigestQueue, describe_shape
+from validation.fingerprint.digest import MAX_HELD_BYTES, DigestQueue, describe_shape
 from validation.fingerprint.observations import Fingerprint, Layer, Observation
 from validation.fingerprint.state import observe_globals
 from validation.fingerprint.trace import Trace
@@ -44,6 +44,8 @@ def fingerprint_behaviour(
         on_probe(probe.name)
         inputs = to_tensors(probe, model)
         traced, answered = _run(model, probe, inputs, seed=seed)
+        if traced.changed_in_place:
+            traced, answered = _run(model, probe, inputs, seed=seed, max_held_bytes=0)
         trace.update(traced.layer)
         trace_bytes += traced.num_bytes
         for location, tensor in answered.items():
@@ -78,14 +80,14 @@ def _labels(inputs: dict[str, "torch.Tensor"]) -> "torch.Tensor":
 
 
 def _run(
-    model: Any, probe: Probe, inputs: dict[str, "torch.Tensor"], *, seed: int
+    model: Any, probe: Probe, inputs: dict[str, "torch.Tensor"], *, seed: int, max_held_bytes: int = MAX_HELD_BYTES
 ) -> tuple[Trace, dict[str, "torch.Tensor"]]:
     """Run one probe under a trace; return it, with logits, loss and KV cache by location."""
     import torch
 
     answered: dict[str, torch.Tensor] = {}
     torch.manual_seed(seed)
-    with torch.no_grad(), Trace(model, prefix=f"{probe.name}/") as trace:
+    with torch.no_grad(), Trace(model, prefix=f"{probe.name}/", max_held_bytes=max_held_bytes) as trace:
         prompt = dict(inputs)
         if probe.decode_steps:
             per_token = ("input_ids", "attention_mask", "token_type_ids")

@@ -8,6 +8,7 @@ lies. CUDA tensors are queued and hashed on the device, many to a launch; only h
 about (chunks + 1) * 2**-128: XXH3 is made to be even, not to withstand an adversary.
 """
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import xxhash
@@ -34,66 +35,85 @@ def digest_tensor(tensor: "torch.Tensor") -> str:
 
 def describe_shape(tensor: "torch.Tensor") -> str:
     """Write dtype and shape: bfloat16[2, 3]."""
-    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+    return _describe(tensor.dtype, tensor.shape)
+
+
+@lru_cache(maxsize=4096)
+def _describe(dtype: "torch.dtype", shape: tuple[int, ...]) -> str:
+    return f"{str(dtype).removeprefix('torch.')}{list(shape)}"
 
 
 class DigestQueue:
     """Takes tensors as they come, and fills in their digests by `finish`.
 
     Args:
-        max_held_bytes: launch when the queued CUDA tensors exceed this; None if they live on anyway.
+        max_held_bytes: hash what is queued when it exceeds this; 0 hashes at once, None never before `finish`.
+
+    Attributes:
+        changed_in_place: whether a queued tensor was written to before it was hashed; its digest is of what was
+            written, so the caller asks again with `max_held_bytes=0`.
     """
 
     def __init__(self, max_held_bytes: int | None = MAX_HELD_BYTES) -> None:
-        self._max_held_bytes = max_held_bytes
-        self._held: dict[torch.device, list[torch.Tensor]] = {}
+        self.changed_in_place = False
+        self._max_held_bytes = float("inf") if max_held_bytes is None else max_held_bytes
+        self._held: list[tuple[torch.Tensor, int, dict[str, Any]]] = []
         self._held_bytes = 0
-        self._waiting: dict[torch.device, list[tuple[str, int, dict[str, Any]]]] = {}
-        self._launched: dict[torch.device, list[torch.Tensor]] = {}
+        self._launched: dict[torch.device, list[tuple[torch.Tensor, list[tuple[str, int, dict[str, Any]]]]]] = {}
 
     def add(self, tensor: "torch.Tensor", into: dict[str, Any]) -> None:
         """Digest `tensor`, now or by `finish`, and put the result into `into["digest"]`."""
-        if tensor.is_meta:
-            raise ValueError("a tensor on the meta device has no bits to digest")
-        description = describe_shape(tensor)
-        data = tensor.detach()
-        num_bytes = data.numel() * data.element_size()
-        if not data.is_cuda or num_bytes == 0:
-            into["digest"] = _combine(description, _hash_chunks(data))
-            return
-        data = data.contiguous()
-        if data.data_ptr() % 8:  # the kernel reads words of 8 bytes
-            data = data.clone()
-        self._held.setdefault(data.device, []).append(data)
-        self._waiting.setdefault(data.device, []).append((description, -(-num_bytes // CHUNK_BYTES), into))
-        self._held_bytes += num_bytes
-        is_full = self._max_held_bytes is not None and self._held_bytes > self._max_held_bytes
-        if is_full or len(self._held[data.device]) >= MAX_HELD_TENSORS:
-            self._launch()
+        self._held.append((tensor, version_of(tensor), into))
+        self._held_bytes += tensor.nbytes
+        if self._held_bytes > self._max_held_bytes or len(self._held) >= MAX_HELD_TENSORS:
+            self._hash_held()
 
     def finish(self) -> None:
-        """Launch what is queued, read all hashes back, and fill in the digests."""
-        self._launch()
+        """Hash what is queued, read all of a device's hashes back at once, and fill in the digests."""
         import torch
 
-        for device, waiting in self._waiting.items():
-            hashes = torch.cat(self._launched[device]).cpu().numpy().astype(">i8").tobytes()
+        self._hash_held()
+        for launches in self._launched.values():
+            hashes = torch.cat([on_device for on_device, _ in launches]).cpu().numpy().astype(">i8").tobytes()
             start = 0
-            for description, num_chunks, into in waiting:
+            for description, num_chunks, into in (entry for _, entries in launches for entry in entries):
                 into["digest"] = _combine(description, hashes[16 * start : 16 * (start + num_chunks)])
                 start += num_chunks
-        self._waiting.clear()
         self._launched.clear()
 
-    def _launch(self) -> None:
-        if not self._held:
-            return
-        from validation.fingerprint.digest_cuda import launch_chunk_hashes
-
-        for device, tensors in self._held.items():
-            self._launched.setdefault(device, []).append(launch_chunk_hashes(tensors))
+    def _hash_held(self) -> None:
+        on_devices: dict[torch.device, list[tuple[torch.Tensor, dict[str, Any]]]] = {}
+        for tensor, version, into in self._held:
+            if tensor.is_meta:
+                raise ValueError("a tensor on the meta device has no bits to digest")
+            self.changed_in_place |= version_of(tensor) != version
+            if tensor.is_cuda and tensor.nbytes:
+                on_devices.setdefault(tensor.device, []).append((tensor, into))
+            else:
+                into["digest"] = _combine(describe_shape(tensor), _hash_chunks(tensor.detach()))
         self._held.clear()
         self._held_bytes = 0
+        for device, queued in on_devices.items():
+            self._launched.setdefault(device, []).append(_launch(queued))
+
+
+def version_of(tensor: "torch.Tensor") -> int:
+    """How often a tensor was written to; 0 for those of inference mode, which do not count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _launch(
+    queued: "list[tuple[torch.Tensor, dict[str, Any]]]",
+) -> "tuple[torch.Tensor, list[tuple[str, int, dict[str, Any]]]]":
+    """Hash CUDA tensors of one device: the hashes there, and whose they are."""
+    from validation.fingerprint.digest_cuda import launch_chunk_hashes
+
+    tensors = []
+    for tensor, _ in queued:
+        data = tensor.detach().contiguous()
+        tensors.append(data.clone() if data.data_ptr() % 8 else data)  # the kernel reads words of 8 bytes
+    entries = [(describe_shape(tensor), -(-tensor.nbytes // CHUNK_BYTES), into) for tensor, into in queued]
+    return launch_chunk_hashes(tensors), entries
 
 
 def _hash_chunks(data: "torch.Tensor") -> bytes:

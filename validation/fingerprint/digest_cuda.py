@@ -1,8 +1,9 @@
 """The CUDA half of the digest: XXH3 of many tensors' chunks in one Triton launch.
 
 In: tensors on one CUDA device. Out: the 128-bit XXH3 of each chunk, the same bits that `xxhash` gives for the
-same bytes on a CPU. XXH3 adds up the 16 stripes of a 1 KiB block in any order and only then mixes, so a
-program loads a whole block at a time; chunks are independent, and one launch takes those of many tensors.
+same bytes on a CPU. XXH3 has 8 lanes of 64 bits; two neighbours exchange data, and pairs of them never meet before
+the end. So a thread owns one pair of one chunk, has the 16 stripes of a 1 KiB block in flight at once, and no
+thread waits for another. Chunks are independent, and one launch takes those of many tensors.
 
 The algorithm and its constants: Yann Collet, xxHash, doc/xxhash_spec.md, "XXH3 (128-bit), long input".
 """
@@ -29,6 +30,7 @@ _SECRET_HEX = (
 _SECRET = bytes.fromhex(_SECRET_HEX)
 _STRIPES, _LANES = 16, 8
 _WORDS = _STRIPES * _LANES
+CHUNKS_PER_PROGRAM = 16
 
 _MASK = (1 << 64) - 1
 _P32_1, _P32_2, _P32_3 = 0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D
@@ -52,23 +54,42 @@ def _constants() -> np.ndarray:
 
 
 @triton.jit
-def _merge(acc, keys, start):
-    """XXH3_mergeAccs: fold four 128-bit products to 64 bits each, add, avalanche."""
-    left, right = tl.split(tl.reshape(acc ^ keys, [4, 2]))
-    total = tl.sum((left * right) ^ tl.umulhi(left, right), axis=0) + start
+def _add_stripe(acc_even, acc_odd, even, odd, key_even, key_odd):
+    """XXH3_accumulate_512 for the two lanes that a thread owns: each also takes its neighbour's data."""
+    mixed_even, mixed_odd = even ^ key_even, odd ^ key_odd
+    acc_even += mixed_even.to(tl.uint32).to(tl.uint64) * (mixed_even >> 32).to(tl.uint32).to(tl.uint64) + odd
+    acc_odd += mixed_odd.to(tl.uint32).to(tl.uint64) * (mixed_odd >> 32).to(tl.uint32).to(tl.uint64) + even
+    return acc_even, acc_odd
+
+
+@triton.jit
+def _load_word(words, index, valid_bytes):
+    """Read a word of 64 bits; what lies behind the tensor's end reads as zeros, also within a word."""
+    word = tl.load(words + index, mask=valid_bytes > 0, other=0).to(tl.uint64, bitcast=True)
+    surplus_bits = tl.minimum(tl.maximum(8 - valid_bytes, 0), 7) * 8
+    return word & (tl.full(word.shape, 0xFFFFFFFFFFFFFFFF, tl.uint64) >> surplus_bits.to(tl.uint64))
+
+
+@triton.jit
+def _merge(acc_even, acc_odd, keys, lanes, start, CHUNKS: tl.constexpr):
+    """XXH3_mergeAccs: fold each lane pair's 128-bit product to 64 bits, add a chunk's four, avalanche."""
+    left = acc_even ^ tl.load(keys + lanes).to(tl.uint64, bitcast=True)
+    right = acc_odd ^ tl.load(keys + lanes + 1).to(tl.uint64, bitcast=True)
+    total = tl.sum(tl.reshape((left * right) ^ tl.umulhi(left, right), [CHUNKS, 4]), axis=1) + start
     total = total ^ (total >> 37)
     total = total * 0x165667919E3779F9
     return total ^ (total >> 32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tensors", "search_steps", "num_chunks"])
 def _chunk_hashes(
-    tensor_of_chunk,  # (C,) int32
-    pointers,  # (T,) int64: addresses, multiples of 8
-    sizes,  # (T,) int64: bytes
-    first_chunks,  # (T,) int64
+    tables,  # (3, T) int64: addresses, multiples of 8; sizes in bytes; first chunks
     constants,  # (288,) int64
     hashes,  # (C, 2) int64: high and low half
+    num_tensors,
+    search_steps,  # halvings that find one of T
+    num_chunks,
+    CHUNKS: tl.constexpr,  # of one program; a thread owns two lanes of one chunk
     CHUNK_BYTES: tl.constexpr,
     BLOCK_BYTES: tl.constexpr,
     WORDS: tl.constexpr,
@@ -76,42 +97,55 @@ def _chunk_hashes(
     P64_2: tl.constexpr,
     P32_1: tl.constexpr,
 ):
-    chunk = tl.program_id(0).to(tl.int64)
-    tensor = tl.load(tensor_of_chunk + chunk)
-    start = (chunk - tl.load(first_chunks + tensor)) * CHUNK_BYTES
-    length = tl.minimum(tl.load(sizes + tensor) - start, CHUNK_BYTES)
-    words = tl.load(pointers + tensor).to(tl.pointer_type(tl.int64)) + start // 8
-    num_blocks = tl.maximum((length + BLOCK_BYTES - 1) // BLOCK_BYTES, 1)
+    pair = tl.arange(0, 4 * CHUNKS)
+    lane = 2 * (pair % 4)
+    chunk = tl.program_id(0).to(tl.int64) * CHUNKS + pair // 4
+    exists = chunk < num_chunks
+    # The last tensor whose first chunk is not after this one: halve until low is it.
+    first_chunks = tables + 2 * num_tensors
+    low, high = tl.zeros_like(pair), tl.zeros_like(pair) + num_tensors
+    for _ in range(search_steps):
+        middle = (low + high) // 2
+        is_before = tl.load(first_chunks + middle, mask=middle < num_tensors, other=num_chunks) <= chunk
+        low, high = tl.where(is_before, middle, low), tl.where(is_before, high, middle)
+    start = (chunk - tl.load(first_chunks + low)) * CHUNK_BYTES
+    length = tl.minimum(tl.load(tables + num_tensors + low) - start, CHUNK_BYTES)
+    length = tl.where(exists, length, 0)
+    words = (tl.load(tables + low) + start).to(tl.pointer_type(tl.int64)) + lane
+    num_blocks = (length + BLOCK_BYTES - 1) // BLOCK_BYTES
 
-    w = tl.arange(0, WORDS)
-    lane = tl.arange(0, 8)
-    keys = tl.load(constants + w).to(tl.uint64, bitcast=True)
-    scramble_keys = tl.load(constants + 2 * WORDS + lane).to(tl.uint64, bitcast=True)
-    acc = tl.load(constants + 2 * WORDS + 8 + lane).to(tl.uint64, bitcast=True)
-    for block in range(num_blocks):
-        valid_bytes = length - block * BLOCK_BYTES - 8 * w
-        data = tl.load(words + block * WORDS + w, mask=valid_bytes > 0, other=0).to(tl.uint64, bitcast=True)
-        # Zeros after the end, also within its last word.
-        surplus_bits = tl.minimum(tl.maximum(8 - valid_bytes, 0), 7) * 8
-        data = data & (tl.full([WORDS], 0xFFFFFFFFFFFFFFFF, tl.uint64) >> surplus_bits.to(tl.uint64))
-        is_last = block == num_blocks - 1
-        if is_last:
-            keys = tl.load(constants + WORDS + w).to(tl.uint64, bitcast=True)
-        mixed = data ^ keys
-        products = tl.sum(tl.reshape((mixed & 0xFFFFFFFF) * (mixed >> 32), [16, 8]), axis=0)
-        even, odd = tl.split(tl.reshape(tl.sum(tl.reshape(data, [16, 8]), axis=0), [4, 2]))
-        acc += products + tl.reshape(tl.join(odd, even), [8])  # each lane takes its neighbour's data
-        if not is_last:
-            acc = (acc ^ (acc >> 47) ^ scramble_keys) * P32_1
-    total_bytes = (num_blocks * BLOCK_BYTES).to(tl.uint64)
-    low = _merge(acc, tl.load(constants + 2 * WORDS + 16 + lane).to(tl.uint64, bitcast=True), total_bytes * P64_1)
-    high = _merge(
-        acc,
-        tl.load(constants + 2 * WORDS + 24 + lane).to(tl.uint64, bitcast=True),
-        0xFFFFFFFFFFFFFFFF - total_bytes * P64_2,
-    )
-    tl.store(hashes + 2 * chunk, high.to(tl.int64, bitcast=True))
-    tl.store(hashes + 2 * chunk + 1, low.to(tl.int64, bitcast=True))
+    scramble_even = tl.load(constants + 2 * WORDS + lane).to(tl.uint64, bitcast=True)
+    scramble_odd = tl.load(constants + 2 * WORDS + lane + 1).to(tl.uint64, bitcast=True)
+    acc_even = tl.load(constants + 2 * WORDS + 8 + lane).to(tl.uint64, bitcast=True)
+    acc_odd = tl.load(constants + 2 * WORDS + 8 + lane + 1).to(tl.uint64, bitcast=True)
+    for block in range(tl.max(num_blocks, axis=0)):
+        is_last = block >= num_blocks - 1
+        new_even, new_odd = acc_even, acc_odd
+        for stripe in tl.static_range(16):
+            index = block * WORDS + stripe * 8
+            valid_bytes = length - 8 * (index + lane)
+            even = _load_word(words, index, valid_bytes)
+            odd = _load_word(words, index + 1, valid_bytes - 8)
+            keys = constants + stripe * 8 + lane
+            if stripe == 15:  # the last stripe of a chunk has keys of its own
+                keys += tl.where(is_last, WORDS, 0)
+            key_even = tl.load(keys).to(tl.uint64, bitcast=True)
+            key_odd = tl.load(keys + 1).to(tl.uint64, bitcast=True)
+            new_even, new_odd = _add_stripe(new_even, new_odd, even, odd, key_even, key_odd)
+        mixed_even = (new_even ^ (new_even >> 47) ^ scramble_even) * P32_1
+        mixed_odd = (new_odd ^ (new_odd >> 47) ^ scramble_odd) * P32_1
+        is_past = block >= num_blocks
+        acc_even = tl.where(is_past, acc_even, tl.where(is_last, new_even, mixed_even))
+        acc_odd = tl.where(is_past, acc_odd, tl.where(is_last, new_odd, mixed_odd))
+
+    # A chunk's four pairs know the same length.
+    total_bytes = tl.max(tl.reshape(num_blocks * BLOCK_BYTES, [CHUNKS, 4]), axis=1).to(tl.uint64)
+    low_half = _merge(acc_even, acc_odd, constants + 2 * WORDS + 16, lane, total_bytes * P64_1, CHUNKS)
+    high_start = 0xFFFFFFFFFFFFFFFF - total_bytes * P64_2
+    high_half = _merge(acc_even, acc_odd, constants + 2 * WORDS + 24, lane, high_start, CHUNKS)
+    first = tl.program_id(0).to(tl.int64) * CHUNKS + tl.arange(0, CHUNKS)
+    tl.store(hashes + 2 * first, high_half.to(tl.int64, bitcast=True), mask=first < num_chunks)
+    tl.store(hashes + 2 * first + 1, low_half.to(tl.int64, bitcast=True), mask=first < num_chunks)
 
 
 _constants_on: dict[torch.device, torch.Tensor] = {}
@@ -133,26 +167,25 @@ def launch_chunk_hashes(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     first_chunks = np.cumsum(chunks) - chunks
     num_chunks = int(chunks.sum())
     tables = np.stack([np.array([t.data_ptr() for t in tensors], dtype=np.int64), sizes, first_chunks])
-    owners = np.repeat(np.arange(len(tensors), dtype=np.int32), chunks)
     if device not in _constants_on:
         _constants_on[device] = torch.from_numpy(_constants()).to(device)
     on_device = torch.from_numpy(tables).to(device, non_blocking=True)
-    owners_on_device = torch.from_numpy(owners).to(device, non_blocking=True)
     hashes = torch.empty((num_chunks, 2), dtype=torch.int64, device=device)
     kernel: Any = _chunk_hashes
-    kernel[(num_chunks,)](
-        owners_on_device,
-        on_device[0],
-        on_device[1],
-        on_device[2],
+    kernel[(triton.cdiv(num_chunks, CHUNKS_PER_PROGRAM),)](
+        on_device,
         _constants_on[device],
         hashes,
+        len(tensors),
+        len(tensors).bit_length(),
+        num_chunks,
+        CHUNKS=CHUNKS_PER_PROGRAM,
         CHUNK_BYTES=CHUNK_BYTES,
         BLOCK_BYTES=BLOCK_BYTES,
         WORDS=_WORDS,
         P64_1=_P64_1,
         P64_2=_P64_2,
         P32_1=_P32_1,
-        num_warps=4,
+        num_warps=CHUNKS_PER_PROGRAM // 8,  # 32 threads are 8 chunks of 4 lane pairs
     )
     return hashes

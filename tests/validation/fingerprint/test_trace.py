@@ -39,8 +39,13 @@ def test_aliases_are_digested_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_tensor_changed_in_place_is_digested_again() -> None:
     model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Identity(), nn.ReLU(inplace=True))
     nn.init.eye_(model[0].weight)
+    x = torch.tensor([[1.0, -1.0, 2.0]])
     with torch.no_grad(), Trace(model, prefix="") as trace:
-        y = model(torch.tensor([[1.0, -1.0, 2.0]]))
+        model(x)
+    assert trace.changed_in_place
+    with torch.no_grad(), Trace(model, prefix="", max_held_bytes=0) as trace:
+        y = model(x)
+    assert not trace.changed_in_place
     assert trace.layer["00002 2"]["digest"] == digest_tensor(y) != trace.layer["00001 1"]["digest"]
 
 
