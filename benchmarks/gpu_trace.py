@@ -18,7 +18,7 @@ import torch
 from transformers import Gemma3ForConditionalGeneration
 
 from validation.fingerprint.digest import DigestQueue
-from validation.fingerprint.trace import Trace
+from validation.fingerprint.trace import Recording, Tracer
 
 REPEATS = 7
 
@@ -67,16 +67,16 @@ def measure_trace(model: Any, num_tokens: int) -> dict[str, Any]:
     side = config.vision_config.image_size
     pixels = torch.rand(1, 3, side, side, device="cuda", dtype=model.dtype)
     inputs = {"input_ids": ids, "token_type_ids": types, "pixel_values": pixels, "use_cache": True}
-    traced: list[Trace] = []
+    traced: list[Recording] = []
 
     def plain() -> None:
         with torch.no_grad():
             model(**inputs)
 
     def trace() -> None:
-        with torch.no_grad(), Trace(model, prefix="") as recorded:
+        with torch.no_grad(), tracer.record() as recording:
             model(**inputs)
-        traced[:] = [recorded]
+        traced[:] = [recording]
 
     def peak(work: Callable[[], object]) -> int:
         torch.cuda.synchronize()
@@ -85,7 +85,9 @@ def measure_trace(model: Any, num_tokens: int) -> dict[str, Any]:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()
 
-    plain_seconds, trace_seconds = seconds(plain), seconds(trace)
+    plain_seconds, plain_peak_bytes = seconds(plain), peak(plain)
+    with Tracer(model) as tracer:
+        trace_seconds, trace_peak_bytes = seconds(trace), peak(trace)
     return {
         "tokens": num_tokens,
         "module_outputs": len(traced[0].layer),
@@ -93,7 +95,7 @@ def measure_trace(model: Any, num_tokens: int) -> dict[str, Any]:
         "plain_seconds": plain_seconds,
         "traced_seconds": trace_seconds,
         "traced_over_plain": trace_seconds / plain_seconds,
-        "extra_peak_bytes": peak(trace) - peak(plain),
+        "extra_peak_bytes": trace_peak_bytes - plain_peak_bytes,
     }
 
 

@@ -89,7 +89,7 @@ def default(
             return parity_checks
         return [*parity_checks, *check_world_of(checkpoint, repository, progress=progress, **loading)]
 
-    _finish(run_checks("theworld-validate", options, body, num_steps=26))
+    _finish(run_checks("theworld-validate", options, body, num_steps=41))
 
 
 @app.command()
@@ -128,7 +128,7 @@ def parity(
             progress=progress,
         )
 
-    _finish(run_checks("theworld-validate parity", options, body, num_steps=21))
+    _finish(run_checks("theworld-validate parity", options, body, num_steps=36))
 
 
 @app.command()

@@ -24,7 +24,8 @@ Progress = Callable[[str], None]
 
 def count_steps(probes: Sequence[Probe]) -> int:
     """How many times `check_parity` reports progress."""
-    return 2 + 3 * len(probes)
+    num_generating = sum(not probe.decode_steps for probe in probes)
+    return 2 + 3 * (len(probes) + num_generating)
 
 
 def check_parity(

@@ -3,13 +3,13 @@
 In: a loaded model and probes. Out: three layers of a fingerprint; locations start with the probe's name.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from validation.fingerprint.digest import MAX_HELD_BYTES, DigestQueue, describe_shape
 from validation.fingerprint.observations import Fingerprint, Layer, Observation
 from validation.fingerprint.state import observe_globals
-from validation.fingerprint.trace import Trace
+from validation.fingerprint.trace import Recording, Tracer
 from validation.probes import NEW_TOKENS, Probe
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ IGNORED_LABEL = -100  # what Gemma's loss leaves out
 
 
 def fingerprint_behaviour(
-    model: Any, probes: Iterable[Probe], *, seed: int = 0, on_probe: Callable[[str], None] = lambda name: None
+    model: Any, probes: Sequence[Probe], *, seed: int = 0, on_probe: Callable[[str], None] = lambda name: None
 ) -> Fingerprint:
     """Run every probe and observe trace, outputs and generation.
 
@@ -40,23 +40,27 @@ def fingerprint_behaviour(
         queue.add(tensor, seen)
         return seen
 
+    with Tracer(model) as tracer:
+        for probe in probes:
+            on_probe(probe.name)
+            inputs = to_tensors(probe, model)
+            recording, answered = _run(model, tracer, probe, inputs, seed=seed)
+            if recording.changed_in_place:
+                recording, answered = _run(model, tracer, probe, inputs, seed=seed, max_held_bytes=0)
+            trace.update(recording.layer)
+            trace_bytes += recording.num_bytes
+            for location, tensor in answered.items():
+                outputs[f"{probe.name}/{location}"] = observe(tensor)
+                output_bytes += tensor.nbytes
     for probe in probes:
-        on_probe(probe.name)
-        inputs = to_tensors(probe, model)
-        traced, answered = _run(model, probe, inputs, seed=seed)
-        if traced.changed_in_place:
-            traced, answered = _run(model, probe, inputs, seed=seed, max_held_bytes=0)
-        trace.update(traced.layer)
-        trace_bytes += traced.num_bytes
-        for location, tensor in answered.items():
-            outputs[f"{probe.name}/{location}"] = observe(tensor)
-            output_bytes += tensor.numel() * tensor.element_size()
-        if not probe.decode_steps:
-            for location, tensor in _generate(model, inputs, seed=seed).items():
-                generation[f"{probe.name}/{location}"] = observe(tensor)
-            for name, seen in observe_globals().items():
-                if name.startswith("rng_state"):
-                    generation[f"{probe.name}/{name}"] = seen
+        if probe.decode_steps:
+            continue
+        on_probe(f"{probe.name}, generation")
+        for location, tensor in _generate(model, to_tensors(probe, model), seed=seed).items():
+            generation[f"{probe.name}/{location}"] = observe(tensor)
+        for name, seen in observe_globals().items():
+            if name.startswith("rng_state"):
+                generation[f"{probe.name}/{name}"] = seen
     queue.finish()
     return Fingerprint(
         layers={"trace": trace, "outputs": outputs, "generation": generation},
@@ -80,14 +84,20 @@ def _labels(inputs: dict[str, "torch.Tensor"]) -> "torch.Tensor":
 
 
 def _run(
-    model: Any, probe: Probe, inputs: dict[str, "torch.Tensor"], *, seed: int, max_held_bytes: int = MAX_HELD_BYTES
-) -> tuple[Trace, dict[str, "torch.Tensor"]]:
+    model: Any,
+    tracer: Tracer,
+    probe: Probe,
+    inputs: dict[str, "torch.Tensor"],
+    *,
+    seed: int,
+    max_held_bytes: int = MAX_HELD_BYTES,
+) -> tuple[Recording, dict[str, "torch.Tensor"]]:
     """Run one probe under a trace; return it, with logits, loss and KV cache by location."""
     import torch
 
     answered: dict[str, torch.Tensor] = {}
     torch.manual_seed(seed)
-    with torch.no_grad(), Trace(model, prefix=f"{probe.name}/", max_held_bytes=max_held_bytes) as trace:
+    with torch.no_grad(), tracer.record(f"{probe.name}/", max_held_bytes=max_held_bytes) as recording:
         prompt = dict(inputs)
         if probe.decode_steps:
             per_token = ("input_ids", "attention_mask", "token_type_ids")
@@ -107,7 +117,7 @@ def _run(
             cache = output.past_key_values
     for i, layer in enumerate(cache.layers):
         answered[f"cache[{i}].keys"], answered[f"cache[{i}].values"] = layer.keys, layer.values
-    return trace, answered
+    return recording, answered
 
 
 def _generate(model: Any, inputs: dict[str, "torch.Tensor"], *, seed: int) -> dict[str, "torch.Tensor"]:

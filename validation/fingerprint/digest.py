@@ -1,19 +1,21 @@
 """The digest of a tensor: of every bit, in order, with its dtype and shape; the same on CPU and CUDA.
 
-In: tensors on any device. Out: 128 bits in hexadecimal. The bytes are cut into chunks of `CHUNK_BYTES`, each
-is hashed with XXH3-128, and so are the description and the chunks' hashes. A CPU tensor is hashed where it
-lies. CUDA tensors are queued and hashed on the device, many to a launch; only hashes are read back, once.
+In: tensors on any device. Out: 128 bits in hexadecimal. The bytes are cut into chunks of `CHUNK_BYTES` and each
+is hashed with XXH3-128; the same is done with those hashes; and what that leaves is hashed behind the dtype and
+shape. A CPU tensor is hashed where it lies. CUDA tensors are queued and hashed on the device, many to a launch;
+only the last hashes, 16 bytes for each 16 MiB, are read back, once.
 
 -0.0 and 0.0 differ, and NaNs of equal bits are equal. Two tensors that differ have one digest with a chance of
-about (chunks + 1) * 2**-128: XXH3 is made to be even, not to withstand an adversary.
+about 3 * 2**-128: XXH3 is made to be even, not to withstand an adversary.
 """
 
+import ctypes
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from validation.fingerprint.chunks import BLOCK_BYTES, CHUNK_BYTES
+from validation.fingerprint.chunks import BLOCK_BYTES, CHUNK_BYTES, HASH_BYTES, count_chunks
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +48,10 @@ def _describe(dtype: "torch.dtype", shape: tuple[int, ...]) -> str:
 class DigestQueue:
     """Takes tensors as they come, and fills in their digests by `finish`.
 
+    A CPU tensor is hashed as it comes; CUDA tensors are held until a launch is worth its while.
+
     Args:
-        max_held_bytes: hash what is queued when it exceeds this; 0 hashes at once, None never before `finish`.
+        max_held_bytes: launch when the held ones exceed this; 0 launches for each, None not before `finish`.
 
     Attributes:
         changed_in_place: whether a queued tensor was written to before it was hashed; its digest is of what was
@@ -63,6 +67,13 @@ class DigestQueue:
 
     def add(self, tensor: "torch.Tensor", into: dict[str, Any]) -> None:
         """Digest `tensor`, now or by `finish`, and put the result into `into["digest"]`."""
+        if tensor.is_meta:
+            raise ValueError("a tensor on the meta device has no bits to digest")
+        if (
+            not tensor.is_cuda or not tensor.nbytes
+        ):  # it is still in the processor's cache, and held memory would be missed
+            into["digest"] = _digest_on_cpu(tensor)
+            return
         self._held.append((tensor, version_of(tensor), into))
         self._held_bytes += tensor.nbytes
         if self._held_bytes > self._max_held_bytes or len(self._held) >= MAX_HELD_TENSORS:
@@ -70,27 +81,27 @@ class DigestQueue:
 
     def finish(self) -> None:
         """Hash what is queued, read all of a device's hashes back at once, and fill in the digests."""
-        import torch
-
         self._hash_held()
+        if not self._launched:
+            return
+        from validation.fingerprint.digest_cuda import launch_chunk_hashes
+
         for launches in self._launched.values():
-            hashes = torch.cat([on_device for on_device, _ in launches]).cpu().numpy().astype(">i8").tobytes()
+            entries = [entry for _, group in launches for entry in group]
+            of_tensors = [part for hashes, group in launches for part in hashes.split([n for _, n, _ in group])]
+            hashes = launch_chunk_hashes(of_tensors).cpu().numpy().tobytes()
             start = 0
-            for description, num_chunks, into in (entry for _, entries in launches for entry in entries):
-                into["digest"] = _combine(description, hashes[16 * start : 16 * (start + num_chunks)])
-                start += num_chunks
+            for description, num_chunks, into in entries:
+                stop = start + HASH_BYTES * count_chunks(HASH_BYTES * num_chunks)
+                into["digest"] = _finish_digest(description, hashes[start:stop])
+                start = stop
         self._launched.clear()
 
     def _hash_held(self) -> None:
         on_devices: dict[torch.device, list[tuple[torch.Tensor, dict[str, Any]]]] = {}
         for tensor, version, into in self._held:
-            if tensor.is_meta:
-                raise ValueError("a tensor on the meta device has no bits to digest")
             self.changed_in_place |= version_of(tensor) != version
-            if tensor.is_cuda and tensor.nbytes:
-                on_devices.setdefault(tensor.device, []).append((tensor, into))
-            else:
-                into["digest"] = _combine(describe_shape(tensor), _hash_chunks(tensor.detach()))
+            on_devices.setdefault(tensor.device, []).append((tensor, into))
         self._held.clear()
         self._held_bytes = 0
         for device, queued in on_devices.items():
@@ -112,25 +123,36 @@ def _launch(
     for tensor, _ in queued:
         data = tensor.detach().contiguous()
         tensors.append(data.clone() if data.data_ptr() % 8 else data)  # the kernel reads words of 8 bytes
-    entries = [(describe_shape(tensor), -(-tensor.nbytes // CHUNK_BYTES), into) for tensor, into in queued]
+    entries = [(describe_shape(tensor), count_chunks(tensor.nbytes), into) for tensor, into in queued]
     return launch_chunk_hashes(tensors), entries
 
 
-def _hash_chunks(data: "torch.Tensor") -> bytes:
-    """Hash a tensor's chunks on the CPU: 16 bytes each, high half first."""
-    import torch
+def _digest_on_cpu(tensor: "torch.Tensor") -> str:
+    data = tensor.detach().cpu() if tensor.device.type != "cpu" else tensor
+    data = data if data.is_contiguous() else data.detach().contiguous()
+    # The bytes where they lie: views through numpy cost more than hashing a small tensor does.
+    view = memoryview(_byte_array(data.nbytes).from_address(data.data_ptr())) if data.nbytes else b""
+    return _finish_digest(describe_shape(tensor), _hash_chunks(_hash_chunks(view)))
 
-    array: Any = data.cpu().contiguous().view(-1).view(torch.uint8).numpy()
-    view = memoryview(array)
-    num_bytes = len(view)
+
+@lru_cache(maxsize=4096)
+def _byte_array(num_bytes: int) -> type[ctypes.Array]:
+    return ctypes.c_char * num_bytes
+
+
+def _hash_chunks(data: memoryview | bytes) -> bytes:
+    """Hash each chunk: 16 bytes apiece, high half first; the last is filled up with zeros to whole blocks."""
+    num_bytes = len(data)
     whole = num_bytes - num_bytes % CHUNK_BYTES
-    hashes = [xxhash.xxh3_128_digest(view[start : start + CHUNK_BYTES]) for start in range(0, whole, CHUNK_BYTES)]
+    hashes = [xxhash.xxh3_128_digest(data[start : start + CHUNK_BYTES]) for start in range(0, whole, CHUNK_BYTES)]
     if whole < num_bytes:
-        rest = xxhash.xxh3_128(view[whole:])
+        rest = xxhash.xxh3_128(data[whole:])
         rest.update(bytes(-(num_bytes - whole) % BLOCK_BYTES))
         hashes.append(rest.digest())
     return b"".join(hashes)
 
 
-def _combine(description: str, hashes: bytes) -> str:
-    return xxhash.xxh3_128_hexdigest(description.encode() + b"\0" + hashes)
+def _finish_digest(description: str, hashes: memoryview | bytes) -> str:
+    hasher = xxhash.xxh3_128(description.encode() + b"\0")
+    hasher.update(hashes)
+    return hasher.hexdigest()

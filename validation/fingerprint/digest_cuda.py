@@ -54,6 +54,14 @@ def _constants() -> np.ndarray:
 
 
 @triton.jit
+def _reverse_bytes(word):
+    """A 64-bit word in the other byte order: xxhash writes its digests with the highest byte first."""
+    word = ((word & 0x00FF00FF00FF00FF) << 8) | ((word >> 8) & 0x00FF00FF00FF00FF)
+    word = ((word & 0x0000FFFF0000FFFF) << 16) | ((word >> 16) & 0x0000FFFF0000FFFF)
+    return (word << 32) | (word >> 32)
+
+
+@triton.jit
 def _add_stripe(acc_even, acc_odd, even, odd, key_even, key_odd):
     """XXH3_accumulate_512 for the two lanes that a thread owns: each also takes its neighbour's data."""
     mixed_even, mixed_odd = even ^ key_even, odd ^ key_odd
@@ -85,7 +93,7 @@ def _merge(acc_even, acc_odd, keys, lanes, start, CHUNKS: tl.constexpr):
 def _chunk_hashes(
     tables,  # (3, T) int64: addresses, multiples of 8; sizes in bytes; first chunks
     constants,  # (288,) int64
-    hashes,  # (C, 2) int64: high and low half
+    hashes,  # (C, 2) int64: high and low half, highest byte first
     num_tensors,
     search_steps,  # halvings that find one of T
     num_chunks,
@@ -144,8 +152,8 @@ def _chunk_hashes(
     high_start = 0xFFFFFFFFFFFFFFFF - total_bytes * P64_2
     high_half = _merge(acc_even, acc_odd, constants + 2 * WORDS + 24, lane, high_start, CHUNKS)
     first = tl.program_id(0).to(tl.int64) * CHUNKS + tl.arange(0, CHUNKS)
-    tl.store(hashes + 2 * first, high_half.to(tl.int64, bitcast=True), mask=first < num_chunks)
-    tl.store(hashes + 2 * first + 1, low_half.to(tl.int64, bitcast=True), mask=first < num_chunks)
+    tl.store(hashes + 2 * first, _reverse_bytes(high_half).to(tl.int64, bitcast=True), mask=first < num_chunks)
+    tl.store(hashes + 2 * first + 1, _reverse_bytes(low_half).to(tl.int64, bitcast=True), mask=first < num_chunks)
 
 
 _constants_on: dict[torch.device, torch.Tensor] = {}
@@ -158,7 +166,7 @@ def launch_chunk_hashes(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         tensors: on one device; each has at least one byte.
 
     Returns:
-        (chunks of all tensors, in order, 2) int64 on the device: high and low half of each XXH3-128. The caller
+        (chunks of all tensors, in order, 2) int64 on the device: in memory, the bytes of xxhash's digests. The caller
         may free the tensors at once: the launch is ordered before any reuse of their memory on the same stream.
     """
     device = tensors[0].device
@@ -169,7 +177,8 @@ def launch_chunk_hashes(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     tables = np.stack([np.array([t.data_ptr() for t in tensors], dtype=np.int64), sizes, first_chunks])
     if device not in _constants_on:
         _constants_on[device] = torch.from_numpy(_constants()).to(device)
-    on_device = torch.from_numpy(tables).to(device, non_blocking=True)
+    # From pageable memory a copy would wait for all that is queued on the device.
+    on_device = torch.from_numpy(tables).pin_memory().to(device, non_blocking=True)
     hashes = torch.empty((num_chunks, 2), dtype=torch.int64, device=device)
     kernel: Any = _chunk_hashes
     kernel[(triton.cdiv(num_chunks, CHUNKS_PER_PROGRAM),)](
