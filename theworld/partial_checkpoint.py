@@ -10,13 +10,10 @@ import os
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from theworld.checkpoint_files import checkpoint_digest, read_json_object, read_safetensors_header
 from theworld.freezing import FreezeConfig
-
-if TYPE_CHECKING:
-    from theworld.modeling_theworld import TheWorld
 
 BASE_FILE = "theworld_base.json"
 WEIGHTS_FILE = "trainable.safetensors"
@@ -94,7 +91,7 @@ def _digests(name_or_path: str, cosmos: str) -> tuple[str, str]:
     )
 
 
-def save_trainable(model: "TheWorld", save_directory: Any) -> None:
+def save_trainable(model: Any, save_directory: Any) -> None:
     """Write the trainable parameters, and what they stand on, to a folder; the base must still be there.
 
     Raises:
@@ -161,7 +158,7 @@ def verify_base(folder: Path, base: Base) -> None:
             )
 
 
-def load_trainable(model: "TheWorld", folder: Path) -> None:
+def load_trainable(model: Any, folder: Path) -> None:
     """Copy trained weights into a model that was just loaded from their base.
 
     Raises:

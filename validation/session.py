@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,7 +63,7 @@ def run_checks(command: str, options: Options, body: Body, *, num_steps: int | N
             check_output_folder(options.output)
         with _progress_bar(options, num_steps) as progress:
             progress("importing torch and transformers")
-            _quiet_libraries()
+            _prepare_libraries()
             checks = body(progress)
         from validation.environment import describe_environment
 
@@ -100,12 +101,16 @@ def guard(
         return exit_code(Status.ERROR)
 
 
-def _quiet_libraries() -> None:
-    """Keep the libraries' own progress bars and advice off the terminal."""
+def _prepare_libraries() -> None:
+    """Keep the libraries' own progress bars and advice off the terminal, and let cuBLAS be deterministic."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts, and only then
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.simplefilter("ignore")
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
+    hub_logging.set_verbosity(hub_logging.CRITICAL)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 

@@ -68,6 +68,14 @@ class Subject:
             raise InputError(f"{self.target} cannot load {self.checkpoint}: {_first_line(error)}") from error
 
 
+def not_on_the_hub(name: str) -> InputError:
+    """The error for a hub id that is neither in the cache nor to be had."""
+    return InputError(
+        f"{name}: not on this machine, and the hub did not give it; check the id, the network and "
+        "your access (hf auth login), or name a local folder"
+    )
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n", maxsplit=1)[0]
 
@@ -132,9 +140,6 @@ def read_config(checkpoint: str) -> Any:
     except OSError as error:
         if Path(checkpoint).is_dir():
             raise InputError(f"{checkpoint}/config.json: {_first_line(error)}") from error
-        raise InputError(
-            f"{checkpoint}: not on this machine, and the hub did not give it; check the id, the network and "
-            "your access (hf auth login), or name a local folder"
-        ) from error
+        raise not_on_the_hub(checkpoint) from error
     except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise InputError(f"{checkpoint}/config.json: {' '.join(str(error).split())}") from error

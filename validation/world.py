@@ -66,7 +66,7 @@ def check_world(
     import torch
 
     from theworld import TheWorld, TheWorldProcessor
-    from validation.subjects import check_checkpoint
+    from validation.subjects import check_checkpoint, not_on_the_hub
 
     check_checkpoint(checkpoint)
     if clip is None:
@@ -81,7 +81,12 @@ def check_world(
     try:
         model = TheWorld.from_pretrained(checkpoint, cosmos_model_name_or_path=cosmos, **arguments)
         processor = TheWorldProcessor.from_pretrained(checkpoint)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        for name in (checkpoint, cosmos):
+            if not Path(name).is_dir():
+                raise not_on_the_hub(name) from error
+        raise InputError(" ".join(str(error).split())) from error
+    except ValueError as error:
         raise InputError(" ".join(str(error).split())) from error
 
     path = _WorldPath(model=model, processor=processor, clip=clip, dtype=dtype)

@@ -3,7 +3,8 @@
 In: a loaded model and probes. Out: three layers of a fingerprint; locations start with the probe's name.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from validation.fingerprint.digest import MAX_HELD_BYTES, DigestQueue, describe_shape
@@ -19,7 +20,12 @@ IGNORED_LABEL = -100  # what Gemma's loss leaves out
 
 
 def fingerprint_behaviour(
-    model: Any, probes: Sequence[Probe], *, seed: int = 0, on_probe: Callable[[str], None] = lambda name: None
+    model: Any,
+    probes: Sequence[Probe],
+    *,
+    seed: int = 0,
+    deterministic: bool = True,
+    on_probe: Callable[[str], None] = lambda name: None,
 ) -> Fingerprint:
     """Run every probe and observe trace, outputs and generation.
 
@@ -27,8 +33,27 @@ def fingerprint_behaviour(
         model: in the mode that its loader left it in.
         probes: what to ask.
         seed: set before each probe and before sampling.
+        deterministic: choose deterministic kernels on CUDA; without them some decode steps differ run by run.
         on_probe: called with a probe's name before it runs.
     """
+    with _deterministic_kernels(enabled=deterministic and model.device.type == "cuda"):
+        return _observe(model, probes, seed=seed, on_probe=on_probe)
+
+
+@contextmanager
+def _deterministic_kernels(*, enabled: bool) -> Iterator[None]:
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if enabled:
+        torch.use_deterministic_algorithms(True, warn_only=True)  # sampling has kernels with no such form
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def _observe(model: Any, probes: Sequence[Probe], *, seed: int, on_probe: Callable[[str], None]) -> Fingerprint:
     trace: Layer = {}
     outputs: Layer = {}
     generation: Layer = {}
