@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 
 DEFAULT_OUTPUT = Path("reports/latest")
+PARITY_STEPS = 44  # of the progress bar
 
 
 class Dtype(StrEnum):
@@ -89,7 +90,7 @@ def default(
             return parity_checks
         return [*parity_checks, *check_world_of(checkpoint, repository, progress=progress, **loading)]
 
-    _finish(run_checks("theworld-validate", options, body, num_steps=41))
+    _finish(run_checks("theworld-validate", options, body, num_steps=PARITY_STEPS + 5))
 
 
 @app.command()
@@ -109,15 +110,17 @@ def parity(
     candidate: Annotated[
         str, typer.Option("--candidate", metavar="MODULE:CLASS", help="A model class, or a function that loads one.")
     ] = "theworld:TheWorld",
+    isolate: Annotated[bool, typer.Option("--isolate", help="Load and run each side in a process of its own.")] = False,
 ) -> None:
-    """Compare the candidate with pure Gemma 3, bit for bit: state, trace, outputs and generation."""
+    """Compare the candidate with pure Gemma 3, bit for bit: state, trace, outputs, generation, gradients, files."""
     options = Options(json=json, output=output, quiet=quiet, debug=debug)
 
     def body(progress: Any) -> Any:
-        from validation.suite import check_parity_of
+        from validation.suite import check_parity_isolated, check_parity_of
 
         checkpoint, _ = _checkpoints(model, None, progress)
-        return check_parity_of(
+        check = check_parity_isolated if isolate else check_parity_of
+        return check(
             checkpoint,
             device=_device(device),
             dtype=dtype.value,
@@ -128,7 +131,68 @@ def parity(
             progress=progress,
         )
 
-    _finish(run_checks("theworld-validate parity", options, body, num_steps=36))
+    _finish(run_checks("theworld-validate parity", options, body, num_steps=5 if isolate else PARITY_STEPS))
+
+
+@app.command()
+def fingerprint(
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FILE|DIR", help="Where to write: a .json file, or a folder.")
+    ],
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    model: Model = None,
+    device: Device = "cpu",
+    dtype: DtypeOption = Dtype.BFLOAT16,
+    attn: Attn = None,
+    seed: Seed = 0,
+    target: Annotated[
+        str, typer.Option("--target", metavar="MODULE:CLASS", help="A model class, or a function that loads one.")
+    ] = "theworld:TheWorld",
+) -> None:
+    """Write everything observable about one model to a file, for `diff`."""
+
+    def action() -> int:
+        from validation.session import prepare_libraries, show_progress
+        from validation.suite import make_fingerprint
+
+        with show_progress(quiet=quiet, num_steps=15) as progress:
+            prepare_libraries()
+            checkpoint, _ = _checkpoints(model, None, progress)
+            loading = {"device": _device(device), "dtype": dtype.value, "attn": _attn(attn), "seed": seed}
+            made = make_fingerprint(checkpoint, target=target, progress=progress, **loading)
+        from validation.fingerprint.files import write_fingerprint
+
+        path = write_fingerprint(made, output)
+        if json:
+            print(path.read_text(encoding="utf-8"))
+        elif not quiet:
+            print(path)
+        return 0
+
+    _finish(guard(action, debug=debug))
+
+
+@app.command()
+def diff(
+    reference: Annotated[Path, typer.Argument(metavar="A", help="What is taken as right: a file or folder.")],
+    candidate: Annotated[Path, typer.Argument(metavar="B", help="What is compared with it.")],
+    json: Json = False,
+    output: Output = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Compare two fingerprints, made by any process, machine or release: surroundings first, then the models."""
+    options = Options(json=json, output=output, quiet=quiet, debug=debug)
+
+    def body(_progress: Any) -> Any:
+        from validation.fingerprint.files import read_fingerprint
+        from validation.parity import compare_files
+
+        return compare_files(read_fingerprint(reference), read_fingerprint(candidate))
+
+    _finish(run_checks("theworld-validate diff", options, body))
 
 
 @app.command()

@@ -5,6 +5,7 @@ place in order, with the number of further places. Nothing is tolerated: a diffe
 """
 
 from collections import defaultdict
+from dataclasses import replace
 
 from validation.attribution import attribute
 from validation.fingerprint.observations import Layer, Observation
@@ -33,6 +34,19 @@ def diff_layer(layer_name: str, reference: Layer, candidate: Layer) -> tuple[Fin
             for field in _telling_fields(expected, actual):
                 differing[field].append((location, expected.get(field), actual.get(field)))
     return tuple(_finding(layer_name, field, places) for field, places in differing.items())
+
+
+def diff_trace(reference: Layer, candidate: Layer) -> Finding | None:
+    """Find the first place, in the reference's call order, where two traces differ; all later ones may follow."""
+    in_order = [*reference, *(location for location in candidate if location not in reference)]
+    differing = [location for location in in_order if reference.get(location) != candidate.get(location)]
+    if not differing:
+        return None
+    first = differing[0]
+    seen = [{first: layer[first]} if first in layer else {} for layer in (reference, candidate)]
+    (finding,) = diff_layer("trace", *seen)
+    rest = f" (first of {len(differing):,} of {len(in_order):,} places)"
+    return replace(finding, message=finding.message + rest)
 
 
 def _telling_fields(expected: Observation, actual: Observation) -> list[str]:

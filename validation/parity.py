@@ -9,23 +9,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from validation.diff import diff_layer
+from validation.diff import diff_layer, diff_trace
 from validation.fingerprint.behaviour import fingerprint_behaviour
-from validation.fingerprint.observations import Fingerprint, num_tensors
+from validation.fingerprint.files import FingerprintFile
+from validation.fingerprint.observations import PROBE_LAYERS, STATE_LAYERS, Fingerprint, Layer, num_tensors
 from validation.fingerprint.state import fingerprint_state
+from validation.fingerprint.take import count_steps as count_fingerprint_steps
+from validation.fingerprint.take import take_fingerprint
 from validation.probes import Probe
 from validation.results import CheckResult, Finding, Status
 from validation.subjects import Subject
 
-STATE_LAYERS = ("config", "modules", "parameters", "buffers", "globals")
-BEHAVIOUR_LAYERS = ("trace", "outputs", "generation")
+WHOLE_LAYERS = (*STATE_LAYERS, "gradients", "round_trip")  # one check each; the others are split by probe
 Progress = Callable[[str], None]
 
 
 def count_steps(probes: Sequence[Probe]) -> int:
     """How many times `check_parity` reports progress."""
     num_generating = sum(not probe.decode_steps for probe in probes)
-    return 2 + 3 * (len(probes) + num_generating)
+    return 2 + 2 * count_fingerprint_steps(probes) + len(probes) + num_generating
 
 
 def check_parity(
@@ -33,6 +35,7 @@ def check_parity(
     candidate: Subject,
     probes: Sequence[Probe],
     *,
+    deterministic: bool = True,
     progress: Progress = lambda step: None,
 ) -> tuple[CheckResult, ...]:
     """Compare two subjects on everything observable.
@@ -40,6 +43,7 @@ def check_parity(
     Args:
         reference, candidate: what is loaded; both from the same checkpoint, dtype, device and attention.
         probes: what both are asked; the reference twice, as the control.
+        deterministic: choose deterministic kernels on CUDA.
         progress: called with a line before each step.
 
     Returns:
@@ -51,42 +55,75 @@ def check_parity(
     clock = _Clock()
     progress("loading the reference")
     model = reference.load()
-    expected_state = fingerprint_state(model)
-    state_seconds = clock.lap()
-    expected = fingerprint_behaviour(
-        model, probes, seed=reference.seed, on_probe=lambda name: progress(f"reference: {name}")
-    )
-    reference_seconds = clock.lap()
-    control = fingerprint_behaviour(
-        model, probes, seed=reference.seed, on_probe=lambda name: progress(f"control: {name}")
-    )
-    control_check = _check_control(expected, control, seconds=clock.lap())
+    options = {"seed": reference.seed, "deterministic": deterministic}
+    expected = take_fingerprint(model, probes, **options, progress=lambda step: progress(f"reference: {step}"))
+    seconds = clock.lap()
+    control = fingerprint_behaviour(model, probes, **options, on_probe=lambda step: progress(f"control: {step}"))
+    control_check = check_control(expected, control, seconds=clock.lap())
     del model
     _free_memory()
 
     progress("loading the candidate")
     model = candidate.load()
-    actual_state = fingerprint_state(model)
-    state_seconds += clock.lap()
-    actual = fingerprint_behaviour(
-        model, probes, seed=candidate.seed, on_probe=lambda name: progress(f"candidate: {name}")
-    )
-    probe_seconds = (reference_seconds + clock.lap()) / max(len(probes), 1)
+    actual = take_fingerprint(model, probes, **options, progress=lambda step: progress(f"candidate: {step}"))
+    seconds += clock.lap()
     del model
     _free_memory()
 
-    state_checks = [
-        _check_state_layer(layer, expected_state, actual_state, seconds=state_seconds / len(STATE_LAYERS))
-        for layer in STATE_LAYERS
+    checks = compare_fingerprints(expected, actual, control_check, seconds=seconds)
+    if any(check.status is Status.FAILED and check.id in _REPEATABLE for check in checks):
+        checks = _repeat_load(reference, expected, checks)
+    return checks
+
+
+def compare_fingerprints(
+    expected: Fingerprint, actual: Fingerprint, control: CheckResult | None, *, seconds: float
+) -> tuple[CheckResult, ...]:
+    """Compare two fingerprints: one check for each whole layer, and one for each probe.
+
+    Args:
+        control: the reference's comparison with itself; None if it was not made, as between files.
+        seconds: what both fingerprints took; shared out evenly over the checks.
+    """
+    unstable = {finding.location.split("/")[0] for finding in control.findings} if control else set()
+    layers = [layer for layer in WHOLE_LAYERS if layer in expected.layers or layer in actual.layers]
+    probes = list(dict.fromkeys(location.split("/")[0] for location in expected.layers.get("outputs", {})))
+    each = seconds / max(len(layers) + len(probes), 1)
+    return (
+        *([control] if control else []),
+        *(_check_layer(layer, expected, actual, seconds=each) for layer in layers),
+        *(_check_probe(name, expected, actual, seconds=each, is_stable=name not in unstable) for name in probes),
+    )
+
+
+def compare_files(reference: FingerprintFile, candidate: FingerprintFile) -> tuple[CheckResult, ...]:
+    """Compare two fingerprints that were made apart: what differs around them first, then what differs in them.
+
+    A difference in subject or environment is no failure: it is what explains one.
+    """
+    around = [
+        *diff_layer("subject", _as_layer(reference.subject), _as_layer(candidate.subject)),
+        *diff_layer("environment", _as_layer(reference.environment), _as_layer(candidate.environment)),
     ]
-    if any(check.status is Status.FAILED and check.id in _REPEATABLE for check in state_checks):
-        state_checks = _repeat_load(reference, expected_state, state_checks)
-    unstable = {location for finding in control_check.findings for location in [finding.location.split("/")[0]]}
-    probe_checks = [
-        _check_probe(probe, expected, actual, seconds=probe_seconds, is_stable=probe.name not in unstable)
-        for probe in probes
-    ]
-    return (control_check, *state_checks, *probe_checks)
+    surroundings = CheckResult(
+        id="diff.surroundings",
+        status=Status.PASSED,
+        reason=f"{len(around)} kinds of difference between where and how the two were made" if around else None,
+        seconds=0.0,
+        measurements={"compared": len(reference.subject) + len(reference.environment)},
+        findings=tuple(replace(finding, severity="warning") for finding in around),
+    )
+    return (surroundings, *compare_fingerprints(reference.fingerprint, candidate.fingerprint, None, seconds=0.0))
+
+
+def _as_layer(values: dict[str, object]) -> Layer:
+    flat: Layer = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat.update({f"{key}.{inner}": {inner: item} for inner, item in value.items()})
+        else:
+            flat[key] = {key: value}
+    return flat
 
 
 # Layers that loading alone decides: if they differ between two loads of the reference, loading is at fault.
@@ -111,9 +148,10 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _check_control(expected: Fingerprint, control: Fingerprint, *, seconds: float) -> CheckResult:
+def check_control(expected: Fingerprint, control: Fingerprint, *, seconds: float) -> CheckResult:
+    """Compare two fingerprints of one loaded model; a difference makes the verdict inconclusive."""
     findings: list[Finding] = []
-    for layer in BEHAVIOUR_LAYERS:
+    for layer in PROBE_LAYERS:
         for finding in diff_layer(layer, expected.layers[layer], control.layers[layer]):
             findings.append(
                 replace(
@@ -122,7 +160,7 @@ def _check_control(expected: Fingerprint, control: Fingerprint, *, seconds: floa
                     remedy="set torch.use_deterministic_algorithms(True), or compare on another device",
                 )
             )
-    compared = sum(num_tensors(expected.layers[layer]) for layer in BEHAVIOUR_LAYERS)
+    compared = sum(num_tensors(expected.layers[layer]) for layer in PROBE_LAYERS)
     status, reason = Status.PASSED, None
     if findings:
         status, reason = Status.INCONCLUSIVE, "two runs of the reference differ"
@@ -144,15 +182,14 @@ def _judge(findings: Sequence[Finding], num_compared: int) -> tuple[Status, str 
     return (Status.PASSED, None) if num_compared else (Status.INCONCLUSIVE, "nothing was compared")
 
 
-def _check_state_layer(layer: str, expected: Fingerprint, actual: Fingerprint, *, seconds: float) -> CheckResult:
-    findings = diff_layer(layer, expected.layers[layer], actual.layers[layer])
-    status, reason = _judge(findings, len(expected.layers[layer]))
-    measurements: dict[str, object] = {"compared": len(expected.layers[layer])}
+def _check_layer(layer: str, expected: Fingerprint, actual: Fingerprint, *, seconds: float) -> CheckResult:
+    observed = expected.layers.get(layer, {})
+    findings = diff_layer(layer, observed, actual.layers.get(layer, {}))
+    compared = num_tensors(observed) if layer in expected.num_bytes else len(observed)
+    status, reason = _judge(findings, compared)
+    measurements: dict[str, object] = {"compared": compared}
     if layer in expected.num_bytes:
-        measurements = {
-            "tensors_compared": num_tensors(expected.layers[layer]),
-            "compared_bytes": expected.num_bytes[layer],
-        }
+        measurements = {"tensors_compared": compared, "compared_bytes": expected.num_bytes[layer]}
     return CheckResult(
         id=f"parity.{layer}",
         status=status,
@@ -163,7 +200,7 @@ def _check_state_layer(layer: str, expected: Fingerprint, actual: Fingerprint, *
     )
 
 
-def _repeat_load(reference: Subject, expected: Fingerprint, checks: Sequence[CheckResult]) -> list[CheckResult]:
+def _repeat_load(reference: Subject, expected: Fingerprint, checks: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
     """Load the reference again; a layer in which it differs from itself proves nothing about the candidate."""
     again = fingerprint_state(reference.load())
     _free_memory()
@@ -174,35 +211,32 @@ def _repeat_load(reference: Subject, expected: Fingerprint, checks: Sequence[Che
             repeated.append(replace(check, status=Status.INCONCLUSIVE, reason="two loads of the reference differ here"))
         else:
             repeated.append(check)
-    return repeated
+    return tuple(repeated)
 
 
 def _check_probe(
-    probe: Probe, expected: Fingerprint, actual: Fingerprint, *, seconds: float, is_stable: bool
+    name: str, expected: Fingerprint, actual: Fingerprint, *, seconds: float, is_stable: bool
 ) -> CheckResult:
-    findings: list[Finding] = []
-    counts = {}
-    for layer in BEHAVIOUR_LAYERS:
-        prefix = f"{probe.name}/"
-        observed = expected.subset(layer, prefix)
-        findings += diff_layer(layer, observed, actual.subset(layer, prefix))
-        counts[layer] = num_tensors(observed)
-    compared = sum(counts.values())
+    sides = {layer: (expected.subset(layer, f"{name}/"), actual.subset(layer, f"{name}/")) for layer in PROBE_LAYERS}
+    counts = {layer: num_tensors(observed) for layer, (observed, _) in sides.items()}
+    after_trace = [finding for layer in ("outputs", "generation") for finding in diff_layer(layer, *sides[layer])]
+    first = diff_trace(*sides["trace"])
+    # What differs in the trace differs in the outputs too: the first place is the one to read.
+    findings = after_trace if first is None else [first]
     status, reason = _judge(findings, min(counts["trace"], counts["outputs"]))
     if not is_stable:
         status, reason = Status.INCONCLUSIVE, "the control differs on this probe"
     return CheckResult(
-        id=f"parity.probe.{probe.name}",
+        id=f"parity.probe.{name}",
         status=status,
         reason=reason,
         seconds=seconds,
         measurements={
-            "tensors_compared": compared,
+            "tensors_compared": sum(counts.values()),
             "module_outputs_compared": counts["trace"],
             "outputs_compared": counts["outputs"],
             "generations_compared": counts["generation"],
-            "batch_size": int(probe.inputs["input_ids"].shape[0]),
-            "sequence_length": int(probe.inputs["input_ids"].shape[1]),
+            "differing_outputs": len({finding.location for finding in after_trace}),
         },
         findings=tuple(findings),
     )

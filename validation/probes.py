@@ -6,6 +6,7 @@ ask exactly the same. No tokenizer takes part: a probe compares models, not proc
 
 # B batch, L tokens, I images
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,3 +91,9 @@ def build_probes(config: Any, *, seed: int = 0) -> tuple[Probe, ...]:
         probe("beyond_window", row().text(window + 255)),
         probe("cached_decode", row().text(window + 2 * DECODE_STEPS), decode_steps=DECODE_STEPS),
     )
+
+
+def gradient_probe(probes: Sequence[Probe]) -> Probe | None:
+    """The probe that gradients are taken on: the last with an image, which has padding and text rows too."""
+    with_image = [probe for probe in probes if "pixel_values" in probe.inputs]
+    return with_image[-1] if with_image else None

@@ -61,9 +61,9 @@ def run_checks(command: str, options: Options, body: Body, *, num_steps: int | N
             from validation.rendering.folder import check_output_folder
 
             check_output_folder(options.output)
-        with _progress_bar(options, num_steps) as progress:
+        with show_progress(quiet=options.quiet, num_steps=num_steps) as progress:
             progress("importing torch and transformers")
-            _prepare_libraries()
+            prepare_libraries()
             checks = body(progress)
         from validation.environment import describe_environment
 
@@ -101,7 +101,7 @@ def guard(
         return exit_code(Status.ERROR)
 
 
-def _prepare_libraries() -> None:
+def prepare_libraries() -> None:
     """Keep the libraries' own progress bars and advice off the terminal, and let cuBLAS be deterministic."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts, and only then
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -153,8 +153,9 @@ class _Bar:
         self._progress.stop()
 
 
-def _progress_bar(options: Options, num_steps: int | None) -> Any:
-    if options.quiet or not sys.stderr.isatty():
+def show_progress(*, quiet: bool, num_steps: int | None) -> Any:
+    """A context that gives a function to call with a line before each step; a bar only on a terminal."""
+    if quiet or not sys.stderr.isatty():
         return _NoProgress()
     return _Bar(num_steps)
 

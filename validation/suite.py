@@ -1,12 +1,18 @@
 """What the commands run: checks put together from the options of the command line."""
 
 import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from validation.environment import describe_environment
-from validation.parity import check_parity
+from validation.fingerprint.files import FingerprintFile, read_fingerprint
+from validation.fingerprint.take import take_fingerprint
+from validation.parity import check_control, check_parity, compare_fingerprints
 from validation.probes import build_probes
 from validation.results import CheckResult, InputError
 from validation.subjects import CANDIDATE_TARGET, REFERENCE_TARGET, Subject, read_config
@@ -38,6 +44,50 @@ def check_parity_of(
     return check_parity(
         Subject(target=reference, **loading), Subject(target=candidate, **loading), probes, progress=progress
     )
+
+
+def make_fingerprint(
+    checkpoint: str, *, target: str, progress: Progress, deterministic: bool = True, **loading: Any
+) -> FingerprintFile:
+    """Load one target and observe everything about it."""
+    probes = build_probes(read_config(checkpoint), seed=loading["seed"])
+    subject = Subject(target=target, checkpoint=checkpoint, **loading)
+    progress("loading")
+    fingerprint = take_fingerprint(
+        subject.load(), probes, seed=subject.seed, deterministic=deterministic, progress=progress
+    )
+    return FingerprintFile(fingerprint=fingerprint, subject=asdict(subject), environment=describe_environment())
+
+
+def check_parity_isolated(
+    checkpoint: str, *, reference: str, candidate: str, progress: Progress, **loading: Any
+) -> tuple[CheckResult, ...]:
+    """Compare two targets, each in a process of its own; the control is a second process of the reference.
+
+    Raises:
+        InputError: if a process cannot load its subject.
+    """
+    with tempfile.TemporaryDirectory(prefix="theworld-isolated-") as scratch:
+        files = []
+        for name, target in (("reference", reference), ("control", reference), ("candidate", candidate)):
+            progress(f"{name}, in its own process")
+            path = Path(scratch, f"{name}.json")
+            _run_fingerprint_process(checkpoint, target, path, **loading)
+            files.append(read_fingerprint(path))
+    expected, control, actual = (file.fingerprint for file in files)
+    return compare_fingerprints(expected, actual, check_control(expected, control, seconds=0.0), seconds=0.0)
+
+
+def _run_fingerprint_process(
+    checkpoint: str, target: str, path: Path, *, device: str, dtype: str, attn: str | None, seed: int
+) -> None:
+    command = [sys.executable, "-m", "validation", "fingerprint", "--target", target, "--model", checkpoint]
+    command += ["--device", device, "--dtype", dtype, "--seed", str(seed), "--output", str(path), "--quiet"]
+    command += ["--attn", attn] if attn is not None else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise InputError(lines[0].removeprefix("error: "))
 
 
 def check_world_of(

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     import torch
 
 IGNORED_LABEL = -100  # what Gemma's loss leaves out
+_GREEDY = {
+    "do_sample": False,
+    "top_k": None,
+    "top_p": None,
+    "return_dict_in_generate": True,
+    "output_logits": True,
+}
 
 
 def fingerprint_behaviour(
@@ -36,12 +43,12 @@ def fingerprint_behaviour(
         deterministic: choose deterministic kernels on CUDA; without them some decode steps differ run by run.
         on_probe: called with a probe's name before it runs.
     """
-    with _deterministic_kernels(enabled=deterministic and model.device.type == "cuda"):
+    with deterministic_kernels(enabled=deterministic and model.device.type == "cuda"):
         return _observe(model, probes, seed=seed, on_probe=on_probe)
 
 
 @contextmanager
-def _deterministic_kernels(*, enabled: bool) -> Iterator[None]:
+def deterministic_kernels(*, enabled: bool) -> Iterator[None]:
     import torch
 
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -103,7 +110,7 @@ def to_tensors(probe: Probe, model: Any) -> dict[str, "torch.Tensor"]:
     return tensors
 
 
-def _labels(inputs: dict[str, "torch.Tensor"]) -> "torch.Tensor":
+def make_labels(inputs: dict[str, "torch.Tensor"]) -> "torch.Tensor":
     is_target = (inputs["attention_mask"] == 1) & (inputs["token_type_ids"] == 0)
     return inputs["input_ids"].masked_fill(~is_target, IGNORED_LABEL)
 
@@ -127,7 +134,7 @@ def _run(
         if probe.decode_steps:
             per_token = ("input_ids", "attention_mask", "token_type_ids")
             prompt.update({name: inputs[name][:, : -probe.decode_steps] for name in per_token})
-        output = model(**prompt, labels=_labels(prompt), use_cache=True)
+        output = model(**prompt, labels=make_labels(prompt), use_cache=True)
         answered["logits"], answered["loss"] = output.logits, output.loss
         cache = output.past_key_values
         for step in range(probe.decode_steps):
@@ -153,7 +160,10 @@ def _generate(model: Any, inputs: dict[str, "torch.Tensor"], *, seed: int) -> di
     length = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS}
     with torch.no_grad():
         torch.manual_seed(seed)
-        answered["greedy"] = model.generate(**inputs, **length, do_sample=False, top_k=None, top_p=None)
+        greedy = model.generate(**inputs, **length, **_GREEDY)
         torch.manual_seed(seed)
-        answered["sampled"] = model.generate(**inputs, **length, do_sample=True, top_k=50, top_p=0.95)
+        sampled = model.generate(**inputs, **length, do_sample=True, top_k=50, top_p=0.95)
+    # Tokens hardly ever move: the logits that they were chosen from say more.
+    answered["greedy"], answered["sampled"] = greedy.sequences, sampled
+    answered.update({f"greedy_logits[{i}]": logits for i, logits in enumerate(greedy.logits)})
     return answered

@@ -10,7 +10,9 @@ from typing import Any
 Observation = dict[str, Any]
 Layer = dict[str, Observation]
 
-LAYERS = ("config", "modules", "parameters", "buffers", "globals", "trace", "outputs", "generation")
+STATE_LAYERS = ("config", "modules", "parameters", "buffers", "globals")
+PROBE_LAYERS = ("trace", "outputs", "generation")  # locations start with the probe's name
+LAYERS = (*STATE_LAYERS, *PROBE_LAYERS, "gradients", "round_trip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

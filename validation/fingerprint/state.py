@@ -65,7 +65,6 @@ def _config(model: Any) -> Layer:
         if getattr(model, name, None) is not None:
             values = getattr(model, name).to_dict()
             _flatten(name, {key: value for key, value in values.items() if key not in IDENTITY_FIELDS}, layer)
-    layer["loss_type"] = {"value": getattr(model, "loss_type", None)}
     return layer
 
 
@@ -76,14 +75,23 @@ def _modules(model: "nn.Module") -> Layer:
             "training": module.training,
             "hooks": sum(len(getattr(module, dictionary, {})) for dictionary in _HOOK_DICTIONARIES)
             + int(hasattr(module, "_hf_hook")),
-            "gradient_checkpointing": getattr(module, "gradient_checkpointing", None),
+            # Methods put on the instance, such as a forward that somebody wrapped.
+            "overrides": ", ".join(sorted(key for key, value in vars(module).items() if callable_override(key, value))),
         }
+        for key, value in vars(module).items():
+            if key != "training" and not key.startswith("_") and isinstance(value, (bool, int, float, str)):
+                seen[f"attribute.{key}"] = value
         if name:  # the root's class is the subject's own
             seen["class"] = f"{type(module).__module__}.{type(module).__qualname__}"
         if (config := getattr(module, "config", None)) is not None:
             seen["attn_implementation"] = getattr(config, "_attn_implementation", None)
         layer[name or "(model)"] = seen
     return layer
+
+
+def callable_override(key: str, value: Any) -> bool:
+    """Whether an instance attribute stands in for a method of its class."""
+    return callable(value) and key in ("forward", "generate", "prepare_inputs_for_generation", "save_pretrained")
 
 
 def _tensor(tensor: "torch.Tensor", queue: DigestQueue) -> Observation:
@@ -106,7 +114,10 @@ def _parameters(model: "nn.Module", queue: DigestQueue) -> Layer:
             layer[name] = {"tied_to": tied_to}
         else:
             layer[name] = _tensor(parameter, queue)
-            layer[name].update(requires_grad=parameter.requires_grad, tied_to=None)
+            hooks = len(parameter._backward_hooks or ()) + len(
+                getattr(parameter, "_post_accumulate_grad_hooks", None) or ()
+            )
+            layer[name].update(requires_grad=parameter.requires_grad, tied_to=None, hooks=hooks)
     return layer
 
 

@@ -35,7 +35,9 @@ class Recording:
     """The module outputs of one stretch; `layer` holds them when the stretch has ended.
 
     Attributes:
-        layer: "<prefix><call number> <module><path>" -> tensor description and digest.
+        layer: "<prefix><module><path>" -> tensor description and digest, in call order. A module that is called
+            again has "#2", "#3" behind its name; one that is told what to do by a word, such as the rotary
+            embedding, has that in parentheses: the order of those calls is Python's hash seed's.
         num_bytes: bytes that were digested.
     """
 
@@ -44,6 +46,7 @@ class Recording:
         self.num_bytes = 0
         self._prefix = prefix
         self._queue = DigestQueue(max_held_bytes)
+        self._num_calls: dict[str, int] = {}
         self._digested: dict[int, tuple[weakref.ref[torch.Tensor], int, Observation]] = {}
 
     @property
@@ -56,11 +59,21 @@ class Recording:
         self._digested.clear()
         self._queue.finish()
 
-    def observe(self, name: str, output: Any) -> None:
-        """Take the tensors of one module's output."""
-        call = f"{self._prefix}{len(self.layer):05d} {name}"
+    def observe_mask(self, name: str, mask: Any) -> None:
+        """Take the attention mask that a layer is called with; None is an observation too."""
+        location = self._locate(f"{name}(attention_mask)")
+        self.layer[location] = {"tensor": "None"} if mask is None else self._observe_tensor(mask)
+
+    def observe(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
+        """Take the tensors of one module's output; `inputs` are its positional arguments."""
+        words = [value for value in inputs if isinstance(value, str)]
+        location = self._locate(f"{name}({', '.join(words)})" if words else name)
         for path, tensor in iterate_tensors(output):
-            self.layer[call + path] = self._observe_tensor(tensor)
+            self.layer[location + path] = self._observe_tensor(tensor)
+
+    def _locate(self, name: str) -> str:
+        self._num_calls[name] = number = self._num_calls.get(name, 0) + 1
+        return f"{self._prefix}{name}" if number == 1 else f"{self._prefix}{name}#{number}"
 
     def _observe_tensor(self, tensor: "torch.Tensor") -> Observation:
         # A weak reference tells the same tensor from a new one at the same id; the version, from one changed since.
@@ -85,6 +98,9 @@ class Tracer:
     def __enter__(self) -> "Tracer":
         for name, module in self._model.named_modules():
             self._handles.append(module.register_forward_hook(self._make_hook(name or "(model)")))
+            if name.endswith("self_attn"):  # attention is a function: its mask is seen where its module is called
+                pre_hook = module.register_forward_pre_hook(self._make_mask_hook(name), with_kwargs=True)
+                self._handles.append(pre_hook)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -107,9 +123,19 @@ class Tracer:
             self._recording = None
         recording.finish()
 
+    def _make_mask_hook(self, name: str) -> Any:
+        import torch
+
+        def hook(_module: "nn.Module", _inputs: Any, kwargs: dict[str, Any]) -> None:
+            mask = kwargs.get("attention_mask")
+            if self._recording is not None and (mask is None or isinstance(mask, torch.Tensor)):
+                self._recording.observe_mask(name, mask)
+
+        return hook
+
     def _make_hook(self, name: str) -> Any:
-        def hook(_module: "nn.Module", _inputs: Any, output: Any) -> None:
+        def hook(_module: "nn.Module", inputs: Any, output: Any) -> None:
             if self._recording is not None:
-                self._recording.observe(name, output)
+                self._recording.observe(name, inputs, output)
 
         return hook

@@ -71,7 +71,7 @@ def _headline(measurements: dict[str, Any]) -> dict[str, Any]:
     chosen = {
         name: value
         for name, value in measurements.items()
-        if name in ("tensors_compared", "compared", "sequence_length") or name.endswith("_bytes")
+        if name in ("tensors_compared", "compared", "module_outputs_compared") or name.endswith("_bytes")
     }
     return chosen or measurements
 

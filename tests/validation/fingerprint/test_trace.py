@@ -20,8 +20,8 @@ def test_order_and_digests() -> None:
     x = torch.randn(2, 3)
     with torch.no_grad(), Tracer(model) as tracer, tracer.record("p/") as trace:
         y = model(x)
-    assert list(trace.layer) == ["p/00000 0", "p/00001 1", "p/00002 2", "p/00003 (model)"]
-    assert trace.layer["p/00003 (model)"]["digest"] == digest_tensor(y)
+    assert list(trace.layer) == ["p/0", "p/1", "p/2", "p/(model)"]
+    assert trace.layer["p/(model)"]["digest"] == digest_tensor(y)
     assert not any(module._forward_hooks for module in model.modules())
 
 
@@ -41,7 +41,7 @@ def test_a_tensor_changed_in_place_is_digested_again() -> None:
     nn.init.eye_(model[0].weight)
     with torch.no_grad(), Tracer(model) as tracer, tracer.record() as trace:
         y = model(torch.tensor([[1.0, -1.0, 2.0]]))
-    assert trace.layer["00002 2"]["digest"] == digest_tensor(y) != trace.layer["00001 1"]["digest"]
+    assert trace.layer["2"]["digest"] == digest_tensor(y) != trace.layer["1"]["digest"]
 
 
 def test_nested_outputs_are_found() -> None:
@@ -67,5 +67,24 @@ def test_nothing_is_recorded_between_stretches() -> None:
         model(torch.zeros(2, 3))
         with tracer.record("b/") as second:
             model(torch.zeros(3, 3))
-    assert list(first.layer) == ["a/00000 0", "a/00001 (model)"]
+    assert list(first.layer) == ["a/0", "a/(model)"]
     assert [seen["tensor"] for seen in second.layer.values()] == ["float32[3, 3]"] * 2
+
+
+class Told(nn.Module):
+    def forward(self, x: torch.Tensor, word: str) -> torch.Tensor:
+        return x + len(word)
+
+
+def test_calls_are_told_apart_by_number_and_by_word() -> None:
+    class Caller(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.told, self.again = Told(), nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.again(self.again(self.told(x, "full"))) + self.told(x, "sliding")
+
+    with Tracer(model := Caller()) as tracer, tracer.record() as trace:
+        model(torch.zeros(1))
+    assert list(trace.layer) == ["told(full)", "again", "again#2", "told(sliding)", "(model)"]

@@ -1,0 +1,50 @@
+"""A whole fingerprint of one loaded model.
+
+In: a loaded model and probes. Out: all layers. The order matters: state first, before anything is run; the
+round trip last, since it loads a second model.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from validation.fingerprint.behaviour import fingerprint_behaviour
+from validation.fingerprint.gradients import fingerprint_gradients
+from validation.fingerprint.observations import Fingerprint
+from validation.fingerprint.round_trip import fingerprint_round_trip
+from validation.fingerprint.state import fingerprint_state
+from validation.probes import Probe, gradient_probe
+
+Progress = Callable[[str], None]
+
+
+def take_fingerprint(
+    model: Any,
+    probes: Sequence[Probe],
+    *,
+    seed: int = 0,
+    deterministic: bool = True,
+    progress: Progress = lambda step: None,
+) -> Fingerprint:
+    """Observe everything about a loaded model.
+
+    Args:
+        model: in the mode that its loader left it in.
+        probes: what to ask; one with an image also gives the gradients.
+        seed: set before each probe, before sampling and before the gradients.
+        deterministic: choose deterministic kernels on CUDA.
+        progress: called with a line before each of `count_steps` steps.
+    """
+    progress("state")
+    seen = fingerprint_state(model)
+    seen = seen.merge(fingerprint_behaviour(model, probes, seed=seed, deterministic=deterministic, on_probe=progress))
+    if (probe := gradient_probe(probes)) is not None:
+        progress("gradients")
+        seen = seen.merge(fingerprint_gradients(model, probe, seed=seed, deterministic=deterministic))
+    progress("round trip")
+    return seen.merge(fingerprint_round_trip(model))
+
+
+def count_steps(probes: Sequence[Probe]) -> int:
+    """How many times `take_fingerprint` reports progress."""
+    num_generating = sum(not probe.decode_steps for probe in probes)
+    return 2 + len(probes) + num_generating + (gradient_probe(probes) is not None)
