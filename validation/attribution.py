@@ -93,7 +93,7 @@ _ADVICE: dict[Cause, tuple[str, str]] = {
         "register it as the base class does, or saved files will differ",
     ),
     Cause.BUFFER_DTYPE: (
-        "the model was cast after it was built: .to(dtype) and .bfloat16() also cast buffers that must stay as they are",
+        "the model was cast after it was built: .to(dtype) and .bfloat16() also cast buffers that must keep theirs",
         "load with from_pretrained(dtype=...) and do not cast the model afterwards",
     ),
     Cause.WEIGHT_DTYPE: (
@@ -105,7 +105,7 @@ _ADVICE: dict[Cause, tuple[str, str]] = {
         "let from_pretrained build the buffers; compare the rope and scaling fields of the two configs",
     ),
     Cause.REINITIALISED: (
-        "nearly every element differs and the values look freshly initialised: loading missed them, or init ran after it",
+        "nearly every element differs and the values look initialised: loading missed them, or init ran after it",
         "compare checkpoint keys with the module's names; call no init after loading",
     ),
     Cause.WEIGHT_BITS: (
@@ -189,7 +189,7 @@ def classify(code: str, location: str, weight: WeightEvidence | None = None) -> 
             "attribute.gradient_checkpointing": Cause.MODE_FLAG,
             "class": Cause.MODULE_CLASS,
             "missing": Cause.MODULE_CLASS,
-            "extra": Cause.MODULE_CLASS,
+            "extra": Cause.EXTRA_STATE,
         },
         "parameters": {
             "tied_to": Cause.LOST_TIE,

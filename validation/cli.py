@@ -20,6 +20,7 @@ app = typer.Typer(
 
 DEFAULT_OUTPUT = Path("reports/latest")
 PARITY_STEPS = 44  # of the progress bar
+SELFTEST_STEPS = 96
 
 
 class Dtype(StrEnum):
@@ -193,6 +194,42 @@ def diff(
         return compare_files(read_fingerprint(reference), read_fingerprint(candidate))
 
     _finish(run_checks("theworld-validate diff", options, body))
+
+
+@app.command()
+def selftest(
+    json: Json = False,
+    output: Output = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    model: Model = None,
+    device: Device = "cpu",
+    dtype: DtypeOption = Dtype.BFLOAT16,
+    attn: Attn = None,
+    seed: Seed = 0,
+    fault: Annotated[
+        list[str] | None, typer.Option("--fault", metavar="NAME", help="Only this fault; may be given again.")
+    ] = None,
+    list_faults: Annotated[bool, typer.Option("--list", help="List the catalogue and exit.")] = False,
+) -> None:
+    """Inject every known fault, one at a time, and show that it is caught, placed and explained."""
+    if list_faults:
+        from validation.faults.catalogue import CATALOGUE
+
+        for name, entry in CATALOGUE.items():
+            print(f"{name:36} {entry.group:10} {entry.seen}")
+        return
+    options = Options(json=json, output=output, quiet=quiet, debug=debug)
+
+    def body(progress: Any) -> Any:
+        from validation.suite import check_selftest
+
+        checkpoint, _ = _checkpoints(model, None, progress)
+        loading = {"device": _device(device), "dtype": dtype.value, "attn": _attn(attn), "seed": seed}
+        num_base_runs = 0 if fault else None
+        return check_selftest(checkpoint, progress=progress, names=fault or (), num_base_runs=num_base_runs, **loading)
+
+    _finish(run_checks("theworld-validate selftest", options, body, num_steps=SELFTEST_STEPS if not fault else None))
 
 
 @app.command()

@@ -22,7 +22,10 @@ def diff_layer(layer_name: str, reference: Layer, candidate: Layer) -> tuple[Fin
         reference, candidate: location -> observation; the reference's order is call order.
     """
     differing: dict[str, list[tuple[str, object, object]]] = defaultdict(list)
-    for location in [*reference, *(key for key in candidate if key not in reference)]:
+    in_order = [*reference, *(key for key in candidate if key not in reference)]
+    if layer_name == "gradients":  # they flow from the last parameter to the first
+        in_order.reverse()
+    for location in in_order:
         expected, actual = reference.get(location, MISSING), candidate.get(location, MISSING)
         if expected == actual:
             continue

@@ -1,10 +1,11 @@
 """What the commands run: checks put together from the options of the command line."""
 
+import difflib
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,32 @@ def _run_fingerprint_process(
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise InputError(lines[0].removeprefix("error: "))
+
+
+def check_selftest(
+    checkpoint: str, *, progress: Progress, names: Sequence[str] = (), num_base_runs: int | None = None, **loading: Any
+) -> tuple[CheckResult, ...]:
+    """Run the self-test on one checkpoint; all faults, or those named.
+
+    Raises:
+        InputError: if a name is not in the catalogue.
+    """
+    from validation.faults.catalogue import CATALOGUE
+    from validation.faults.selftest import NUM_BASE_RUNS, run_selftest
+
+    unknown = [name for name in names if name not in CATALOGUE]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], CATALOGUE, n=1)
+        hint = f"; did you mean {close[0]}?" if close else "; theworld-validate selftest --list shows them"
+        raise InputError(f"--fault {unknown[0]}: no such fault{hint}")
+    probes = build_probes(read_config(checkpoint), seed=loading["seed"])
+    return run_selftest(
+        Subject(target=CANDIDATE_TARGET, checkpoint=checkpoint, **loading),
+        probes,
+        faults=[CATALOGUE[name] for name in names] or None,
+        num_base_runs=NUM_BASE_RUNS if num_base_runs is None else num_base_runs,
+        progress=progress,
+    )
 
 
 def check_world_of(

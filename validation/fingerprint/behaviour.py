@@ -100,6 +100,13 @@ def _observe(model: Any, probes: Sequence[Probe], *, seed: int, on_probe: Callab
     )
 
 
+def fingerprint_trace(model: Any, probe: Probe, *, seed: int = 0) -> Layer:
+    """Run one probe and observe its trace alone."""
+    with Tracer(model) as tracer:
+        recording, _ = _run(model, tracer, probe, to_tensors(probe, model), seed=seed)
+    return recording.layer
+
+
 def to_tensors(probe: Probe, model: Any) -> dict[str, "torch.Tensor"]:
     """Put a probe's inputs on the model's device, pixels in its dtype."""
     import torch

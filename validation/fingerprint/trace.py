@@ -87,6 +87,12 @@ class Recording:
         return seen
 
 
+def _not_compiled(hook: Any) -> Any:
+    import torch
+
+    return torch.compiler.disable(hook)
+
+
 class Tracer:
     """Hooks on every module of a model while it is entered; idle but for what `record` encloses."""
 
@@ -96,8 +102,11 @@ class Tracer:
         self._recording: Recording | None = None
 
     def __enter__(self) -> "Tracer":
+        # torch.compile would trace into a hook: where something is compiled, it is told not to.
+        is_compiled = any(type(module).__name__ == "OptimizedModule" for module in self._model.modules())
         for name, module in self._model.named_modules():
-            self._handles.append(module.register_forward_hook(self._make_hook(name or "(model)")))
+            hook = self._make_hook(name or "(model)")
+            self._handles.append(module.register_forward_hook(_not_compiled(hook) if is_compiled else hook))
             if name.endswith("self_attn"):  # attention is a function: its mask is seen where its module is called
                 pre_hook = module.register_forward_pre_hook(self._make_mask_hook(name), with_kwargs=True)
                 self._handles.append(pre_hook)
