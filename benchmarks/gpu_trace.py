@@ -74,7 +74,7 @@ def measure_trace(model: Any, num_tokens: int) -> dict[str, Any]:
             model(**inputs)
 
     def trace() -> None:
-        with torch.no_grad(), tracer.record() as recording:
+        with torch.no_grad(), tracer.record(Recording()) as recording:
             model(**inputs)
         traced[:] = [recording]
 

@@ -12,7 +12,7 @@ import torch
 from transformers import Gemma3ForConditionalGeneration
 
 from theworld.synthetic import cached_checkpoint
-from validation.fingerprint.trace import Tracer
+from validation.fingerprint.trace import Recording, Tracer
 
 GOAL = 1.15
 
@@ -33,7 +33,7 @@ def test_traced_over_plain(benchmark: Any, num_tokens: int, dtype: torch.dtype) 
     def traced() -> float:
         with Tracer(model) as tracer:
             started = time.perf_counter()
-            with torch.no_grad(), tracer.record():
+            with torch.no_grad(), tracer.record(Recording()):
                 model(ids)
             return time.perf_counter() - started
 

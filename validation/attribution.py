@@ -145,7 +145,7 @@ _ADVICE: dict[Cause, tuple[str, str]] = {
         "look at prepare_inputs_for_generation and at what generate passes on",
     ),
     Cause.GRADIENT_PATH: (
-        "outputs are equal, and the gradient is not: something is detached, scaled or checkpointed",
+        "the gradient goes another way: something is detached, scaled or hooked, or outputs differ before it",
         "look for detach(), no_grad and custom autograd functions",
     ),
     Cause.SAVING: (

@@ -120,17 +120,11 @@ def parity(
         from validation.suite import check_parity_isolated, check_parity_of
 
         checkpoint, _ = _checkpoints(model, None, progress)
-        check = check_parity_isolated if isolate else check_parity_of
-        return check(
-            checkpoint,
-            device=_device(device),
-            dtype=dtype.value,
-            attn=_attn(attn),
-            seed=seed,
-            reference=reference,
-            candidate=candidate,
-            progress=progress,
-        )
+        loading = {"device": _device(device), "dtype": dtype.value, "attn": _attn(attn), "seed": seed}
+        sides = {"reference": reference, "candidate": candidate, "progress": progress}
+        if isolate:
+            return check_parity_isolated(checkpoint, **sides, **loading)
+        return check_parity_of(checkpoint, **sides, **loading, save_to=output)
 
     _finish(run_checks("theworld-validate parity", options, body, num_steps=5 if isolate else PARITY_STEPS))
 

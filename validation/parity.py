@@ -8,8 +8,11 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from validation.attribution import advise
 from validation.diff import diff_layer, diff_trace
+from validation.drill_down import drill_down
 from validation.fingerprint.behaviour import fingerprint_behaviour
 from validation.fingerprint.files import FingerprintFile
 from validation.fingerprint.observations import PROBE_LAYERS, STATE_LAYERS, Fingerprint, Layer, num_tensors
@@ -18,6 +21,7 @@ from validation.fingerprint.take import count_steps as count_fingerprint_steps
 from validation.fingerprint.take import take_fingerprint
 from validation.probes import Probe
 from validation.results import CheckResult, Finding, Status
+from validation.second_look import rank_with_second_look
 from validation.subjects import Subject
 
 WHOLE_LAYERS = (*STATE_LAYERS, "gradients", "round_trip")  # one check each; the others are split by probe
@@ -36,6 +40,7 @@ def check_parity(
     probes: Sequence[Probe],
     *,
     deterministic: bool = True,
+    save_to: Path | None = None,
     progress: Progress = lambda step: None,
 ) -> tuple[CheckResult, ...]:
     """Compare two subjects on everything observable.
@@ -44,10 +49,12 @@ def check_parity(
         reference, candidate: what is loaded; both from the same checkpoint, dtype, device and attention.
         probes: what both are asked; the reference twice, as the control.
         deterministic: choose deterministic kernels on CUDA.
+        save_to: a folder for both tensors of the first difference; not saved if None.
         progress: called with a line before each step.
 
     Returns:
-        The control's check first. Where the control itself differs, the checks it touches are inconclusive.
+        Where something differs, the likeliest causes first; then the control's check, and all others. Where the
+        control itself differs, the checks that it touches are inconclusive.
 
     Raises:
         InputError: if a subject cannot be loaded.
@@ -73,7 +80,50 @@ def check_parity(
     checks = compare_fingerprints(expected, actual, control_check, seconds=seconds)
     if any(check.status is Status.FAILED and check.id in _REPEATABLE for check in checks):
         checks = _repeat_load(reference, expected, checks)
+    if any(check.status is Status.FAILED for check in checks):
+        progress("looking for the cause")
+        checks = (_find_cause(reference, candidate, checks, probes, save_to=save_to), *checks)
+        _free_memory()
     return checks
+
+
+def _find_cause(
+    reference: Subject,
+    candidate: Subject,
+    checks: Sequence[CheckResult],
+    probes: Sequence[Probe],
+    *,
+    save_to: Path | None,
+) -> CheckResult:
+    """Load both again and take the second look: the likeliest causes, and the first difference measured."""
+    clock = _Clock()
+    failed = [finding for check in checks if check.status is Status.FAILED for finding in check.findings]
+    one, other = reference.load(), candidate.load()
+    ranked = rank_with_second_look(one, other, failed, probes, seed=reference.seed)
+    # The likeliest place of each kind of cause.
+    by_cause = list({cause: (cause, code, location) for cause, code, location in reversed(ranked)}.values())[::-1]
+    measurements: dict[str, object] = {}
+    first = next((finding.location for finding in failed if finding.code.startswith("trace.")), None)
+    if first is not None:
+        probe = next(probe for probe in probes if probe.name == first.split("/")[0])
+        measured = drill_down(one, other, probe, first, seed=reference.seed, save_to=save_to)
+        measurements = {f"divergence_{name}": value for name, value in measured.items()}
+    return CheckResult(
+        id="parity.cause",
+        status=Status.FAILED,
+        seconds=clock.lap(),
+        measurements=measurements,
+        findings=tuple(
+            Finding(
+                code=f"cause.{cause.replace(' ', '_').replace('-', '_')}",
+                location=location,
+                message=f"likely cause {position}: {cause} at {location} ({code})",
+                cause=advise(cause)[0],
+                remedy=advise(cause)[1],
+            )
+            for position, (cause, code, location) in enumerate(by_cause[:3], start=1)
+        ),
+    )
 
 
 def compare_fingerprints(

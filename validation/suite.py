@@ -32,6 +32,7 @@ def check_parity_of(
     progress: Progress,
     reference: str = REFERENCE_TARGET,
     candidate: str = CANDIDATE_TARGET,
+    save_to: Path | None = None,
 ) -> tuple[CheckResult, ...]:
     """Compare two targets on one checkpoint; see `parity.check_parity`."""
     probes = build_probes(read_config(checkpoint), seed=seed)
@@ -43,7 +44,11 @@ def check_parity_of(
         "seed": seed,
     }
     return check_parity(
-        Subject(target=reference, **loading), Subject(target=candidate, **loading), probes, progress=progress
+        Subject(target=reference, **loading),
+        Subject(target=candidate, **loading),
+        probes,
+        save_to=save_to,
+        progress=progress,
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from transformers import Gemma3ForConditionalGeneration
 
 from theworld import TheWorld
 
@@ -71,6 +72,25 @@ def other_seed_for_each_call(checkpoint: str, **arguments: Any) -> Any:
 
     model.model.language_model.norm.register_forward_pre_hook(shift)
     return model
+
+
+class PlainSubclass(Gemma3ForConditionalGeneration):
+    """What somebody writes who only adds a method."""
+
+    def shout(self) -> str:
+        return type(self).__name__.upper()
+
+
+def eager_attention(checkpoint: str, **arguments: Any) -> TheWorld:
+    return _load(checkpoint, **{**arguments, "attn_implementation": "eager"})
+
+
+def peft_with_adapter_disabled(checkpoint: str, **arguments: Any) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    wrapped = get_peft_model(_load(checkpoint, **arguments), LoraConfig(target_modules=["q_proj"], r=2))
+    wrapped.base_model.disable_adapter_layers()
+    return wrapped.get_base_model().eval()
 
 
 def not_a_model(checkpoint: str, **arguments: Any) -> Any:

@@ -17,6 +17,7 @@ from theworld.synthetic import SyntheticCheckpoint
 from validation.cli import app
 
 FAULTY = "tests.validation.faulty_candidates:"
+COMMANDS = ("parity", "fingerprint", "diff", "selftest", "world", "synth", "doctor")
 
 
 def invoke(*arguments: object) -> Result:
@@ -42,7 +43,7 @@ def test_bare_command_passes_and_writes_a_report(tiny: SyntheticCheckpoint, tmp_
     assert len(probes) == 6
     assert all(probe["measurements"]["tensors_compared"] > 0 for probe in probes)
     assert {check["id"] for check in report["checks"]} >= {"world.tokens", "world.batch", "parity.buffers"}
-    assert "PASSED: 16 of 16 checks passed" in result.stdout
+    assert "PASSED: 18 of 18 checks passed" in result.stdout
     assert max(len(line) for line in result.stdout.splitlines()) <= 80
     assert (tmp_path / "report" / "report.md").read_text().startswith("# theworld-validate: passed")
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["report.json", "report.md"]
@@ -166,6 +167,70 @@ def test_an_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch, tiny: Synthetic
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
 
 
+def test_fingerprints_of_two_processes_are_equal(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
+    """Each with a hash seed of its own: what is observed must not depend on it."""
+    for name, target in (("a", "transformers:Gemma3ForConditionalGeneration"), ("b.json", "theworld:TheWorld")):
+        command = [sys.executable, "-m", "validation", "fingerprint", "--model", str(tiny.gemma), "--target", target]
+        subprocess.run([*command, "--output", str(tmp_path / name)], check=True, capture_output=True)
+    result = invoke("diff", tmp_path / "a", tmp_path / "b.json")
+    assert result.exit_code == 0, result.output
+    assert "target is theworld:TheWorld" in result.stdout
+    assert "PASSED" in result.stdout
+
+
+def test_diff_says_what_surrounds_a_difference(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
+    for name, options in (("a.json", ()), ("b.json", ("--attn", "eager"))):
+        written = invoke("fingerprint", "--model", tiny.gemma, "--output", tmp_path / name, *options)
+        assert written.exit_code == 0, written.output
+    result = invoke("diff", tmp_path / "a.json", tmp_path / "b.json", "--json")
+    assert result.exit_code == 1
+    checks = {check["id"]: check for check in json.loads(result.stdout)["checks"]}
+    assert next(iter(checks)) == "diff.surroundings"
+    assert checks["diff.surroundings"]["findings"][0]["message"] == "attn: attn is eager, expected None"
+    assert checks["parity.modules"]["findings"][0]["code"] == "modules.attn_implementation"
+    assert checks["parity.parameters"]["status"] == "passed"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file; make one with theworld-validate fingerprint"),
+        ("{", "not readable as JSON"),
+        ("[]", "field schema is None"),
+        ('{"schema": "theworld-fingerprint/1", "digest": "md5"}', "field digest is 'md5'"),
+        ('{"schema": "theworld-fingerprint/1", "digest": "xxh3-128/16384"}', "field layers is missing"),
+    ],
+)
+def test_a_wrong_fingerprint_file_is_one_line(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_text(content)
+    assert_input_error(invoke("diff", path, path), str(path), message)
+
+
+def test_isolated_parity(tiny: SyntheticCheckpoint) -> None:
+    result = invoke("parity", "--isolate", "--model", tiny.gemma, "--candidate", FAULTY + "train_mode", "--json")
+    assert result.exit_code == 1
+    checks = {check["id"]: check for check in json.loads(result.stdout)["checks"]}
+    assert [id_ for id_, check in checks.items() if check["status"] == "failed"] == ["parity.modules"]
+    assert checks["parity.control"]["status"] == "passed"
+
+
+def test_isolated_input_errors_come_through(tiny: SyntheticCheckpoint) -> None:
+    result = invoke("parity", "--isolate", "--model", tiny.gemma, "--candidate", "theworld:Nothing")
+    assert_input_error(result, "module 'theworld' has no 'Nothing'")
+
+
+def test_selftest_of_named_faults(tiny: SyntheticCheckpoint) -> None:
+    result = invoke("selftest", "--model", tiny.gemma, "--fault", "one-ulp", "--fault", "train-mode")
+    assert result.exit_code == 0, result.output
+    assert "selftest.one-ulp" in result.stdout
+    assert_input_error(invoke("selftest", "--fault", "one-upl"), "no such fault; did you mean one-ulp?")
+    listed = invoke("selftest", "--list").stdout
+    assert "rotary-in-bfloat16" in listed
+    assert "transformers #25681" in listed
+
+
 def test_synth_writes_what_parity_reads(tmp_path: Path) -> None:
     result = invoke("synth", tmp_path / "new")
     assert result.exit_code == 0
@@ -190,7 +255,7 @@ def test_version() -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom validation.cli import app\n"
-        "for command in ([], ['parity'], ['world'], ['synth'], ['doctor']):\n"
+        f"for command in ([], *([name] for name in {COMMANDS!r})):\n"
         "    result = CliRunner().invoke(app, [*command, '--help'])\n"
         "    assert result.exit_code == 0 and 'Usage' in result.output, result.output\n"
         "heavy = {'torch', 'transformers', 'diffusers', 'numpy', 'xxhash'} & set(sys.modules)\n"

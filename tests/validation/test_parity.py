@@ -31,7 +31,7 @@ def compare(
         chosen,
         progress=steps.append,
     )
-    assert len(steps) == count_steps(chosen)
+    assert len([step for step in steps if step != "looking for the cause"]) == count_steps(chosen)
     return {check.id: check for check in checks}
 
 
@@ -73,6 +73,41 @@ def test_a_planted_fault_is_caught_and_named(tiny: SyntheticCheckpoint, fault: s
     assert found[code].location == location
     assert found[code].cause
     assert found[code].remedy
+
+
+def test_a_plain_subclass_passes(tiny: SyntheticCheckpoint) -> None:
+    checks = compare(tiny, FAULTY + "PlainSubclass", probes=("image",))
+    assert {check.status for check in checks.values()} == {Status.PASSED}
+
+
+def test_eager_against_sdpa_fails_at_the_attention_layer(tiny: SyntheticCheckpoint) -> None:
+    checks = compare(tiny, FAULTY + "eager_attention", probes=("image",))
+    assert checks["parity.cause"].findings[0].code == "cause.attention_implementation"
+    (first,) = checks["parity.probe.image"].findings
+    assert "vision_tower" in first.location
+    assert "self_attn" in first.location
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning:peft")
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning:transformers")
+def test_a_disabled_peft_adapter_answers_alike_and_is_seen(tiny: SyntheticCheckpoint) -> None:
+    checks = compare(tiny, FAULTY + "peft_with_adapter_disabled", probes=("image",))
+    found = findings(checks)
+    assert "q_proj." in found["parameters.extra"].location
+    assert found["modules.class"].actual.startswith("peft.")
+    assert checks["parity.probe.image"].measurements["differing_outputs"] == 0
+
+
+def test_the_cause_is_measured(tiny: SyntheticCheckpoint) -> None:
+    cause = compare(tiny, FAULTY + "inv_freq_in_bfloat16")["parity.cause"]
+    assert cause.findings[0].code == "cause.buffer_dtype"
+    measured = cause.measurements
+    # The layer types are a set: which of the two comes first differs from process to process.
+    assert measured["divergence_place"].startswith("text/model.language_model.rotary_emb(")
+    assert measured["divergence_inputs_equal"] is True
+    assert 0 < measured["divergence_differing_share"] < 1
+    assert measured["divergence_max_abs_difference"] > 0
+    assert len(measured["divergence_spread"]) == 8
 
 
 def test_a_wrong_buffer_changes_outputs_and_the_trace_says_where_first(tiny: SyntheticCheckpoint) -> None:

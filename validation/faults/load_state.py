@@ -10,6 +10,7 @@ from validation.attribution import Cause
 from validation.faults.base import fault, load_with, text_model
 
 INV_FREQ = r"rotary_emb\.\w+_inv_freq"
+FLOAT32_BUFFER = rf"{INV_FREQ}|embed_scale"  # the scale has the model's dtype, float32 among others
 
 
 def _integers(tensor: torch.Tensor) -> torch.Tensor:
@@ -21,13 +22,13 @@ def rotary_in_bfloat16(model: Any) -> None:
     text_model(model).rotary_emb.to(torch.bfloat16)
 
 
-@fault("load", "transformers #30709", "buffers", INV_FREQ, Cause.BUFFER_DTYPE, how="load")
+@fault("load", "transformers #30709", "buffers", FLOAT32_BUFFER, Cause.BUFFER_DTYPE, how="load")
 def cast_after_loading(subject: Any) -> Any:
     model: Any = load_with(subject, dtype=torch.float32)
     return model.to(torch.float16 if subject.dtype == "float32" else torch.bfloat16)
 
 
-@fault("load", "the seed's investigation", "buffers", INV_FREQ, Cause.BUFFER_DTYPE, how="load")
+@fault("load", "the seed's investigation", "buffers", FLOAT32_BUFFER, Cause.BUFFER_DTYPE, how="load")
 def constructor_and_load_state_dict(subject: Any) -> Any:
     from theworld import TheWorld
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from validation.fingerprint.digest import MAX_HELD_BYTES, DigestQueue, describe_shape
+from validation.fingerprint.digest import DigestQueue, describe_shape
 from validation.fingerprint.observations import Fingerprint, Layer, Observation
 from validation.fingerprint.state import observe_globals
 from validation.fingerprint.trace import Recording, Tracer
@@ -76,9 +76,11 @@ def _observe(model: Any, probes: Sequence[Probe], *, seed: int, on_probe: Callab
         for probe in probes:
             on_probe(probe.name)
             inputs = to_tensors(probe, model)
-            recording, answered = _run(model, tracer, probe, inputs, seed=seed)
+            recording = Recording(f"{probe.name}/")
+            answered = run_probe(model, tracer, probe, inputs, recording, seed=seed)
             if recording.changed_in_place:
-                recording, answered = _run(model, tracer, probe, inputs, seed=seed, max_held_bytes=0)
+                recording = Recording(f"{probe.name}/", max_held_bytes=0)
+                answered = run_probe(model, tracer, probe, inputs, recording, seed=seed)
             trace.update(recording.layer)
             trace_bytes += recording.num_bytes
             for location, tensor in answered.items():
@@ -102,8 +104,9 @@ def _observe(model: Any, probes: Sequence[Probe], *, seed: int, on_probe: Callab
 
 def fingerprint_trace(model: Any, probe: Probe, *, seed: int = 0) -> Layer:
     """Run one probe and observe its trace alone."""
+    recording = Recording(f"{probe.name}/", max_held_bytes=0)
     with Tracer(model) as tracer:
-        recording, _ = _run(model, tracer, probe, to_tensors(probe, model), seed=seed)
+        run_probe(model, tracer, probe, to_tensors(probe, model), recording, seed=seed)
     return recording.layer
 
 
@@ -122,21 +125,15 @@ def make_labels(inputs: dict[str, "torch.Tensor"]) -> "torch.Tensor":
     return inputs["input_ids"].masked_fill(~is_target, IGNORED_LABEL)
 
 
-def _run(
-    model: Any,
-    tracer: Tracer,
-    probe: Probe,
-    inputs: dict[str, "torch.Tensor"],
-    *,
-    seed: int,
-    max_held_bytes: int = MAX_HELD_BYTES,
-) -> tuple[Recording, dict[str, "torch.Tensor"]]:
-    """Run one probe under a trace; return it, with logits, loss and KV cache by location."""
+def run_probe(
+    model: Any, tracer: Tracer, probe: Probe, inputs: dict[str, "torch.Tensor"], recording: Recording, *, seed: int
+) -> dict[str, "torch.Tensor"]:
+    """Run one probe under a trace; return logits, loss and KV cache by location."""
     import torch
 
     answered: dict[str, torch.Tensor] = {}
     torch.manual_seed(seed)
-    with torch.no_grad(), tracer.record(f"{probe.name}/", max_held_bytes=max_held_bytes) as recording:
+    with torch.no_grad(), tracer.record(recording):
         prompt = dict(inputs)
         if probe.decode_steps:
             per_token = ("input_ids", "attention_mask", "token_type_ids")
@@ -156,7 +153,7 @@ def _run(
             cache = output.past_key_values
     for i, layer in enumerate(cache.layers):
         answered[f"cache[{i}].keys"], answered[f"cache[{i}].values"] = layer.keys, layer.values
-    return recording, answered
+    return answered
 
 
 def _generate(model: Any, inputs: dict[str, "torch.Tensor"], *, seed: int) -> dict[str, "torch.Tensor"]:

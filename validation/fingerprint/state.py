@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # Who the model says it is: a subclass's own config differs from its base's in these, and in these alone.
 IDENTITY_FIELDS = ("architectures", "model_type", "_name_or_path", "transformers_version", "auto_map")
 
+# Observed otherwise: `loss_type` is cut from the class's name, and None and the base's own choose the same function.
+_DERIVED = ("training", "loss_type")
+
 _HOOK_DICTIONARIES = (
     "_forward_hooks",
     "_forward_pre_hooks",
@@ -79,12 +82,13 @@ def _modules(model: "nn.Module") -> Layer:
             "overrides": ", ".join(sorted(key for key, value in vars(module).items() if callable_override(key, value))),
         }
         for key, value in vars(module).items():
-            if key != "training" and not key.startswith("_") and isinstance(value, (bool, int, float, str)):
+            if key not in _DERIVED and not key.startswith("_") and isinstance(value, (bool, int, float, str)):
                 seen[f"attribute.{key}"] = value
         if name:  # the root's class is the subject's own
             seen["class"] = f"{type(module).__module__}.{type(module).__qualname__}"
         if (config := getattr(module, "config", None)) is not None:
             seen["attn_implementation"] = getattr(config, "_attn_implementation", None)
+            seen["loss_function"] = getattr(getattr(module, "loss_function", None), "__name__", None)
         layer[name or "(model)"] = seen
     return layer
 

@@ -34,6 +34,10 @@ def iterate_tensors(value: Any, path: str = "") -> Iterator[tuple[str, "torch.Te
 class Recording:
     """The module outputs of one stretch; `layer` holds them when the stretch has ended.
 
+    Args:
+        prefix: what every location starts with.
+        max_held_bytes: of CUDA outputs kept until many are digested in one launch; see `DigestQueue`.
+
     Attributes:
         layer: "<prefix><module><path>" -> tensor description and digest, in call order. A module that is called
             again has "#2", "#3" behind its name; one that is told what to do by a word, such as the rotary
@@ -41,7 +45,7 @@ class Recording:
         num_bytes: bytes that were digested.
     """
 
-    def __init__(self, prefix: str, max_held_bytes: int) -> None:
+    def __init__(self, prefix: str = "", max_held_bytes: int = MAX_HELD_BYTES) -> None:
         self.layer: Layer = {}
         self.num_bytes = 0
         self._prefix = prefix
@@ -62,29 +66,32 @@ class Recording:
     def observe_mask(self, name: str, mask: Any) -> None:
         """Take the attention mask that a layer is called with; None is an observation too."""
         location = self._locate(f"{name}(attention_mask)")
-        self.layer[location] = {"tensor": "None"} if mask is None else self._observe_tensor(mask)
+        if mask is None:
+            self.layer[location] = {"tensor": "None"}
+        else:
+            self._take(location, mask)
 
     def observe(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
         """Take the tensors of one module's output; `inputs` are its positional arguments."""
         words = [value for value in inputs if isinstance(value, str)]
         location = self._locate(f"{name}({', '.join(words)})" if words else name)
         for path, tensor in iterate_tensors(output):
-            self.layer[location + path] = self._observe_tensor(tensor)
+            self._take(location + path, tensor)
 
     def _locate(self, name: str) -> str:
         self._num_calls[name] = number = self._num_calls.get(name, 0) + 1
         return f"{self._prefix}{name}" if number == 1 else f"{self._prefix}{name}#{number}"
 
-    def _observe_tensor(self, tensor: "torch.Tensor") -> Observation:
+    def _take(self, location: str, tensor: "torch.Tensor") -> None:
         # A weak reference tells the same tensor from a new one at the same id; the version, from one changed since.
         known = self._digested.get(id(tensor))
         if known is not None and known[0]() is tensor and known[1] == version_of(tensor):
-            return known[2]
-        seen: Observation = {"tensor": describe_shape(tensor)}
+            self.layer[location] = known[2]
+            return
+        self.layer[location] = seen = {"tensor": describe_shape(tensor)}
         self._queue.add(tensor, seen)
         self.num_bytes += tensor.nbytes
         self._digested[id(tensor)] = (weakref.ref(tensor), version_of(tensor), seen)
-        return seen
 
 
 def _not_compiled(hook: Any) -> Any:
@@ -118,14 +125,9 @@ class Tracer:
         self._handles.clear()
 
     @contextmanager
-    def record(self, prefix: str = "", *, max_held_bytes: int = MAX_HELD_BYTES) -> Iterator[Recording]:
-        """Record every module call until the block ends.
-
-        Args:
-            prefix: what every location starts with.
-            max_held_bytes: of CUDA outputs kept until many are digested in one launch; see `DigestQueue`.
-        """
-        self._recording = recording = Recording(prefix, max_held_bytes)
+    def record(self, recording: Recording) -> Iterator[Recording]:
+        """Record every module call until the block ends."""
+        self._recording = recording
         try:
             yield recording
         finally:

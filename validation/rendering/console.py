@@ -31,6 +31,8 @@ def describe_measurements(measurements: dict[str, Any]) -> str:
             continue
         if name.endswith("_bytes"):
             parts.append(f"{format_bytes(value)} {name.removesuffix('_bytes').replace('_', ' ')}")
+        elif name == "layers":
+            parts.append(f"spread over the layers {value}")
         elif isinstance(value, float):
             parts.append(f"{name.replace('_', ' ')} {value:.3g}")
         elif isinstance(value, int) and not isinstance(value, bool):
@@ -73,6 +75,8 @@ def _headline(measurements: dict[str, Any]) -> dict[str, Any]:
         for name, value in measurements.items()
         if name in ("tensors_compared", "compared", "module_outputs_compared") or name.endswith("_bytes")
     }
+    if "divergence_spread" in measurements:  # how the difference grows, a bar a decoder layer
+        return {"layers": measurements["divergence_spread"]}
     return chosen or measurements
 
 

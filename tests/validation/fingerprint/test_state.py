@@ -48,7 +48,7 @@ CHANGES: dict[str, tuple[Callable[[Any], object], set[str]]] = {
         {"modules.attn_implementation"},
     ),
     "generation config": (lambda m: setattr(m.generation_config, "top_k", 5), {"config.value"}),
-    "loss": (lambda m: setattr(m, "loss_type", "ForMaskedLM"), {"modules.attribute.loss_type"}),
+    "loss": (lambda m: setattr(m, "loss_type", "ForMaskedLM"), {"modules.loss_function"}),
     "replaced module": (
         lambda m: setattr(m.model.language_model, "norm", nn.Identity()),
         {"modules.class", "modules.attn_implementation", "parameters.missing"},

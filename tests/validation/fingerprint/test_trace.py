@@ -6,7 +6,7 @@ from torch import nn
 
 from validation.fingerprint import trace as trace_module
 from validation.fingerprint.digest import digest_tensor
-from validation.fingerprint.trace import Tracer, iterate_tensors
+from validation.fingerprint.trace import Recording, Tracer, iterate_tensors
 
 
 class Pair(nn.Module):
@@ -18,7 +18,7 @@ def test_order_and_digests() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 3), nn.Identity(), nn.ReLU())
     x = torch.randn(2, 3)
-    with torch.no_grad(), Tracer(model) as tracer, tracer.record("p/") as trace:
+    with torch.no_grad(), Tracer(model) as tracer, tracer.record(Recording("p/")) as trace:
         y = model(x)
     assert list(trace.layer) == ["p/0", "p/1", "p/2", "p/(model)"]
     assert trace.layer["p/(model)"]["digest"] == digest_tensor(y)
@@ -30,7 +30,7 @@ def test_aliases_are_digested_once(monkeypatch: pytest.MonkeyPatch) -> None:
     original = trace_module.describe_shape
     monkeypatch.setattr(trace_module, "describe_shape", lambda t: calls.append(t.shape) or original(t))
     model = nn.Sequential(nn.Linear(3, 3), nn.Identity(), nn.Identity())
-    with torch.no_grad(), Tracer(model) as tracer, tracer.record() as trace:
+    with torch.no_grad(), Tracer(model) as tracer, tracer.record(Recording()) as trace:
         model(torch.randn(2, 3))
     assert len(trace.layer) == 4
     assert len(calls) == 1
@@ -39,7 +39,7 @@ def test_aliases_are_digested_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_tensor_changed_in_place_is_digested_again() -> None:
     model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Identity(), nn.ReLU(inplace=True))
     nn.init.eye_(model[0].weight)
-    with torch.no_grad(), Tracer(model) as tracer, tracer.record() as trace:
+    with torch.no_grad(), Tracer(model) as tracer, tracer.record(Recording()) as trace:
         y = model(torch.tensor([[1.0, -1.0, 2.0]]))
     assert trace.layer["2"]["digest"] == digest_tensor(y) != trace.layer["1"]["digest"]
 
@@ -52,7 +52,7 @@ def test_nested_outputs_are_found() -> None:
 def test_hooks_go_when_the_model_raises() -> None:
     model = nn.Sequential(nn.Linear(3, 3))
     try:
-        with Tracer(model) as tracer, tracer.record():
+        with Tracer(model) as tracer, tracer.record(Recording()):
             model(torch.zeros(1, 4))
     except RuntimeError:
         pass
@@ -62,10 +62,10 @@ def test_hooks_go_when_the_model_raises() -> None:
 def test_nothing_is_recorded_between_stretches() -> None:
     model = nn.Sequential(nn.Linear(3, 3))
     with Tracer(model) as tracer:
-        with tracer.record("a/") as first:
+        with tracer.record(Recording("a/")) as first:
             model(torch.zeros(1, 3))
         model(torch.zeros(2, 3))
-        with tracer.record("b/") as second:
+        with tracer.record(Recording("b/")) as second:
             model(torch.zeros(3, 3))
     assert list(first.layer) == ["a/0", "a/(model)"]
     assert [seen["tensor"] for seen in second.layer.values()] == ["float32[3, 3]"] * 2
@@ -85,6 +85,6 @@ def test_calls_are_told_apart_by_number_and_by_word() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.again(self.again(self.told(x, "full"))) + self.told(x, "sliding")
 
-    with Tracer(model := Caller()) as tracer, tracer.record() as trace:
+    with Tracer(model := Caller()) as tracer, tracer.record(Recording()) as trace:
         model(torch.zeros(1))
     assert list(trace.layer) == ["told(full)", "again", "again#2", "told(sliding)", "(model)"]
