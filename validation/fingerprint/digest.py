@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ALGORITHM = f"xxh3-128/{CHUNK_BYTES}"
 # What a queue keeps alive of activations, before they are hashed; a launch costs some 20 µs.
-MAX_HELD_BYTES = 32 * 2**20
+MAX_HELD_BYTES = 256 * 2**20
 MAX_HELD_TENSORS = 512
 
 
@@ -78,6 +78,10 @@ class DigestQueue:
         self._held_bytes += tensor.nbytes
         if self._held_bytes > self._max_held_bytes or len(self._held) >= MAX_HELD_TENSORS:
             self._hash_held()
+
+    def release(self) -> None:
+        """Hash what is held, so that its memory can be used again."""
+        self._hash_held()
 
     def finish(self) -> None:
         """Hash what is queued, read all of a device's hashes back at once, and fill in the digests."""

@@ -63,6 +63,10 @@ class Recording:
         self._digested.clear()
         self._queue.finish()
 
+    def release(self) -> None:
+        """Let go of outputs that wait for their digest: much memory is about to be asked for."""
+        self._queue.release()
+
     def observe_mask(self, name: str, mask: Any) -> None:
         """Take the attention mask that a layer is called with; None is an observation too."""
         location = self._locate(f"{name}(attention_mask)")
@@ -94,6 +98,11 @@ class Recording:
         self._digested[id(tensor)] = (weakref.ref(tensor), version_of(tensor), seen)
 
 
+def _output_embeddings(model: "nn.Module") -> "nn.Module | None":
+    find = getattr(model, "get_output_embeddings", None)
+    return find() if find is not None else None
+
+
 def _not_compiled(hook: Any) -> Any:
     import torch
 
@@ -117,6 +126,8 @@ class Tracer:
             if name.endswith("self_attn"):  # attention is a function: its mask is seen where its module is called
                 pre_hook = module.register_forward_pre_hook(self._make_mask_hook(name), with_kwargs=True)
                 self._handles.append(pre_hook)
+        if (head := _output_embeddings(self._model)) is not None:  # the peak of a forward is at the logits
+            self._handles.append(head.register_forward_pre_hook(self._release))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -133,6 +144,10 @@ class Tracer:
         finally:
             self._recording = None
         recording.finish()
+
+    def _release(self, *_call: Any) -> None:
+        if self._recording is not None:
+            self._recording.release()
 
     def _make_mask_hook(self, name: str) -> Any:
         import torch
