@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 
 DEFAULT_OUTPUT = Path("reports/latest")
-PARITY_STEPS = 44  # of the progress bar
+PARITY_STEPS = 45  # of the progress bar
 SELFTEST_STEPS = 96
 
 

@@ -6,6 +6,7 @@ probe. Only one model is in memory at a time; nothing but digests outlives it.
 
 import gc
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,12 @@ from pathlib import Path
 from validation.attribution import advise
 from validation.diff import diff_layer, diff_trace
 from validation.drill_down import drill_down
-from validation.fingerprint.behaviour import fingerprint_behaviour
 from validation.fingerprint.files import FingerprintFile
 from validation.fingerprint.observations import PROBE_LAYERS, STATE_LAYERS, Fingerprint, Layer, num_tensors
 from validation.fingerprint.state import fingerprint_state
 from validation.fingerprint.take import count_steps as count_fingerprint_steps
-from validation.fingerprint.take import take_fingerprint
-from validation.probes import Probe
+from validation.fingerprint.take import fingerprint_run, take_fingerprint
+from validation.probes import Probe, gradient_probe
 from validation.results import CheckResult, Finding, Status
 from validation.second_look import rank_with_second_look
 from validation.subjects import Subject
@@ -31,7 +31,8 @@ Progress = Callable[[str], None]
 def count_steps(probes: Sequence[Probe]) -> int:
     """How many times `check_parity` reports progress."""
     num_generating = sum(not probe.decode_steps for probe in probes)
-    return 2 + 2 * count_fingerprint_steps(probes) + len(probes) + num_generating
+    num_control = len(probes) + num_generating + (gradient_probe(probes) is not None)
+    return 2 + 2 * count_fingerprint_steps(probes) + num_control
 
 
 def check_parity(
@@ -59,20 +60,27 @@ def check_parity(
     Raises:
         InputError: if a subject cannot be loaded.
     """
+    import torch
+
     clock = _Clock()
     progress("loading the reference")
     model = reference.load()
     options = {"seed": reference.seed, "deterministic": deterministic}
     expected = take_fingerprint(model, probes, **options, progress=lambda step: progress(f"reference: {step}"))
     seconds = clock.lap()
-    control = fingerprint_behaviour(model, probes, **options, on_probe=lambda step: progress(f"control: {step}"))
+    control = fingerprint_run(model, probes, **options, progress=lambda step: progress(f"control: {step}"))
     control_check = check_control(expected, control, seconds=clock.lap())
     del model
     _free_memory()
 
     progress("loading the candidate")
     model = candidate.load()
-    actual = take_fingerprint(model, probes, **options, progress=lambda step: progress(f"candidate: {step}"))
+    try:
+        actual = take_fingerprint(model, probes, **options, progress=lambda step: progress(f"candidate: {step}"))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # the reference answered the same questions
+        return (control_check, _raised(error, seconds=clock.lap()))
     seconds += clock.lap()
     del model
     _free_memory()
@@ -85,6 +93,19 @@ def check_parity(
         checks = (_find_cause(reference, candidate, checks, probes, save_to=save_to), *checks)
         _free_memory()
     return checks
+
+
+def _raised(error: Exception, *, seconds: float) -> CheckResult:
+    """The check of a candidate that raises where the reference does not."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    finding = Finding(
+        code="candidate.raised",
+        location=f"{frame.filename}:{frame.lineno}",
+        message=f"the candidate raises {type(error).__name__}: {' '.join(str(error).split())}",
+        cause=f"{frame.name} fails on an input that the reference answers",
+        remedy=f"mend it there; it was called with what the reference was ({frame.line})",
+    )
+    return CheckResult(id="parity.candidate", status=Status.FAILED, seconds=seconds, findings=(finding,))
 
 
 def _find_cause(
@@ -135,13 +156,17 @@ def compare_fingerprints(
         control: the reference's comparison with itself; None if it was not made, as between files.
         seconds: what both fingerprints took; shared out evenly over the checks.
     """
-    unstable = {finding.location.split("/")[0] for finding in control.findings} if control else set()
+    differing = control.findings if control else ()
+    unstable = {
+        "gradients" if finding.code.startswith("gradients.") else finding.location.split("/")[0]
+        for finding in differing
+    }
     layers = [layer for layer in WHOLE_LAYERS if layer in expected.layers or layer in actual.layers]
     probes = list(dict.fromkeys(location.split("/")[0] for location in expected.layers.get("outputs", {})))
     each = seconds / max(len(layers) + len(probes), 1)
     return (
         *([control] if control else []),
-        *(_check_layer(layer, expected, actual, seconds=each) for layer in layers),
+        *(_check_layer(layer, expected, actual, seconds=each, is_stable=layer not in unstable) for layer in layers),
         *(_check_probe(name, expected, actual, seconds=each, is_stable=name not in unstable) for name in probes),
     )
 
@@ -201,7 +226,8 @@ def _free_memory() -> None:
 def check_control(expected: Fingerprint, control: Fingerprint, *, seconds: float) -> CheckResult:
     """Compare two fingerprints of one loaded model; a difference makes the verdict inconclusive."""
     findings: list[Finding] = []
-    for layer in PROBE_LAYERS:
+    layers = [layer for layer in (*PROBE_LAYERS, "gradients") if layer in expected.layers]
+    for layer in layers:
         for finding in diff_layer(layer, expected.layers[layer], control.layers[layer]):
             findings.append(
                 replace(
@@ -210,7 +236,7 @@ def check_control(expected: Fingerprint, control: Fingerprint, *, seconds: float
                     remedy="set torch.use_deterministic_algorithms(True), or compare on another device",
                 )
             )
-    compared = sum(num_tensors(expected.layers[layer]) for layer in PROBE_LAYERS)
+    compared = sum(num_tensors(expected.layers[layer]) for layer in layers)
     status, reason = Status.PASSED, None
     if findings:
         status, reason = Status.INCONCLUSIVE, "two runs of the reference differ"
@@ -232,11 +258,15 @@ def _judge(findings: Sequence[Finding], num_compared: int) -> tuple[Status, str 
     return (Status.PASSED, None) if num_compared else (Status.INCONCLUSIVE, "nothing was compared")
 
 
-def _check_layer(layer: str, expected: Fingerprint, actual: Fingerprint, *, seconds: float) -> CheckResult:
+def _check_layer(
+    layer: str, expected: Fingerprint, actual: Fingerprint, *, seconds: float, is_stable: bool
+) -> CheckResult:
     observed = expected.layers.get(layer, {})
     findings = diff_layer(layer, observed, actual.layers.get(layer, {}))
     compared = num_tensors(observed) if layer in expected.num_bytes else len(observed)
     status, reason = _judge(findings, compared)
+    if not is_stable:
+        status, reason = Status.INCONCLUSIVE, "the control differs here"
     measurements: dict[str, object] = {"compared": compared}
     if layer in expected.num_bytes:
         measurements = {"tensors_compared": compared, "compared_bytes": expected.num_bytes[layer]}

@@ -95,3 +95,22 @@ def peft_with_adapter_disabled(checkpoint: str, **arguments: Any) -> Any:
 
 def not_a_model(checkpoint: str, **arguments: Any) -> Any:
     raise RuntimeError("kaboom\nsecond line")
+
+
+def random_gradients(checkpoint: str, **arguments: Any) -> Gemma3ForConditionalGeneration:
+    """Equal forwards, and a gradient that no two backward passes share."""
+    model = Gemma3ForConditionalGeneration.from_pretrained(checkpoint, **arguments)
+    generator = torch.Generator().manual_seed(1)
+    norm = model.model.language_model.norm.weight
+    norm.register_hook(lambda grad: grad * torch.rand(grad.shape, generator=generator).to(grad.dtype))
+    return model
+
+
+def raises(checkpoint: str, **arguments: Any) -> TheWorld:
+    model = _load(checkpoint, **arguments)
+
+    def fail(*_: Any) -> None:
+        raise IndexError("no such layer")
+
+    model.model.language_model.layers[1].register_forward_pre_hook(fail)
+    return model

@@ -125,6 +125,26 @@ def test_a_reference_that_differs_from_itself_is_inconclusive(tiny: SyntheticChe
     assert "not deterministic" in (checks["parity.control"].findings[0].cause or "")
 
 
+def test_gradients_that_differ_from_themselves_are_inconclusive(tiny: SyntheticCheckpoint) -> None:
+    checks = compare(tiny, reference=FAULTY + "random_gradients", probes=("image",))
+    assert checks["parity.control"].status is Status.INCONCLUSIVE
+    assert checks["parity.control"].findings[0].code == "gradients.digest"
+    assert checks["parity.gradients"].status is Status.INCONCLUSIVE
+    assert checks["parity.gradients"].reason == "the control differs here"
+    assert checks["parity.probe.image"].status is Status.PASSED
+
+
+def test_a_candidate_that_raises_fails(tiny: SyntheticCheckpoint) -> None:
+    checkpoint = str(tiny.gemma)
+    sides = [Subject(target=name, checkpoint=checkpoint) for name in (REFERENCE_TARGET, FAULTY + "raises")]
+    probes = [probe for probe in build_probes(read_config(checkpoint)) if probe.name == "text"]
+    checks = {check.id: check for check in check_parity(*sides, probes)}
+    assert checks["parity.candidate"].status is Status.FAILED
+    (finding,) = checks["parity.candidate"].findings
+    assert finding.message == "the candidate raises IndexError: no such layer"
+    assert "faulty_candidates.py:" in finding.location
+
+
 def test_nothing_compared_is_inconclusive(tiny: SyntheticCheckpoint) -> None:
     checks = compare(tiny, probes=())
     assert checks["parity.control"].status is Status.INCONCLUSIVE

@@ -19,7 +19,7 @@ def fingerprint_gradients(model: Any, probe: Probe, *, seed: int = 0, determinis
         model: in the mode that its loader left it in.
         probe: one with an image, so that the vision side takes part.
         seed: set before the pass.
-        deterministic: choose deterministic kernels on CUDA.
+        deterministic: choose deterministic kernels on CUDA; an operation that has none is a RuntimeError.
     """
     import torch
 
@@ -28,7 +28,7 @@ def fingerprint_gradients(model: Any, probe: Probe, *, seed: int = 0, determinis
     inputs = to_tensors(probe, model)
     model.zero_grad(set_to_none=True)
     torch.manual_seed(seed)
-    with deterministic_kernels(enabled=deterministic and model.device.type == "cuda"):
+    with deterministic_kernels(enabled=deterministic and model.device.type == "cuda", warn_only=False):
         loss = model(**inputs, labels=make_labels(inputs), use_cache=False).loss
         if loss is not None and loss.requires_grad:
             loss.backward()

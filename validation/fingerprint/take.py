@@ -36,12 +36,26 @@ def take_fingerprint(
     """
     progress("state")
     seen = fingerprint_state(model)
-    seen = seen.merge(fingerprint_behaviour(model, probes, seed=seed, deterministic=deterministic, on_probe=progress))
-    if (probe := gradient_probe(probes)) is not None:
-        progress("gradients")
-        seen = seen.merge(fingerprint_gradients(model, probe, seed=seed, deterministic=deterministic))
+    seen = seen.merge(fingerprint_run(model, probes, seed=seed, deterministic=deterministic, progress=progress))
     progress("round trip")
     return seen.merge(fingerprint_round_trip(model))
+
+
+def fingerprint_run(
+    model: Any,
+    probes: Sequence[Probe],
+    *,
+    seed: int = 0,
+    deterministic: bool = True,
+    progress: Progress = lambda step: None,
+) -> Fingerprint:
+    """Observe what running a model gives, and a second run must give again: `take_fingerprint` less state and files."""
+    options: dict[str, Any] = {"seed": seed, "deterministic": deterministic}
+    seen = fingerprint_behaviour(model, probes, **options, on_probe=progress)
+    if (probe := gradient_probe(probes)) is not None:
+        progress("gradients")
+        seen = seen.merge(fingerprint_gradients(model, probe, **options))
+    return seen
 
 
 def count_steps(probes: Sequence[Probe]) -> int:
