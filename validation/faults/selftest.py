@@ -47,7 +47,7 @@ def run_selftest(
 
     faults = list(CATALOGUE.values()) if faults is None else faults
     progress("reference")
-    with _restored():
+    with restored_globals():
         reference = replace(subject, target=REFERENCE_TARGET).load()
         expected = take_fingerprint(reference, probes, seed=subject.seed)
     checks = []
@@ -71,7 +71,7 @@ def count_steps(num_faults: int | None = None, num_base_runs: int = NUM_BASE_RUN
 
 
 @contextlib.contextmanager
-def _restored() -> Iterator[None]:
+def restored_globals() -> Iterator[None]:
     """Leave torch's global state as it was, whatever a fault does to it."""
     import torch
 
@@ -90,7 +90,7 @@ def _try_fault(
 ) -> CheckResult:
     """Inject one fault; the check passes if it is detected, its first place is right and its cause is named."""
     started = time.perf_counter()
-    with _restored(), fault.around():
+    with restored_globals(), fault.around():
         candidate = fault.load(subject) if fault.load is not None else subject.load()
         fault.inject(candidate)
         actual = take_fingerprint(candidate, probes, seed=subject.seed)
@@ -176,7 +176,7 @@ def _base_against_base(
     done = 0
     for position, (dtype, attn) in enumerate(_BASE_GRID):
         base = replace(subject, target=REFERENCE_TARGET, dtype=dtype, attn=attn)
-        with _restored():
+        with restored_globals():
             models = [base.load() for _ in range(2)]
             states = [take_fingerprint(model, (), seed=0) for model in models]
             for seed in range(len(range(position, num_runs, len(_BASE_GRID)))):
