@@ -1,0 +1,70 @@
+"""What the documents show is run: every command line, and the example of a new fault."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from theworld.synthetic import SyntheticCheckpoint
+from validation.cli import app
+from validation.faults import base
+from validation.faults.catalogue import CATALOGUE
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+COMMANDS = sorted(
+    {
+        line.strip()
+        for document in DOCUMENTS
+        for line in document.read_text(encoding="utf-8").splitlines()
+        if line.startswith("    theworld-validate ")
+    }
+)
+
+
+def in_this_place(command: str, tiny: SyntheticCheckpoint) -> list[str]:
+    """The command's arguments, with what the reader has put in for what is here."""
+    words = shlex.split(command)[1:]
+    put_in = {
+        "google/gemma-3-4b-it": str(tiny.gemma),
+        "my_package:MyModel": "theworld:TheWorld",
+        "cuda": "cpu",
+    }
+    for i, word in enumerate(words):
+        words[i] = put_in.get(word, word)
+        if word == "DIR":
+            words[i] = str(tiny.cosmos if words[i - 1] == "--cosmos" else tiny.gemma)
+    return words
+
+
+def test_the_documents_show_commands() -> None:
+    assert len(COMMANDS) >= 8
+
+
+def test_every_command_shown_passes(tiny: SyntheticCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("clip.npy", np.zeros((3, 5, 224, 224), dtype=np.float32))
+    # What writes a file comes before what reads it.
+    for command in sorted(COMMANDS, key=lambda command: "diff" in command):
+        result = CliRunner().invoke(app, in_this_place(command, tiny))
+        assert result.exit_code == 0, f"{command}: {result.output}"
+
+
+def test_the_example_of_a_fault_is_caught(
+    tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(@fault.*?)```", text, re.DOTALL)
+    imports = "from typing import Any\nfrom validation.attribution import Cause\n"
+    imports += "from validation.faults.base import fault, text_model\n"
+    before = dict(CATALOGUE)
+    try:
+        exec(imports + example, {})  # the document's own code
+        (name,) = base.CATALOGUE.keys() - before.keys()
+        result = CliRunner().invoke(app, ["selftest", "--model", str(tiny.gemma), "--fault", name, "--quiet"])
+    finally:
+        CATALOGUE.pop("up-projection-halved", None)
+    assert result.exit_code == 0, result.output
