@@ -1,4 +1,4 @@
-"""The same faults, seen by this harness and by what people use instead; prints the table of docs/comparison.md.
+"""The same faults, seen by this harness and by what people use instead; prints a table.
 
     python benchmarks/comparison.py [--json FILE]
 
@@ -298,9 +298,7 @@ def _try(
     method: Method, fault: Any, subject: Subject, reference: Any, expected: Any, probes: Sequence[Probe]
 ) -> tuple[Places, float]:
     with fault.around() if fault is not None else contextlib.nullcontext():
-        candidate = fault.load(subject) if fault is not None and fault.load is not None else subject.load()
-        if fault is not None:
-            fault.inject(candidate)
+        candidate = fault.load_spoilt(subject) if fault is not None else subject.load()
         started = time.perf_counter()
         try:
             actual = method.see(candidate, probes)

@@ -17,9 +17,9 @@ from validation.drill_down import drill_down
 from validation.fingerprint.files import FingerprintFile
 from validation.fingerprint.observations import PROBE_LAYERS, STATE_LAYERS, Fingerprint, Layer, num_tensors
 from validation.fingerprint.state import fingerprint_state
+from validation.fingerprint.take import count_run_steps, fingerprint_run, take_fingerprint
 from validation.fingerprint.take import count_steps as count_fingerprint_steps
-from validation.fingerprint.take import fingerprint_run, take_fingerprint
-from validation.probes import Probe, gradient_probe
+from validation.probes import Probe
 from validation.results import CheckResult, Finding, Status
 from validation.second_look import rank_with_second_look
 from validation.subjects import Subject
@@ -30,9 +30,7 @@ Progress = Callable[[str], None]
 
 def count_steps(probes: Sequence[Probe]) -> int:
     """How many times `check_parity` reports progress."""
-    num_generating = sum(not probe.decode_steps for probe in probes)
-    num_control = len(probes) + num_generating + (gradient_probe(probes) is not None)
-    return 2 + 2 * count_fingerprint_steps(probes) + num_control
+    return 2 + 2 * count_fingerprint_steps(probes) + count_run_steps(probes)
 
 
 def check_parity(

@@ -42,6 +42,12 @@ class Fault:
     around: Callable[[], AbstractContextManager[object]] = nullcontext
     needs_cuda: bool = False
 
+    def load_spoilt(self, subject: Any) -> Any:
+        """Load the subject with this fault in it; `around` is the caller's to enter."""
+        model = self.load(subject) if self.load is not None else subject.load()
+        self.inject(model)
+        return model
+
 
 def fault(
     group: str,

@@ -91,8 +91,7 @@ def _try_fault(
     """Inject one fault; the check passes if it is detected, its first place is right and its cause is named."""
     started = time.perf_counter()
     with restored_globals(), fault.around():
-        candidate = fault.load(subject) if fault.load is not None else subject.load()
-        fault.inject(candidate)
+        candidate = fault.load_spoilt(subject)
         actual = take_fingerprint(candidate, probes, seed=subject.seed)
         compared = compare_fingerprints(expected, actual, None, seconds=0.0)
         findings = [finding for check in compared for finding in check.findings]

@@ -45,9 +45,9 @@ def fingerprint_run(
     model: Any,
     probes: Sequence[Probe],
     *,
-    seed: int = 0,
-    deterministic: bool = True,
-    progress: Progress = lambda step: None,
+    seed: int,
+    deterministic: bool,
+    progress: Progress,
 ) -> Fingerprint:
     """Observe what running a model gives, and a second run must give again: `take_fingerprint` less state and files."""
     options: dict[str, Any] = {"seed": seed, "deterministic": deterministic}
@@ -60,5 +60,10 @@ def fingerprint_run(
 
 def count_steps(probes: Sequence[Probe]) -> int:
     """How many times `take_fingerprint` reports progress."""
+    return 2 + count_run_steps(probes)
+
+
+def count_run_steps(probes: Sequence[Probe]) -> int:
+    """How many times `fingerprint_run` reports progress."""
     num_generating = sum(not probe.decode_steps for probe in probes)
-    return 2 + len(probes) + num_generating + (gradient_probe(probes) is not None)
+    return len(probes) + num_generating + (gradient_probe(probes) is not None)
