@@ -30,6 +30,8 @@ class Subject:
         dtype: one of `DTYPES`.
         device: "cpu", "cuda" or "cuda:N".
         attn: an attention implementation; None leaves it to transformers.
+        cosmos: the Cosmos repository of the world branch, for a `TheWorld`; None loads it with the branch off.
+        freeze: the name of a freeze preset, for a `TheWorld` with its branch on.
         seed: set before loading, so that a random draw while loading shows.
     """
 
@@ -38,6 +40,8 @@ class Subject:
     dtype: str = "bfloat16"
     device: str = "cpu"
     attn: str | None = None
+    cosmos: str | None = None
+    freeze: str | None = None
     seed: int = 0
 
     def load(self) -> Any:
@@ -59,13 +63,23 @@ class Subject:
             from theworld.modeling_theworld import TheWorld
 
             if issubclass(loader, TheWorld):
-                arguments["enable_world"] = False
+                arguments["enable_world"] = self.cosmos is not None
+                if self.cosmos is not None:
+                    arguments |= {"cosmos_model_name_or_path": self.cosmos, "freeze": self.freeze}
             loader = getattr(loader, "from_pretrained", loader)
         torch.manual_seed(self.seed)
         try:
             return loader(self.checkpoint, **arguments)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.target} cannot load {self.checkpoint}: {_first_line(error)}") from error
+        except OSError as error:
+            for name in (self.checkpoint, self.cosmos):
+                if name is not None and not Path(name).is_dir():
+                    raise not_on_the_hub(name) from error
+            raise self._cannot_load(error) from error
+        except ValueError as error:
+            raise self._cannot_load(error) from error
+
+    def _cannot_load(self, error: BaseException) -> InputError:
+        return InputError(f"{self.target} cannot load {self.checkpoint}: {' '.join(str(error).split())}")
 
 
 def not_on_the_hub(name: str) -> InputError:

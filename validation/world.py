@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from validation.results import CheckResult, Finding, InputError, Status
+from validation.subjects import CANDIDATE_TARGET, Subject
 
 SIDE = 64  # pixels of the default clip: 64 world tokens a latent step
 # Rows of one batch may take other kernels than a row alone: bfloat16 keeps 8 bits, float32 24.
@@ -65,29 +66,25 @@ def check_world(
     """
     import torch
 
-    from theworld import TheWorld, TheWorldProcessor
-    from validation.subjects import check_checkpoint, not_on_the_hub
+    from theworld import TheWorldProcessor
 
-    check_checkpoint(checkpoint)
     if clip is None:
         clip = torch.rand(3, 5, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     progress("loading the world branch")
-    arguments: dict[str, Any] = {"dtype": getattr(torch, dtype)}
-    if attn is not None:
-        arguments["attn_implementation"] = attn
-    if device != "cpu":
-        arguments["device_map"] = {"": device}
-    torch.manual_seed(seed)
+    subject = Subject(
+        target=CANDIDATE_TARGET,
+        checkpoint=checkpoint,
+        cosmos=cosmos,
+        dtype=dtype,
+        device=device,
+        attn=attn,
+        seed=seed,
+    )
+    model = subject.load()
     try:
-        model = TheWorld.from_pretrained(checkpoint, cosmos_model_name_or_path=cosmos, **arguments)
         processor = TheWorldProcessor.from_pretrained(checkpoint)
-    except OSError as error:
-        for name in (checkpoint, cosmos):
-            if not Path(name).is_dir():
-                raise not_on_the_hub(name) from error
-        raise InputError(" ".join(str(error).split())) from error
-    except ValueError as error:
-        raise InputError(" ".join(str(error).split())) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{checkpoint}: no usable processor ({' '.join(str(error).split())})") from error
 
     path = _WorldPath(model=model, processor=processor, clip=clip, dtype=dtype)
     results = []

@@ -17,7 +17,9 @@ from theworld.synthetic import SyntheticCheckpoint
 from validation.cli import app
 
 FAULTY = "tests.validation.faulty_candidates:"
-COMMANDS = ("parity", "fingerprint", "diff", "selftest", "world", "synth", "doctor")
+CHECKS = ("parity", "fingerprint", "diff", "selftest", "world")
+AUDITS = ("buffers", "params", "gradients", "globals", "claims")
+COMMANDS = (*CHECKS, *AUDITS, "synth", "doctor")
 
 
 def invoke(*arguments: object) -> Result:
@@ -42,8 +44,12 @@ def test_bare_command_passes_and_writes_a_report(tiny: SyntheticCheckpoint, tmp_
     probes = [check for check in report["checks"] if check["id"].startswith("parity.probe.")]
     assert len(probes) == 6
     assert all(probe["measurements"]["tensors_compared"] > 0 for probe in probes)
-    assert {check["id"] for check in report["checks"]} >= {"world.tokens", "world.batch", "parity.buffers"}
-    assert "PASSED: 18 of 18 checks passed" in result.stdout
+    ids = {check["id"] for check in report["checks"]}
+    assert ids >= {"world.tokens", "parity.buffers", "buffers.bfloat16", "gradients.full", "params.components"}
+    assert ids >= {"globals.theworld", "globals.cosmos_pipeline", "claims.counts"}
+    skipped = {check["id"] for check in report["checks"] if check["status"] == "skipped"}
+    assert skipped == {"claims.memory", "claims.speed"}
+    assert f"PASSED: {len(ids) - 2} of {len(ids)} checks passed" in result.stdout
     assert max(len(line) for line in result.stdout.splitlines()) <= 80
     assert (tmp_path / "report" / "report.md").read_text().startswith("# theworld-validate: passed")
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["report.json", "report.md"]
@@ -92,9 +98,12 @@ def change_config(folder: Path, **fields: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def test_another_architecture_is_one_line(gemma_copy: Path) -> None:
+@pytest.mark.parametrize("command", [("parity",), ("buffers",), ("gradients",), ("params",), ("globals",), ("claims",)])
+def test_another_architecture_is_one_line(tiny: SyntheticCheckpoint, gemma_copy: Path, command: tuple[str]) -> None:
     change_config(gemma_copy, model_type="llama")
-    assert_input_error(invoke("parity", "--model", gemma_copy), "config.json: model_type is 'llama'", "give a Gemma 3")
+    cosmos = () if command == ("parity",) else ("--cosmos", tiny.cosmos)
+    result = invoke(*command, "--model", gemma_copy, *cosmos)
+    assert_input_error(result, "config.json: model_type is 'llama'", "give a Gemma 3")
 
 
 def test_a_wrong_config_field_is_one_line(gemma_copy: Path) -> None:
@@ -125,6 +134,14 @@ def test_frames_out_of_range_are_one_line(tmp_path: Path) -> None:
         (["parity", "--device", "tpu"], ["--device tpu: no"]),
         (["parity", "--attn", "magic"], ["--attn magic: no such attention; there are sdpa, eager"]),
         (["world", "--model", "TINY"], ["--model was given without --cosmos"]),
+        (["gradients", "--model", "TINY"], ["--model was given without --cosmos"]),
+        (["gradients", "--preset", "half"], ["--preset half: no such freeze preset; there are projection"]),
+        (["params", "--preset", "half"], ["--preset half: no such freeze preset; there are projection"]),
+        (["params", "--model", "TINY"], ["a model without a VAE; name a Cosmos repository or VAE folder"]),
+        (["params", "--model", "TINY", "--config", "4b"], ["--model and --config both name a model"]),
+        (["params", "--config", "27b"], ["--config 27b: no such size or file; give tiny, 4b"]),
+        (["params", "--config", "no/such.json"], ["--config no/such.json: ", "such"]),
+        (["globals", "--import", "nowhere.to_be"], ["--import nowhere.to_be: ModuleNotFoundError"]),
         (["parity", "--output", "/dev/null/x"], ["--output /dev/null/x: cannot write there"]),
     ],
 )
@@ -229,6 +246,23 @@ def test_selftest_of_named_faults(tiny: SyntheticCheckpoint) -> None:
     listed = invoke("selftest", "--list").stdout
     assert "rotary-in-bfloat16" in listed
     assert "transformers #25681" in listed
+
+
+def test_an_audit_prints_its_table_in_80_columns(tiny: SyntheticCheckpoint) -> None:
+    result = invoke("params", "--config", "4b")
+    assert result.exit_code == 0, result.output
+    assert "language_model        3,880,107,008" in result.stdout
+    assert "is: multi_modal_projector + vae_quant_conv" in result.stdout
+    assert max(len(line) for line in result.stdout.splitlines()) <= 80
+    report = json.loads(invoke("params", "--config", "4b", "--preset", "documented", "--json").stdout)
+    (row,) = report["checks"][1]["measurements"]["presets"]
+    assert row["trainable"] == 76_290_451
+
+
+def test_the_documented_preset_fails_its_audit(tiny: SyntheticCheckpoint) -> None:
+    result = invoke("gradients", "--preset", "documented")
+    assert result.exit_code == 1
+    assert "DistributedDataParallel would stop" in " ".join(result.stdout.split())
 
 
 def test_synth_writes_what_parity_reads(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from validation.drill_down import _sparkline, measure_difference
+from validation.difference import measure_difference
+from validation.drill_down import _sparkline
 
 
 def test_equal_tensors_have_no_difference() -> None:

@@ -50,6 +50,14 @@ def fingerprint_state(model: "nn.Module") -> Fingerprint:
     )
 
 
+def fingerprint_buffers(model: "nn.Module") -> Layer:
+    """Observe the buffers alone."""
+    queue = DigestQueue(max_held_bytes=None)
+    layer = _buffers(model, queue)
+    queue.finish()
+    return layer
+
+
 def _total_bytes(tensors: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from validation.rendering.tables import format_bytes, print_table, tables_of
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -12,15 +14,8 @@ _MARKS = {
     "inconclusive": ("yellow", "????"),
     "error": ("red", "ERR "),
 }
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-
-
-def format_bytes(num_bytes: float) -> str:
-    """Write bytes in decimal units: 8_600_000_000 is 8.6 GB."""
-    unit = 0
-    while num_bytes >= 1000 and unit < len(_UNITS) - 1:
-        num_bytes, unit = num_bytes / 1000, unit + 1
-    return f"{num_bytes:.0f} {_UNITS[unit]}" if unit == 0 else f"{num_bytes:.1f} {_UNITS[unit]}"
+_TELLING = ("tensors_compared", "compared", "module_outputs_compared", "parameters", "changed_buffers")
+BARE_COMMAND = "theworld-validate"
 
 
 def describe_measurements(measurements: dict[str, Any]) -> str:
@@ -55,11 +50,19 @@ def print_report(console: "Console", report: dict[str, Any]) -> None:
         detail = check["reason"] or describe_measurements(_headline(check["measurements"]))
         table.add_row(Text(mark, style=style), check["id"], Text(detail, style="dim"))
     console.print(table)
+    is_bare = report["command"] == BARE_COMMAND
+    if not is_bare:  # which has too many checks to show everything
+        for check in report["checks"]:
+            for name, rows in tables_of(check["measurements"]).items():
+                print_table(console, f"{check['id']}: {name.replace('_', ' ')}", rows)
     for check in report["checks"]:
         for finding in check["findings"]:
-            style, _ = _MARKS[check["status"]]
+            style, _ = _MARKS["inconclusive" if finding["severity"] == "warning" else check["status"]]
+            warning = "warning: " if finding["severity"] == "warning" else ""
             console.print()
-            console.print(Text(f"{check['id']}: {finding['message']}", style=style))
+            console.print(Text(f"{check['id']}: {warning}{finding['message']}", style=style))
+            if warning and is_bare:  # one line each: the check's own command says more
+                continue
             for label in ("cause", "remedy"):
                 if finding[label]:
                     console.print(Padding(Text(f"{label}: {finding[label]}"), (0, 0, 0, 4)))
@@ -70,11 +73,7 @@ def print_report(console: "Console", report: dict[str, Any]) -> None:
 
 def _headline(measurements: dict[str, Any]) -> dict[str, Any]:
     """What fits on a line: the counts that prove that something was compared, and the sizes."""
-    chosen = {
-        name: value
-        for name, value in measurements.items()
-        if name in ("tensors_compared", "compared", "module_outputs_compared") or name.endswith("_bytes")
-    }
+    chosen = {name: value for name, value in measurements.items() if name in _TELLING or name.endswith("_bytes")}
     if "divergence_spread" in measurements:  # how the difference grows, a bar a decoder layer
         return {"layers": measurements["divergence_spread"]}
     return chosen or measurements

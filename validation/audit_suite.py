@@ -1,0 +1,119 @@
+"""Audits put together from the options of the command line; the bare command's whole list.
+
+In: checkpoints and how to load them. Out: check results. Evidence that one check needs from another is carried
+here, so that checks never import each other.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from validation.results import CheckResult, InputError, combine
+from validation.subjects import CANDIDATE_TARGET, REFERENCE_TARGET, Subject
+
+Progress = Callable[[str], None]
+
+
+def check_everything(checkpoint: str, cosmos: str | None, *, progress: Progress, **loading: Any) -> list[CheckResult]:
+    """Every check that this machine can run; those of the world branch are left out if `cosmos` is None."""
+    from validation.audits.global_state import check_globals
+    from validation.suite import check_parity_of, check_world_of
+
+    parity = check_parity_of(checkpoint, progress=progress, **loading)
+    checks = [*parity]
+    if cosmos is not None:
+        checks += check_world_of(checkpoint, cosmos, progress=progress, **loading)
+    checks += check_buffers_of(checkpoint, cosmos, after=("save",), progress=progress, **loading)
+    if cosmos is not None:
+        checks += check_gradients_of(checkpoint, cosmos, progress=progress, **loading)
+        checks += check_params_of(
+            model=checkpoint, cosmos=cosmos, config=None, dtype=loading["dtype"], progress=progress
+        )
+    checks += check_globals(checkpoint, cosmos, progress=progress, **loading)
+    checks += check_claims_of(checkpoint, parity=parity, progress=progress, **loading)
+    return checks
+
+
+def check_buffers_of(
+    checkpoint: str, cosmos: str | None, *, after: Sequence[str], progress: Progress, **loading: Any
+) -> tuple[CheckResult, ...]:
+    """Audit the buffers of a `TheWorld`, with its branch on if a Cosmos repository is named."""
+    from validation.audits.buffers import check_buffers
+
+    return check_buffers(
+        Subject(target=REFERENCE_TARGET, checkpoint=checkpoint, **loading),
+        Subject(target=CANDIDATE_TARGET, checkpoint=checkpoint, cosmos=cosmos, **loading),
+        after=after,
+        progress=progress,
+    )
+
+
+def check_params_of(
+    *,
+    model: str | None,
+    cosmos: str | None,
+    config: str | None,
+    presets: Sequence[str] = (),
+    dtype: str,
+    progress: Progress,
+) -> tuple[CheckResult, ...]:
+    """Count the parameters of a checkpoint, a geometry by name, or a bare config; the tiny geometry if none is named.
+
+    Raises:
+        InputError: if both a checkpoint and a config are given, or one cannot be read.
+    """
+    from validation import blueprints
+    from validation.audits.params import check_params
+
+    progress("reading configs")
+    if model is not None and config is not None:
+        raise InputError("--model and --config both name a model; give one of the two")
+    if model is not None:
+        blueprint = blueprints.blueprint_of_checkpoint(model, cosmos)
+    elif config is not None and Path(config).suffix == ".json":
+        blueprint = blueprints.blueprint_of_file(Path(config))
+    else:
+        blueprint = blueprints.blueprint_of_size(config or "tiny")
+    return check_params(blueprint, presets=presets, dtype=dtype, progress=progress)
+
+
+def check_gradients_of(
+    checkpoint: str, cosmos: str, *, presets: Sequence[str] | None = None, progress: Progress, **loading: Any
+) -> tuple[CheckResult, ...]:
+    """Audit the gradients of the presets that are for use, or of those named."""
+    from validation.audits.gradients import PRESETS, check_gradients
+
+    subject = Subject(target=CANDIDATE_TARGET, checkpoint=checkpoint, cosmos=cosmos, **loading)
+    return check_gradients(subject, presets=presets or PRESETS, progress=progress)
+
+
+def check_claims_of(
+    checkpoint: str, *, parity: Sequence[CheckResult] | None = None, progress: Progress, **loading: Any
+) -> tuple[CheckResult, ...]:
+    """Measure the documented claims: counts on the documented geometry, loading on the checkpoint at hand.
+
+    Args:
+        parity: results that are already there; parity is run if None.
+    """
+    from validation.audits.claims import Evidence, check_claims
+    from validation.audits.loading_facts import measure_loading
+    from validation.audits.params import check_params, ledger_of
+    from validation.blueprints import blueprint_of_size, build_on_meta
+    from validation.suite import check_parity_of
+
+    if parity is None:
+        parity = check_parity_of(checkpoint, progress=progress, **loading)
+    progress("documented claims")
+    config = blueprint_of_size("4b")
+    _, presets = check_params(config)
+    subject = replace(Subject(target=REFERENCE_TARGET, checkpoint=checkpoint, **loading), dtype="bfloat16")
+    evidence = Evidence(
+        config=config,
+        ledger=ledger_of(build_on_meta(config)),
+        presets={row["preset"]: row for row in presets.measurements["presets"]},
+        parity=combine([check.status for check in parity]),
+        facts=measure_loading(subject),
+        training={},
+    )
+    return check_claims(evidence)

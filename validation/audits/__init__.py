@@ -1,0 +1,1 @@
+"""Audits of one model: buffers, parameters, gradients, globals, and the documented claims."""

@@ -1,0 +1,11 @@
+"""theworld-validate: parse, dispatch, exit code. Heavy imports happen inside the commands."""
+
+from validation.cli import audit_commands, model_commands, parity_commands
+from validation.cli.app import app
+
+__all__ = ["app", "audit_commands", "main", "model_commands", "parity_commands"]
+
+
+def main() -> None:
+    """Entry point of the `theworld-validate` command."""
+    app(prog_name="theworld-validate")

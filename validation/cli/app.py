@@ -1,0 +1,47 @@
+"""The application, and the bare command: every check that the machine can run."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from validation.cli.options import Loading, shared_options
+from validation.session import Options, run_checks
+
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Prove what a fused model really is: parity with Gemma 3 bit for bit, and what the world branch costs.",
+    epilog="Exit codes: 0 passed, 1 a check failed, 2 wrong usage or unreadable input, 3 inconclusive.",
+)
+
+DEFAULT_OUTPUT = Path("reports/latest")
+NUM_STEPS = 80  # of the progress bar
+
+
+@app.callback(invoke_without_command=True)
+@shared_options(output=DEFAULT_OUTPUT)
+def default(
+    context: typer.Context,
+    options: Options,
+    loading: Loading,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> int:
+    """Run every check that this machine can run, and write a report folder."""
+    if version:
+        from theworld import __version__
+
+        print(__version__)
+        return 0
+    if context.invoked_subcommand is not None:
+        return 0
+
+    def body(progress: Any) -> Any:
+        from validation.audit_suite import check_everything
+
+        checkpoint, cosmos = loading.checkpoints(progress)
+        return check_everything(checkpoint, cosmos, progress=progress, **loading.arguments())
+
+    return run_checks("theworld-validate", options, body, num_steps=NUM_STEPS)
