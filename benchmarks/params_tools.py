@@ -26,14 +26,20 @@ with init_empty_weights():
     models = [Gemma3ForConditionalGeneration(Gemma3Config(**gemma)), AutoencoderKLWan(**vae)]
 models[0].tie_weights()
 """
-_ACCELERATE = _BUILD + """
+_ACCELERATE = (
+    _BUILD
+    + """
 from accelerate.utils import calculate_maximum_sizes
 print("parameters", sum(calculate_maximum_sizes(model)[0] for model in models) // 4)
 """
-_TORCHINFO = _BUILD + """
+)
+_TORCHINFO = (
+    _BUILD
+    + """
 from torchinfo import summary
 print("parameters", sum(summary(model, verbose=0).total_params for model in models))
 """
+)
 _OURS = "from validation.cli import main\nimport sys\nsys.argv[1:] = ['params', '--config', '4b']\nmain()"
 
 

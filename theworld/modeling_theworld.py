@@ -6,13 +6,16 @@ Gemma 3's outputs. With the branch off, every call goes straight to the parent c
 
 # B batch, F frames, T latent steps, N tokens a step, L prompt length, D hidden size
 
+import warnings
 from typing import Any
 
 import torch
 from transformers import Gemma3ForConditionalGeneration
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
+from transformers.models.gemma3.modeling_gemma3 import Gemma3CausalLMOutputWithPast
 from transformers.utils import torch_compilable_check
 
+from theworld.chunked_loss import available_backends, best_backend, chunked_cross_entropy, shift_labels
 from theworld.components import count_parameters
 from theworld.configuration_theworld import TEMPORAL_COMPRESSION, TheWorldConfig, WorldConfig
 from theworld.freezing import FreezeConfig, apply_freeze, resolve_freeze
@@ -38,6 +41,7 @@ class TheWorld(Gemma3ForConditionalGeneration):
     def __init__(self, config: TheWorldConfig) -> None:
         super().__init__(config)
         self.loss_type = LOSS_TYPE
+        self._chunked_loss: tuple[int, str] | None = None
         if isinstance(config.world_config, WorldConfig):
             self._attach_world_branch(WorldEncoder.from_vae_config(config.world_config.vae_config))
             # What Gemma's constructor did for its own modules, and again for the two that were added.
@@ -149,6 +153,53 @@ class TheWorld(Gemma3ForConditionalGeneration):
         apply_freeze(self, resolved)
         self.train(self.training)
 
+    def set_chunked_loss(self, chunk_size: int | None, *, backend: str = "auto") -> str | None:
+        """Compute the training loss in pieces, so that the logits of a whole prompt never exist at once.
+
+        The outputs of a forward with labels then have no logits. Loss and gradients are those of the plain path
+        within rounding.
+
+        Args:
+            chunk_size: tokens a piece; None switches it off.
+            backend: "plain", "torch" (from 2.13 on), "liger", or "auto" for the best that is here.
+
+        Returns:
+            The backend that is used; None if it is off.
+
+        Raises:
+            ValueError: for a backend that is not here, or a chunk size below 1.
+        """
+        if chunk_size is None:
+            self._chunked_loss = None
+            return None
+        chosen = best_backend() if backend == "auto" else backend
+        if chosen not in available_backends():
+            raise ValueError(f"no loss backend {chosen!r} here; there are {', '.join(available_backends())}")
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+        self._chunked_loss = (chunk_size, chosen)
+        return chosen
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Recompute each layer's activations in the backward pass; non-reentrant unless told otherwise.
+
+        transformers also makes the embeddings' outputs require a gradient, for reentrant checkpointing. The
+        non-reentrant kind needs no such hooks, and they would have frozen towers run backward: they are removed.
+        """
+        chosen = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # the newer name calls this one
+            super().gradient_checkpointing_enable(chosen, **kwargs)
+        if not chosen["use_reentrant"] and not getattr(self, "_hf_peft_config_loaded", False):
+            self.disable_input_require_grads()
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep activations again, and leave no hook behind."""
+        self._set_gradient_checkpointing(enable=False)
+        self.disable_input_require_grads()
+
     def get_trainable_parameters(self) -> tuple[int, int, float]:
         """Count (trainable, total, percentage); tied weights once."""
         counts = count_parameters(self)
@@ -251,22 +302,47 @@ class TheWorld(Gemma3ForConditionalGeneration):
             input_ids = pixel_values = None
         elif self.enable_world and input_ids is not None and input_ids.shape[1] > 1:
             self._world_mask(input_ids, num_world_tokens=0)
-        outputs = super().forward(
-            input_ids=input_ids,
-            pixel_values=pixel_values,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            token_type_ids=token_type_ids,
-            inputs_embeds=inputs_embeds,
-            labels=labels,
-            use_cache=use_cache,
-            logits_to_keep=logits_to_keep,
+        inputs = {
+            "input_ids": input_ids,
+            "pixel_values": pixel_values,
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "past_key_values": past_key_values,
+            "token_type_ids": token_type_ids,
+            "inputs_embeds": inputs_embeds,
+            "use_cache": use_cache,
             **kwargs,
-        )
+        }
+        if labels is not None and self._chunked_loss is not None:
+            outputs = self._forward_chunked(labels, **inputs)
+        else:
+            outputs = super().forward(labels=labels, logits_to_keep=logits_to_keep, **inputs)
         if image_features is not None and hasattr(outputs, "image_hidden_states"):
             outputs.image_hidden_states = image_features
         return outputs
+
+    def _forward_chunked(
+        self, labels: torch.Tensor, *, num_items_in_batch: torch.Tensor | int | None = None, **inputs: Any
+    ) -> Gemma3CausalLMOutputWithPast:
+        """Gemma 3's forward with its loss in pieces, and without logits."""
+        assert self._chunked_loss is not None
+        chunk_size, backend = self._chunked_loss
+        outputs = self.model(**inputs, return_dict=True)
+        loss = chunked_cross_entropy(
+            outputs.last_hidden_state.flatten(0, 1),
+            self.lm_head.weight,
+            shift_labels(labels).to(outputs.last_hidden_state.device),
+            chunk_size=chunk_size,
+            num_items=num_items_in_batch,
+            backend=backend,
+        )
+        return Gemma3CausalLMOutputWithPast(
+            loss=loss,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=outputs.image_hidden_states,
+        )
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, use_cache: bool = True, is_first_iteration: bool = False, **kwargs: Any

@@ -1,0 +1,162 @@
+"""Cells of the memory matrix: one training configuration each, and what one training step of it is.
+
+In: choices. Out: `Cell`s; a model made ready for one, its inputs, and its step. Measurement and prediction run the
+same code from here.
+"""
+
+# B batch, L prompt length, S image side in pixels
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from theworld.freezing import PRESETS
+
+PRECISIONS = ("bfloat16", "mixed")
+OPTIMIZERS = ("adamw", "adamw-8bit", "sgd")
+LEARNING_RATE = 1e-5
+CHUNK_SIZE = 256  # tokens a piece of the chunked loss
+_FIRST_ORDINARY_ID = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One training configuration.
+
+    Args:
+        preset: what trains.
+        checkpointing: recompute activations, layer by layer.
+        chunked_loss: compute head and loss in pieces.
+        precision: "bfloat16" (everything), or "mixed" (float32 master weights for what trains, under autocast).
+        world_tokens: of one clip, in one latent step: a square number.
+        batch: rows.
+        text_tokens: of each row, besides one image and the clip.
+        optimizer: "adamw" (its states in the parameters' dtype).
+    """
+
+    preset: str = "projection"
+    checkpointing: bool = False
+    chunked_loss: bool = False
+    precision: str = "bfloat16"
+    world_tokens: int = 784
+    batch: int = 1
+    text_tokens: int = 1024
+    optimizer: str = "adamw"
+
+    @property
+    def frame_size(self) -> int:
+        """Height and width of the clip, in pixels."""
+        return round(self.world_tokens**0.5) * 8
+
+    @property
+    def name(self) -> str:
+        """The configuration in short; the workload is not part of it."""
+        parts = [self.preset]
+        parts += ["checkpointing"] if self.checkpointing else []
+        parts += ["chunked loss"] if self.chunked_loss else []
+        parts += ["mixed"] if self.precision == "mixed" else []
+        return " + ".join(parts)
+
+
+def build_matrix(**choices: Sequence[Any]) -> tuple[Cell, ...]:
+    """Every combination of the choices: field of `Cell` -> its values.
+
+    Raises:
+        ValueError: if nothing is in it, or a value is not one that a cell can have.
+    """
+    fields = list(choices)
+    cells = tuple(Cell(**dict(zip(fields, values, strict=True))) for values in product(*choices.values()))
+    if not cells:
+        empty = next(name for name, values in choices.items() if not values)
+        raise ValueError(f"the matrix has nothing in it: no value for {empty}")
+    for cell in cells:
+        check_cell(cell)
+    return cells
+
+
+def check_cell(cell: Cell) -> None:
+    """Raise a ValueError that names what a cell cannot be."""
+    for field, known in (("preset", tuple(PRESETS)), ("precision", PRECISIONS)):
+        if getattr(cell, field) not in known:
+            raise ValueError(f"no {field} is named {getattr(cell, field)!r}; there are {', '.join(known)}")
+    if cell.optimizer != "adamw":
+        raise ValueError(f"no optimizer is named {cell.optimizer!r}; there is adamw")
+    for field in ("world_tokens", "batch", "text_tokens"):
+        if getattr(cell, field) < 1:
+            raise ValueError(f"{field} must be at least 1, got {getattr(cell, field)}")
+    if (cell.frame_size // 8) ** 2 != cell.world_tokens:
+        side = cell.frame_size // 8
+        raise ValueError(f"world tokens of one step are a square grid: {cell.world_tokens} is none; {side**2} would do")
+
+
+def check_length(cell: Cell, config: Any) -> None:
+    """Raise a ValueError if a cell's prompt is longer than the model's positions."""
+    length, most = prompt_length(cell, config), config.text_config.max_position_embeddings
+    if length > most:
+        raise ValueError(f"the prompt has {length:,} tokens, and the model has positions for {most:,}; ask for less")
+
+
+def prompt_length(cell: Cell, config: Any) -> int:
+    """Tokens of one row: beginning of text, text, an image with its two marks, a clip with its two."""
+    return 1 + cell.text_tokens + config.mm_tokens_per_image + 2 + cell.world_tokens + 2
+
+
+def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any] | None = None) -> dict[str, Any]:
+    """One batch: input_ids, attention_mask, token_type_ids, labels (B, L) int64; pixel_values; world_frames.
+
+    Args:
+        config: a `TheWorldConfig` with a world branch.
+        device: where the tensors go.
+        make: makes a tensor of zeros from a shape and a dtype, for tensors without data; real values if None.
+    """
+    import torch
+
+    world, side = config.world_config, config.vision_config.image_size
+    length = prompt_length(cell, config)
+    shapes = {
+        "input_ids": ((cell.batch, length), torch.int64),
+        "attention_mask": ((cell.batch, length), torch.int64),
+        "token_type_ids": ((cell.batch, length), torch.int64),
+        "labels": ((cell.batch, length), torch.int64),
+        "pixel_values": ((cell.batch, 3, side, side), torch.float32),
+        "world_frames": ((cell.batch, 3, 1, cell.frame_size, cell.frame_size), torch.float32),
+    }
+    if make is not None:
+        return {name: make(shape, dtype) for name, (shape, dtype) in shapes.items()}
+    random = torch.Generator().manual_seed(0)
+    text = torch.randint(_FIRST_ORDINARY_ID, config.boi_token_index, (cell.text_tokens,), generator=random).tolist()
+    image = [config.boi_token_index, *[config.image_token_index] * config.mm_tokens_per_image, config.eoi_token_index]
+    clip = [world.start_of_world_token_id, *[world.world_token_id] * cell.world_tokens, world.end_of_world_token_id]
+    row = torch.tensor([config.text_config.bos_token_id, *image, *clip, *text])
+    ids = row.repeat(cell.batch, 1)
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "token_type_ids": (ids == config.image_token_index).long(),
+        "labels": ids.clone(),
+        "pixel_values": torch.rand(shapes["pixel_values"][0], generator=random) * 2 - 1,
+        "world_frames": torch.rand(shapes["world_frames"][0], generator=random) * 2 - 1,
+    }
+    return {name: tensor.to(device) for name, tensor in inputs.items()}
+
+
+def prepare_model(model: Any, cell: Cell) -> None:
+    """Freeze, switch the levers and set training mode, as a cell says; the precision is the caller's."""
+    model.set_freeze(cell.preset)
+    if cell.checkpointing:
+        model.gradient_checkpointing_enable()
+    else:
+        model.gradient_checkpointing_disable()
+    # Not "auto": figures must not depend on what else is installed.
+    model.set_chunked_loss(CHUNK_SIZE if cell.chunked_loss else None, backend="plain")
+    model.train()
+
+
+def forward_and_backward(model: Any, inputs: dict[str, Any], *, on_phase: Callable[[str], None], autocast: Any) -> None:
+    """The first two phases of a step; `on_phase` is told each phase's name before it begins."""
+    on_phase("forward")
+    with autocast:
+        loss = model(**inputs, use_cache=False).loss
+    on_phase("backward")
+    loss.backward()

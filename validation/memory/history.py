@@ -1,0 +1,135 @@
+"""Who owns every byte at the peak: read from the allocator's own history.
+
+In: the blocks that were there before a step, the history of the step, and the addresses of known tensors. Out: the
+bytes at the peak by kind, and the largest blocks with the code that asked for them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NUM_OWNERS = 10
+KINDS = ("parameters", "gradients", "optimizer_state", "activations", "temporaries", "inputs", "workspace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeakSplit:
+    """Bytes at the peak. Their sum is the peak.
+
+    Args:
+        activations_bytes: asked for in the forward pass, and still there when the backward pass began.
+        temporaries_bytes: everything else that the step itself asked for, recomputed activations among it.
+        workspace_bytes: there before the step and no known tensor: the libraries' own.
+    """
+
+    parameters_bytes: int = 0
+    gradients_bytes: int = 0
+    optimizer_state_bytes: int = 0
+    activations_bytes: int = 0
+    temporaries_bytes: int = 0
+    inputs_bytes: int = 0
+    workspace_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """The peak."""
+        return sum(getattr(self, f"{kind}_bytes") for kind in KINDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """One large block at the peak, and the innermost code of the model, or of torch, that asked for it."""
+
+    kind: str
+    size_bytes: int
+    asked_by: str
+
+
+@dataclass(slots=True)
+class _Block:
+    size: int
+    kind: str
+    asked_by: str = ""
+    born_us: float = 0.0
+    freed_us: float = float("inf")
+
+
+def split_peak(
+    before: Sequence[Mapping[str, Any]],
+    snapshot: Mapping[str, Any],
+    *,
+    known: Mapping[str, set[int]],
+    gradients: Iterable[int],
+    backward_began_us: float,
+) -> tuple[PeakSplit, tuple[Owner, ...]]:
+    """Replay a step's history to its peak, and sort what lives there.
+
+    Args:
+        before: `torch.cuda.memory_snapshot()` from before the step.
+        snapshot: `torch.cuda.memory._snapshot()` from after it.
+        known: kind -> addresses of storages that were there before the step.
+        gradients: addresses that gradients had; of several blocks there, the one that lived into the optimizer.
+        backward_began_us: Unix time in microseconds.
+    """
+    blocks, peak_at = _replay(before, snapshot, known)
+    gradient_addresses = set(gradients)
+    split: dict[str, int] = dict.fromkeys(KINDS, 0)
+    living = []
+    for address, block in blocks:
+        if not block.born_us <= peak_at < block.freed_us:
+            continue
+        if block.kind == "new":
+            block.kind = _kind_of_new(address, block, gradient_addresses, backward_began_us)
+        split[block.kind] += block.size
+        living.append(block)
+    largest = sorted(living, key=lambda block: -block.size)[:NUM_OWNERS]
+    owners = tuple(Owner(kind=block.kind, size_bytes=block.size, asked_by=block.asked_by) for block in largest)
+    return PeakSplit(**{f"{kind}_bytes": num_bytes for kind, num_bytes in split.items()}), owners
+
+
+def _kind_of_new(address: int, block: _Block, gradients: set[int], backward_began_us: float) -> str:
+    if block.born_us < backward_began_us:
+        return "activations" if block.freed_us > backward_began_us else "temporaries"
+    return "gradients" if address in gradients else "temporaries"
+
+
+def _replay(
+    before: Sequence[Mapping[str, Any]], snapshot: Mapping[str, Any], known: Mapping[str, set[int]]
+) -> tuple[list[tuple[int, _Block]], float]:
+    """Every block of the step with its life, and when the sum of the living was largest; times are event numbers."""
+    kind_at = {address: kind for kind, addresses in known.items() for address in addresses}
+    kind_at |= dict.fromkeys(known.get("buffers", ()), "parameters")
+    live: dict[int, _Block] = {}
+    for segment in before:
+        for block in segment["blocks"]:
+            if block["state"] == "active_allocated":
+                address = block["address"]
+                live[address] = _Block(size=block["size"], kind=kind_at.get(address, "workspace"), asked_by="(before)")
+    blocks = list(live.items())
+    allocated = peak = sum(block.size for block in live.values())
+    peak_at = 0.0
+    for event in snapshot["device_traces"][0]:
+        address, moment = event.get("addr"), event["time_us"]
+        if event["action"] == "alloc":
+            block = _Block(size=event["size"], kind="new", asked_by=_asked_by(event["frames"]), born_us=moment)
+            live[address] = block
+            blocks.append((address, block))
+            allocated += block.size
+            if allocated > peak:
+                peak, peak_at = allocated, moment
+        elif event["action"] == "free_completed" and address in live:
+            block = live.pop(address)
+            block.freed_us = moment
+            allocated -= block.size
+    return blocks, peak_at
+
+
+_OF_THE_MODEL = ("modeling_", "theworld/", "autoencoder_", "chunked_loss", "optim/")
+
+
+def _asked_by(frames: Sequence[Mapping[str, Any]]) -> str:
+    """The innermost frame of the model's code, or of torch's: file:line function; backward has no Python frame."""
+    for frame in frames:
+        if any(part in frame["filename"] for part in _OF_THE_MODEL):
+            return f"{frame['filename'].rsplit('/', 1)[-1]}:{frame['line']} {frame['name']}"
+    return "backward" if not frames else f"{frames[0]['filename'].rsplit('/', 1)[-1]} {frames[0]['name']}"
