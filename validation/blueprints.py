@@ -104,6 +104,10 @@ def build_on_meta(config: Any, *, freeze: str = "projection", dtype: str = "bflo
     Raises:
         InputError: for an unknown preset, or a config that no model can be built from.
     """
+    return _build(config, freeze=freeze, dtype=dtype, device="meta")
+
+
+def _build(config: Any, *, freeze: str, dtype: str, device: str) -> Any:
     import torch
     from transformers.initialization import no_init_weights
 
@@ -122,7 +126,7 @@ def build_on_meta(config: Any, *, freeze: str = "projection", dtype: str = "bflo
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(getattr(torch, dtype))
-        with torch.device("meta"), no_init_weights():
+        with torch.device(device), no_init_weights():
             model = TheWorld(TheWorldConfig(**values))
     except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"config.json describes no model that can be built: {' '.join(str(error).split())}") from error
@@ -134,3 +138,19 @@ def build_on_meta(config: Any, *, freeze: str = "projection", dtype: str = "bflo
     except ValueError as error:  # the components do not cover the model
         raise InputError(str(error)) from error
     return model
+
+
+def build_without_data(config: Any, *, freeze: str = "projection", dtype: str = "bfloat16") -> tuple[Any, Any]:
+    """Build a model whose tensors have no data but claim to be on the CPU, so that all code paths are real.
+
+    Returns:
+        The `FakeTensorMode` that its tensors belong to, and the model.
+
+    Raises:
+        InputError: as `build_on_meta`.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        return mode, _build(config, freeze=freeze, dtype=dtype, device="cpu")

@@ -1,0 +1,92 @@
+"""Where CUDA takes another way than the CPU: attention kernels, and memory that kernels take for themselves.
+
+In: the model code that runs on tensors without data. Out: the same, with attention as cuDNN does it on Hopper, and
+the scratch of a few operators. Sizes come from formulas checked against an H200's allocator (torch 2.11).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+CUBLAS_WORKSPACE_BYTES = 32 << 20  # on sm90: one for the thread of the forward pass, one for the backward's
+_MOST_HEAD_DIM = 256
+_SMALL = 256  # cuDNN's least workspace
+
+
+class _FusedAttention(torch.autograd.Function):
+    """What a fused attention kernel allocates: output, logsumexp, random state; backward: three gradients, scratch."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Any, key: Any, value: Any, mask: Any) -> Any:
+        batch, heads, length, _ = query.shape
+        saved = [query, key, value]
+        if mask is not None:
+            # A boolean mask becomes an additive one, in each layer anew, and is kept for the backward pass.
+            is_boolean = mask.dtype == torch.bool
+            saved.append(torch.empty(mask.shape, dtype=query.dtype, device=query.device) if is_boolean else mask)
+        seeds = [torch.empty(1, dtype=torch.int64, device=query.device) for _ in range(2)]
+        out = query.new_empty((batch, length, heads, value.shape[-1])).transpose(1, 2)
+        logsumexp = torch.empty((batch, heads, length, 1), dtype=torch.float32, device=query.device)
+        ctx.save_for_backward(*saved, out, logsumexp, *seeds)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        query, key, value, *_rest = ctx.saved_tensors
+        gradients = [torch.empty_like(tensor) for tensor in (query, key, value)]
+        batch, heads, length, head_dim = query.shape
+        torch.empty(
+            attention_scratch_bytes(batch * heads, length, head_dim), dtype=torch.uint8, device=query.device
+        )
+        return (*gradients, None)
+
+
+def attention_scratch_bytes(num_heads: int, length: int, head_dim: int) -> int:
+    """What cuDNN's attention backward takes for itself.
+
+    The gradient of the queries and the row sums, both in float32. For head dimensions that are no multiple of 64
+    cuDNN pads: the factor is the one measured for 72 (Gemma's vision tower) on an H200.
+    """
+    if head_dim % 64:
+        return int(2118.375 * num_heads * length)
+    return 4 * num_heads * length * head_dim + 4 * num_heads * length + _SMALL
+
+
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,  # noqa: ARG001
+    is_causal: bool = False,  # noqa: ARG001
+    scale: float | None = None,  # noqa: ARG001
+    enable_gqa: bool = False,  # noqa: ARG001
+) -> Any:
+    """`scaled_dot_product_attention` with the memory of CUDA's choice."""
+    return _FusedAttention.apply(query, key, value, attn_mask)
+
+
+@contextmanager
+def attention_as_on_cuda() -> Iterator[None]:
+    """Have the model's attention allocate as CUDA's fused kernels do."""
+    original = functional.scaled_dot_product_attention
+    functional.scaled_dot_product_attention = _attention
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = original
+
+
+def scratch_bytes(func: Any, args: tuple[Any, ...], _out: Any) -> int:
+    """What a CUDA kernel takes for itself during one call, where that is large."""
+    name = func._schema.name
+    if name in ("aten::native_layer_norm", "aten::native_layer_norm_backward"):
+        copied = [tensor for tensor in args[:2] if isinstance(tensor, torch.Tensor) and not tensor.is_contiguous()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in copied)
+    if name == "aten::masked_scatter":
+        # The mask, expanded, and its running sum in int64.
+        return args[0].numel() * (1 + 8)
+    return 0

@@ -1,0 +1,148 @@
+"""Births and deaths of storages while real model code runs on tensors without data.
+
+In: code, run inside `trace`. Out: `Event`s in order: every storage's bytes when it is made, and when its last
+reference goes. What CUDA would do otherwise than the CPU is put right here: gradients that autograd adds in place.
+"""
+
+# Autograd adds in place only where no dispatch mode is active (torch/csrc/autograd/input_buffer.cpp,
+# `can_accumulate_inplace`): under this mode it never does, so the sum is written into its first operand here.
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+ADD = torch.ops.aten.add.Tensor
+
+
+@dataclass(slots=True)
+class Event:
+    """One storage is made (`num_bytes` above 0) or goes away (below 0).
+
+    Args:
+        storage: its number.
+        num_bytes: as asked for; what the allocator makes of it comes later.
+        phase: of the step.
+        operator: that made it.
+        module: that ran.
+    """
+
+    storage: int
+    num_bytes: int
+    phase: str
+    operator: str = ""
+    module: str = ""
+
+
+@dataclass
+class Trace:
+    """What a traced run did.
+
+    Args:
+        events: in order.
+        persistent: storages that were there before: number -> (kind, bytes).
+    """
+
+    events: list[Event] = field(default_factory=list)
+    persistent: dict[int, tuple[str, int]] = field(default_factory=dict)
+
+
+class StorageTracer(TorchDispatchMode):
+    """Records storages of tensors without data."""
+
+    def __init__(self, *, scratch: Callable[[Any, tuple[Any, ...], Any], int] = lambda func, args, out: 0) -> None:
+        super().__init__()
+        self.trace = Trace()
+        self.phase = "inputs"
+        self.module = ""
+        self.scratch = scratch
+        self._numbers: dict[int, int] = {}  # address of a living storage -> its number
+        self._next = 0
+
+    def adopt(self, tensor: torch.Tensor, kind: str) -> None:
+        """Take a tensor that is there before the run, such as a parameter."""
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._numbers:
+            number = self._register(storage)
+            self.trace.persistent[number] = (kind, storage.nbytes())
+
+    def number_of(self, tensor: torch.Tensor) -> int:
+        """A living tensor's storage."""
+        return self._numbers[tensor.untyped_storage()._cdata]
+
+    def make(self, num_bytes: int, operator: str) -> None:
+        """Record memory that a kernel takes and gives back within one call."""
+        if num_bytes > 0:
+            number = self._next
+            self._next += 1
+            self.trace.events.append(Event(number, num_bytes, self.phase, operator, self.module))
+            self.trace.events.append(Event(number, -num_bytes, self.phase, operator, self.module))
+
+    def _register(self, storage: Any) -> int:
+        number = self._next
+        self._next += 1
+        address = storage._cdata
+        self._numbers[address] = number
+        weakref.finalize(storage, self._died, address, number, storage.nbytes())
+        return number
+
+    def _died(self, address: int, number: int, num_bytes: int) -> None:
+        if self._numbers.get(address) == number:
+            del self._numbers[address]
+        self.trace.events.append(Event(number, -num_bytes, self.phase))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is ADD and self._adds_in_place(args, kwargs):
+            return torch.ops.aten.add_.Tensor(*args)
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self._see(tensor, func)
+        if extra := self.scratch(func, args, out):
+            self.make(extra, f"scratch of {func._schema.name}")
+        return out
+
+    def _see(self, tensor: torch.Tensor, func: Any) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata in self._numbers:
+            return
+        number = self._register(storage)
+        tensor._is_whole = True  # not a view of something older
+        name = func._schema.name.removeprefix("aten::")
+        self.trace.events.append(Event(number, storage.nbytes(), self.phase, name, self.module))
+
+    def _adds_in_place(self, args: Any, kwargs: Any) -> bool:
+        """Whether this sum is one of autograd's, into a gradient that nobody else holds."""
+        if self.phase != "backward" or torch.is_grad_enabled() or kwargs or len(args) != 2:
+            return False
+        first, second = args
+        if not isinstance(second, torch.Tensor) or first.shape != second.shape or first.dtype != second.dtype:
+            return False
+        return getattr(first, "_is_whole", False) and self.held_alone(first)
+
+    def held_alone(self, tensor: torch.Tensor) -> bool:
+        """Whether nobody but the call in progress holds a tensor's storage."""
+        return torch._C._storage_Use_Count(tensor.untyped_storage()._cdata) <= 2
+
+
+@contextmanager
+def modules_named(tracer: StorageTracer, model: Any) -> Iterator[None]:
+    """Tell the tracer which module runs."""
+    handles = []
+
+    def enter(name: str) -> None:
+        tracer.module = name
+
+    for name, module in model.named_modules():
+        if not list(module.children()):
+            handles.append(module.register_forward_pre_hook(lambda module, args, name=name: enter(name)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
