@@ -63,19 +63,54 @@ def check_params_of(
     Raises:
         InputError: if both a checkpoint and a config are given, or one cannot be read.
     """
-    from validation import blueprints
     from validation.audits.params import check_params
 
     progress("reading configs")
+    blueprint = read_blueprint(model=model, cosmos=cosmos, config=config, default="tiny")
+    return check_params(blueprint, presets=presets, dtype=dtype, progress=progress)
+
+
+def read_blueprint(*, model: str | None, cosmos: str | None, config: str | None, default: str) -> Any:
+    """The config that the options name: a checkpoint's, a geometry's by name, or a bare file's.
+
+    Raises:
+        InputError: if both a checkpoint and a config are given, or one cannot be read.
+    """
+    from validation import blueprints
+
     if model is not None and config is not None:
         raise InputError("--model and --config both name a model; give one of the two")
     if model is not None:
-        blueprint = blueprints.blueprint_of_checkpoint(model, cosmos)
-    elif config is not None and Path(config).suffix == ".json":
-        blueprint = blueprints.blueprint_of_file(Path(config))
-    else:
-        blueprint = blueprints.blueprint_of_size(config or "tiny")
-    return check_params(blueprint, presets=presets, dtype=dtype, progress=progress)
+        return blueprints.blueprint_of_checkpoint(model, cosmos)
+    if config is not None and Path(config).suffix == ".json":
+        return blueprints.blueprint_of_file(Path(config))
+    return blueprints.blueprint_of_size(config or default)
+
+
+def check_measured_of(checkpoint: str, cosmos: str, cells: Sequence[Any], **options: Any) -> tuple[CheckResult, ...]:
+    """Measure cells on a checkpoint in bfloat16; further options are those of `Subject` and `check_measured`.
+
+    Raises:
+        InputError: if it cannot be loaded, or a cell cannot be measured.
+    """
+    from validation.memory.cells import check_length
+    from validation.memory.checks import check_measured
+
+    progress = options.pop("progress")
+    loading = {name: options.pop(name) for name in ("device", "attn", "seed")}
+    progress("loading the model")
+    model = Subject(target=CANDIDATE_TARGET, checkpoint=checkpoint, cosmos=cosmos, **loading).load()
+    for cell in cells:
+        try:
+            check_length(cell, model.config)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        if not model.world_config.use_temporal_embedding != (cell.preset == "documented"):
+            raise InputError(
+                f"--preset {cell.preset}: it describes another model than the other presets; "
+                "theworld-validate memory predict takes it"
+            )
+    return check_measured(model, cells, progress=progress, **options)
 
 
 def check_gradients_of(

@@ -16,7 +16,7 @@ LARGE_REQUEST = 10 << 20  # from here on, a request has a segment of its own
 LARGE_ROUND = 2 << 20
 
 
-class OutOfMemory(Exception):
+class OutOfMemoryError(Exception):
     """A request that does not fit, after every cached segment was given back."""
 
 
@@ -55,7 +55,7 @@ class CachingAllocator:
         """Take a block for a request.
 
         Raises:
-            OutOfMemory: if it does not fit into the capacity.
+            OutOfMemoryError: if it does not fit into the capacity.
         """
         size = max((num_bytes + ROUND - 1) // ROUND * ROUND, ROUND)
         is_small = size <= SMALL_REQUEST
@@ -148,14 +148,14 @@ class CachingAllocator:
             self.num_retries += 1
             self.empty_cache()
             if self.reserved + num_bytes > self.capacity:
-                raise OutOfMemory
+                raise OutOfMemoryError
         self.reserved += num_bytes
         self.peak_reserved = max(self.peak_reserved, self.reserved)
 
     def _split(self, block: _Block, size: int) -> None:
-        rest = _Block(
-            address=block.address + size, size=block.size - size, is_small=block.is_small, previous=block, next=block.next
-        )
+        rest = _Block(address=block.address + size, size=block.size - size, is_small=block.is_small)
+        rest.previous, rest.next = block, block.next
+
         if block.next is not None:
             block.next.previous = rest
         block.next, block.size = rest, size

@@ -38,9 +38,7 @@ class _FusedAttention(torch.autograd.Function):
         query, key, value, *_rest = ctx.saved_tensors
         gradients = [torch.empty_like(tensor) for tensor in (query, key, value)]
         batch, heads, length, head_dim = query.shape
-        torch.empty(
-            attention_scratch_bytes(batch * heads, length, head_dim), dtype=torch.uint8, device=query.device
-        )
+        torch.empty(attention_scratch_bytes(batch * heads, length, head_dim), dtype=torch.uint8, device=query.device)
         return (*gradients, None)
 
 

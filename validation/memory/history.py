@@ -12,37 +12,7 @@ NUM_OWNERS = 10
 KINDS = ("parameters", "gradients", "optimizer_state", "activations", "temporaries", "inputs", "workspace")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeakSplit:
-    """Bytes at the peak. Their sum is the peak.
-
-    Args:
-        activations_bytes: asked for in the forward pass, and still there when the backward pass began.
-        temporaries_bytes: everything else that the step itself asked for, recomputed activations among it.
-        workspace_bytes: there before the step and no known tensor: the libraries' own.
-    """
-
-    parameters_bytes: int = 0
-    gradients_bytes: int = 0
-    optimizer_state_bytes: int = 0
-    activations_bytes: int = 0
-    temporaries_bytes: int = 0
-    inputs_bytes: int = 0
-    workspace_bytes: int = 0
-
-    @property
-    def total_bytes(self) -> int:
-        """The peak."""
-        return sum(getattr(self, f"{kind}_bytes") for kind in KINDS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
-    """One large block at the peak, and the innermost code of the model, or of torch, that asked for it."""
-
-    kind: str
-    size_bytes: int
-    asked_by: str
+Owner = tuple[str, int, str]  # kind, bytes, and the innermost code of the model, or of torch, that asked for them
 
 
 @dataclass(slots=True)
@@ -61,8 +31,12 @@ def split_peak(
     known: Mapping[str, set[int]],
     gradients: Iterable[int],
     backward_began_us: float,
-) -> tuple[PeakSplit, tuple[Owner, ...]]:
+) -> tuple[dict[str, int], tuple[Owner, ...]]:
     """Replay a step's history to its peak, and sort what lives there.
+
+    "activations" were asked for in the forward pass and are still there when the backward pass begins;
+    "temporaries" are all else that the step asked for, recomputed activations among it; "workspace" was there
+    before and is no known tensor: the libraries' own.
 
     Args:
         before: `torch.cuda.memory_snapshot()` from before the step.
@@ -70,6 +44,9 @@ def split_peak(
         known: kind -> addresses of storages that were there before the step.
         gradients: addresses that gradients had; of several blocks there, the one that lived into the optimizer.
         backward_began_us: Unix time in microseconds.
+
+    Returns:
+        Kind -> bytes as they were asked for (the allocator rounds them up), and the largest blocks.
     """
     blocks, peak_at = _replay(before, snapshot, known)
     gradient_addresses = set(gradients)
@@ -83,8 +60,8 @@ def split_peak(
         split[block.kind] += block.size
         living.append(block)
     largest = sorted(living, key=lambda block: -block.size)[:NUM_OWNERS]
-    owners = tuple(Owner(kind=block.kind, size_bytes=block.size, asked_by=block.asked_by) for block in largest)
-    return PeakSplit(**{f"{kind}_bytes": num_bytes for kind, num_bytes in split.items()}), owners
+    owners = tuple((block.kind, block.size, block.asked_by) for block in largest)
+    return split, owners
 
 
 def _kind_of_new(address: int, block: _Block, gradients: set[int], backward_began_us: float) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from validation.memory.cells import LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
-from validation.memory.history import Owner, PeakSplit, split_peak
+from validation.memory.history import Owner, split_peak
 
 PHASES = ("forward", "backward", "optimizer", "zero_grad")
 NUM_STEPS = 3  # the second has optimizer states, and its history is recorded; the third is timed
@@ -28,7 +28,7 @@ class Measured:
         peak_allocated_bytes, peak_reserved_bytes: of all steps.
         driver_bytes: what the driver says that the device has in use, at the end.
         phase_peaks_bytes: peak allocated of each phase, of the last whole step.
-        split: who owns the bytes at the peak of the second step.
+        split_bytes: who owns the bytes at the peak of the second step: kind -> bytes; they sum to that peak.
         owners: the ten largest blocks at that peak.
         step_seconds: of the third step.
         out_of_memory: the phase that ran out; None if none did.
@@ -40,7 +40,7 @@ class Measured:
     peak_reserved_bytes: int | None = None
     driver_bytes: int | None = None
     phase_peaks_bytes: dict[str, int] = field(default_factory=dict)
-    split: PeakSplit | None = None
+    split_bytes: dict[str, int] = field(default_factory=dict)
     owners: tuple[Owner, ...] = ()
     step_seconds: float | None = None
     out_of_memory: str | None = None
@@ -127,7 +127,7 @@ class _Step:
     def __init__(self, model: Any, cell: Cell) -> None:
         import torch
 
-        self.model, self.phase = model, "inputs"
+        self.model, self.cell, self.phase = model, cell, "inputs"
         self.inputs: dict[str, Any] = {}
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trainable, lr=LEARNING_RATE)
@@ -199,14 +199,16 @@ def _recorded_history(seen: dict[str, Any], step: _Step, snapshots: Path | None)
         torch.cuda.memory._record_memory_history(enabled=None)
         for handle in handles:
             handle.remove()
-    seen["split"], seen["owners"] = split_peak(
+    seen["split_bytes"], seen["owners"] = split_peak(
         before, snapshot, known=known, gradients=gradients, backward_began_us=step.phase_started_us["backward"]
     )
+    seen["split_bytes"]["rounding"] = max(step.last_peaks.values()) - sum(seen["split_bytes"].values())
     if snapshots is not None:
         import pickle
 
-        path = snapshots / f"{step.model.__class__.__name__}.pickle"
-        path.write_bytes(pickle.dumps(snapshot))
+        snapshots.mkdir(parents=True, exist_ok=True)
+        name = f"{step.cell.name}-{step.cell.world_tokens}-{step.cell.batch}".replace(" + ", "-").replace(" ", "-")
+        (snapshots / f"{name}.pickle").write_bytes(pickle.dumps(snapshot))
 
 
 def _addresses(tensors: Any) -> set[int]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
-from validation.memory.allocator import OutOfMemory
+from validation.memory.allocator import OutOfMemoryError
 from validation.memory.cells import Cell, check_length, forward_and_backward, make_inputs, prepare_model
 from validation.memory.replay import Replayed, StepTrace, replay
 from validation.results import InputError
@@ -73,7 +73,7 @@ class Predictor:
         trace = self.trace(cell)
         try:
             seen = replay(trace, capacity=capacity_bytes, expandable=expandable_segments)
-        except OutOfMemory:
+        except OutOfMemoryError:
             unlimited = replay(trace, capacity=None, expandable=expandable_segments)
             return _predicted(cell, unlimited, fits=False, seconds=time.perf_counter() - started)
         fits = None if capacity_bytes is None else True
@@ -124,7 +124,7 @@ def tensors_without_data() -> Iterator[None]:
     environment = {"TRANSFORMERS_DISABLE_TORCH_CHECK": "1"}
     with (
         mock.patch.dict(os.environ, environment),
-        mock.patch.object(world_encoder, "check_frames", lambda frames: None),
+        mock.patch.object(world_encoder, "check_frames"),
         attention_as_on_cuda(),
     ):
         yield
@@ -143,11 +143,10 @@ def _trace(model: Any, config: Any, cell: Cell) -> StepTrace:
     autocast = torch.autocast("cpu", torch.bfloat16) if cell.precision == "mixed" else contextlib.nullcontext()
     inputs = make_inputs(cell, config, device="cpu", make=lambda shape, dtype: torch.zeros(shape, dtype=dtype))
     tracer = StorageTracer(scratch=scratch_bytes)
-    for kind, tensors in (("parameters", model.parameters()), ("parameters", model.buffers())):
-        for tensor in tensors:
-            tracer.adopt(tensor, kind)
-    for tensor in inputs.values():
-        tracer.adopt(tensor, "inputs")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        tracer.adopt(tensor, "parameters", name)
+    for name, tensor in inputs.items():
+        tracer.adopt(tensor, "inputs", name)
 
     def enter(phase: str) -> None:
         tracer.phase = phase
@@ -156,7 +155,7 @@ def _trace(model: Any, config: Any, cell: Cell) -> StepTrace:
         forward_and_backward(model, inputs, on_phase=enter, autocast=autocast)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = {tracer.number_of(parameter.grad) for parameter in trainable if parameter.grad is not None}
-    learning = [parameter.nbytes for parameter in trainable if parameter.grad is not None]
+    learning = [(p.numel(), p.element_size()) for p in trainable if p.grad is not None]
     events = tuple(tracer.trace.events)
     for parameter in model.parameters():
         parameter.grad = None
@@ -166,7 +165,8 @@ def _trace(model: Any, config: Any, cell: Cell) -> StepTrace:
         persistent=tuple(tracer.trace.persistent.items()),
         events=events,
         gradients=frozenset(gradients),
-        learning_bytes=tuple(learning),
+        learning=tuple(learning),
+        optimizer=cell.optimizer,
     )
 
 

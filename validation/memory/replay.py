@@ -23,16 +23,18 @@ class StepTrace:
     """One forward and backward pass.
 
     Args:
-        persistent: (number, (kind, bytes)) of storages that are there before.
+        persistent: (number, (kind, bytes, name)) of storages that are there before.
         events: in order.
         gradients: numbers of the storages that are parameters' gradients at the end.
-        learning_bytes: bytes of each parameter that has a gradient, in the optimizer's order.
+        learning: (elements, bytes of one) of each parameter that has a gradient, in the optimizer's order.
+        optimizer: a name out of `cells.OPTIMIZERS`.
     """
 
-    persistent: tuple[tuple[int, tuple[str, int]], ...]
+    persistent: tuple[tuple[int, tuple[str, int, str]], ...]
     events: tuple[Event, ...]
     gradients: frozenset[int]
-    learning_bytes: tuple[int, ...]
+    learning: tuple[tuple[int, int], ...]
+    optimizer: str = "adamw"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +73,7 @@ class _Replay:
         allocated = self.allocator.allocated
         self.phase_peaks[phase] = max(allocated, self.phase_peaks.get(phase, 0))
         self.timeline.append(allocated)
-        if allocated > self._highest:
-            self._highest = allocated
+        self._highest = max(self._highest, allocated)
 
     def give(self, key: Any) -> None:
         if (living := self.living.pop(key, None)) is not None:
@@ -84,7 +85,7 @@ def replay(trace: StepTrace, *, capacity: int | None, expandable: bool) -> Repla
     """Replay three steps.
 
     Raises:
-        OutOfMemory: if they do not fit the capacity.
+        OutOfMemoryError: if they do not fit the capacity.
     """
     run = _run(trace, capacity, expandable, stop_at=None)
     peak = run.allocator.peak_allocated
@@ -107,27 +108,24 @@ def replay(trace: StepTrace, *, capacity: int | None, expandable: bool) -> Repla
     )
 
 
-class _Reached(Exception):
+class _ReachedError(Exception):
     """The peak, in the run that looks for it."""
 
 
 def _run(trace: StepTrace, capacity: int | None, expandable: bool, stop_at: int | None) -> _Replay:
     run = _Replay(CachingAllocator(capacity=capacity, expandable=expandable))
     kinds = _kinds(trace)
-    parameters = [(number, size) for number, (kind, size) in trace.persistent if kind == "parameters"]
+    total = sum(size for _, (kind, size, _) in trace.persistent if kind == "parameters")
     # from_pretrained asks for all parameters at once and gives that back, so that one segment holds them.
-    run.allocator.free(run.allocator.malloc(sum(size for _, size in parameters)))
-    for number, size in parameters:
-        run.take(number, size, "parameters", asked_by="from_pretrained")
-    for number, (kind, size) in trace.persistent:
-        if kind != "parameters":
-            run.take(number, size, kind, asked_by="the batch")
+    run.allocator.free(run.allocator.malloc(total))
+    for number, (kind, size, name) in trace.persistent:
+        run.take(number, size, kind, asked_by=name)
     try:
         for step in range(NUM_STEPS):
             run.phase_peaks.clear()
             run.timeline.clear()
             _run_step(run, trace, kinds, step, stop_at)
-    except _Reached:
+    except _ReachedError:
         run.peak_living = list(run.living.values())
     return run
 
@@ -135,7 +133,7 @@ def _run(trace: StepTrace, capacity: int | None, expandable: bool, stop_at: int 
 def _run_step(run: _Replay, trace: StepTrace, kinds: Mapping[int, str], step: int, stop_at: int | None) -> None:
     def check() -> None:
         if run.allocator.allocated == stop_at:
-            raise _Reached
+            raise _ReachedError
 
     for event in trace.events:
         workspace = ("workspace", event.phase)
@@ -149,16 +147,18 @@ def _run_step(run: _Replay, trace: StepTrace, kinds: Mapping[int, str], step: in
         elif event.num_bytes < 0:
             run.give(event.storage)
     if step == 0:
-        for i, size in enumerate(trace.learning_bytes):
+        for i, (elements, item_bytes) in enumerate(trace.learning):
             for state in ("exp_avg", "exp_avg_sq"):
+                size = _state_bytes(elements, item_bytes, trace.optimizer)
                 run.take((state, i), size, "optimizer_state", asked_by=f"AdamW {state}", phase="optimizer")
                 check()
-    # torch.optim.adam._multi_tensor_adam: the square roots of all second moments at once.
-    for i, size in enumerate(trace.learning_bytes):
-        run.take(("sqrt", i), size, "temporaries", asked_by="AdamW sqrt", phase="optimizer")
-        check()
-    for i in range(len(trace.learning_bytes)):
-        run.give(("sqrt", i))
+    if trace.optimizer == "adamw":
+        # torch.optim.adam._multi_tensor_adam: the square roots of all second moments at once.
+        for i, (elements, item_bytes) in enumerate(trace.learning):
+            run.take(("sqrt", i), elements * item_bytes, "temporaries", asked_by="AdamW sqrt", phase="optimizer")
+            check()
+        for i in range(len(trace.learning)):
+            run.give(("sqrt", i))
     for number in [number for number in kinds if number in run.living]:  # zero_grad, and the step's locals
         run.give(number)
 
@@ -181,3 +181,14 @@ def _kinds(trace: StepTrace) -> dict[int, str]:
         else:
             kinds[number] = "activations"
     return kinds
+
+
+def _state_bytes(elements: int, item_bytes: int, optimizer: str) -> int:
+    """Bytes of one state of one parameter.
+
+    8-bit states are as in Dettmers et al. 2022 (bitsandbytes): a byte an element and a float32 scale each 256;
+    parameters of fewer than 4,096 elements keep float32 states.
+    """
+    if optimizer == "adamw":
+        return elements * item_bytes
+    return elements + (elements + 255) // 256 * 4 if elements >= 4096 else elements * 4

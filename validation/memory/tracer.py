@@ -45,11 +45,11 @@ class Trace:
 
     Args:
         events: in order.
-        persistent: storages that were there before: number -> (kind, bytes).
+        persistent: storages that were there before: number -> (kind, bytes, name).
     """
 
     events: list[Event] = field(default_factory=list)
-    persistent: dict[int, tuple[str, int]] = field(default_factory=dict)
+    persistent: dict[int, tuple[str, int, str]] = field(default_factory=dict)
 
 
 class StorageTracer(TorchDispatchMode):
@@ -64,12 +64,12 @@ class StorageTracer(TorchDispatchMode):
         self._numbers: dict[int, int] = {}  # address of a living storage -> its number
         self._next = 0
 
-    def adopt(self, tensor: torch.Tensor, kind: str) -> None:
+    def adopt(self, tensor: torch.Tensor, kind: str, name: str) -> None:
         """Take a tensor that is there before the run, such as a parameter."""
         storage = tensor.untyped_storage()
         if storage._cdata not in self._numbers:
             number = self._register(storage)
-            self.trace.persistent[number] = (kind, storage.nbytes())
+            self.trace.persistent[number] = (kind, storage.nbytes(), name)
 
     def number_of(self, tensor: torch.Tensor) -> int:
         """A living tensor's storage."""
@@ -112,7 +112,7 @@ class StorageTracer(TorchDispatchMode):
         if storage._cdata in self._numbers:
             return
         number = self._register(storage)
-        tensor._is_whole = True  # not a view of something older
+        vars(tensor)["_is_whole"] = True  # not a view of something older
         name = func._schema.name.removeprefix("aten::")
         self.trace.events.append(Event(number, storage.nbytes(), self.phase, name, self.module))
 

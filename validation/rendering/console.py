@@ -15,6 +15,7 @@ _MARKS = {
     "error": ("red", "ERR "),
 }
 _TELLING = ("tensors_compared", "compared", "module_outputs_compared", "parameters", "changed_buffers")
+_MANY_ROWS = 32
 BARE_COMMAND = "theworld-validate"
 
 
@@ -54,7 +55,11 @@ def print_report(console: "Console", report: dict[str, Any]) -> None:
     if not is_bare:  # which has too many checks to show everything
         for check in report["checks"]:
             for name, rows in tables_of(check["measurements"]).items():
-                print_table(console, f"{check['id']}: {name.replace('_', ' ')}", rows)
+                title = f"{check['id']}: {name.replace('_', ' ')}"
+                if len(rows) > _MANY_ROWS:
+                    console.print(f"\n{title}: {len(rows)} rows, in the report (--output or --json)")
+                else:
+                    print_table(console, title, rows)
     for check in report["checks"]:
         for finding in check["findings"]:
             style, _ = _MARKS["inconclusive" if finding["severity"] == "warning" else check["status"]]

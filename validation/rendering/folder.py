@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from validation.rendering.figures import draw_figures
 from validation.rendering.markdown import render_markdown
 from validation.results import InputError
 
@@ -29,6 +30,7 @@ def write_report_folder(report: dict[str, Any], folder: Path) -> None:
     files = {
         "report.json": json.dumps(report, indent=2, allow_nan=False) + "\n",
         "report.md": render_markdown(report),
+        **draw_figures(report),
     }
     for name, text in files.items():
         descriptor, scratch = tempfile.mkstemp(dir=folder, prefix=f".{name}-")

@@ -3,10 +3,19 @@
 from typing import Any
 
 from validation.rendering.console import describe_measurements
+from validation.rendering.tables import format_cell, tables_of, title_of
 
 
 def _cell(text: Any) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    """A table's lines."""
+    columns = list(rows[0])
+    head = "| " + " | ".join(_cell(title_of(column)) for column in columns) + " |"
+    body = ("| " + " | ".join(_cell(format_cell(column, row[column])) for column in columns) + " |" for row in rows)
+    return [head, "|" + "---|" * len(columns), *body]
 
 
 def render_markdown(report: dict[str, Any]) -> str:
@@ -30,6 +39,9 @@ def render_markdown(report: dict[str, Any]) -> str:
     for check in report["checks"]:
         detail = check["reason"] or describe_measurements(check["measurements"])
         lines.append(f"| {_cell(check['id'])} | {check['status']} | {_cell(detail)} |")
+    for check in report["checks"]:
+        for name, rows in tables_of(check["measurements"]).items():
+            lines += ["", f"### {check['id']}: {title_of(name)}", "", *_table(rows)]
     lines += ["", "## Environment", "", "| what | value |", "|---|---|"]
     environment = report["environment"]
     flat = {**{k: v for k, v in environment.items() if not isinstance(v, dict)}, **environment.get("packages", {})}

@@ -27,8 +27,15 @@ def tables_of(measurements: dict[str, Any]) -> dict[str, list[Row]]:
     return {
         name: [{column: row[column] for column in _telling_columns(rows)} for row in rows]
         for name, rows in measurements.items()
-        if isinstance(rows, list) and rows and isinstance(rows[0], dict)
+        if _is_table(rows)
     }
+
+
+def _is_table(rows: Any) -> bool:
+    """Whether a measurement is rows of scalars; a curve's points are for figures."""
+    if not isinstance(rows, list) or not rows or not isinstance(rows[0], dict):
+        return False
+    return not any(isinstance(value, (list, dict)) for value in rows[0].values())
 
 
 def _telling_columns(rows: list[Row]) -> list[str]:
