@@ -31,7 +31,8 @@ def check_everything(checkpoint: str, cosmos: str | None, *, progress: Progress,
             model=checkpoint, cosmos=cosmos, config=None, dtype=loading["dtype"], progress=progress
         )
     checks += check_globals(checkpoint, cosmos, progress=progress, **loading)
-    checks += check_claims_of(checkpoint, parity=parity, progress=progress, **loading)
+    checks += check_memory_of_tiny(progress)
+    checks += check_claims_of(checkpoint, cosmos, parity=parity, progress=progress, **loading)
     return checks
 
 
@@ -124,11 +125,17 @@ def check_gradients_of(
 
 
 def check_claims_of(
-    checkpoint: str, *, parity: Sequence[CheckResult] | None = None, progress: Progress, **loading: Any
+    checkpoint: str,
+    cosmos: str | None = None,
+    *,
+    parity: Sequence[CheckResult] | None = None,
+    progress: Progress,
+    **loading: Any,
 ) -> tuple[CheckResult, ...]:
     """Measure the documented claims: counts on the documented geometry, loading on the checkpoint at hand.
 
     Args:
+        cosmos: on a GPU, and with a checkpoint of the documented geometry, training steps are measured too.
         parity: results that are already there; parity is run if None.
     """
     from validation.audits.claims import Evidence, check_claims
@@ -149,6 +156,43 @@ def check_claims_of(
         presets={row["preset"]: row for row in presets.measurements["presets"]},
         parity=combine([check.status for check in parity]),
         facts=measure_loading(subject),
-        training={},
+        training=_measure_training(checkpoint, cosmos, progress, loading),
     )
     return check_claims(evidence)
+
+
+def _measure_training(
+    checkpoint: str, cosmos: str | None, progress: Progress, loading: dict[str, Any]
+) -> dict[tuple[str, bool], Any]:
+    """Measure the steps that the documented claims are about; nothing without a GPU or on another geometry."""
+    from validation.audits.claims import Training
+    from validation.audits.params import is_documented_geometry
+    from validation.memory.cells import build_matrix
+    from validation.memory.measure import measure_cells
+    from validation.subjects import read_config
+
+    device = loading.get("device", "cpu")
+    if device == "cpu" or cosmos is None or not is_documented_geometry(read_config(checkpoint)):
+        return {}
+    subject = Subject(target=CANDIDATE_TARGET, checkpoint=checkpoint, cosmos=cosmos, **loading)
+    model = replace(subject, dtype="bfloat16").load()
+    cells = build_matrix(preset=("projection", "vision", "language", "full", "vae"), checkpointing=(False, True))
+    return {
+        (step.cell.preset, step.cell.checkpointing): Training(
+            peak_bytes=step.peak_allocated_bytes,
+            activation_bytes=step.activation_bytes,
+            step_seconds=step.step_seconds,
+        )
+        for step in measure_cells(model, cells, progress=progress)
+        if step.peak_allocated_bytes is not None and step.activation_bytes is not None and step.step_seconds is not None
+    }
+
+
+def check_memory_of_tiny(progress: Progress) -> tuple[CheckResult, ...]:
+    """Predict a few cells of the tiny geometry: that the prediction runs here at all."""
+    from validation.blueprints import blueprint_of_size
+    from validation.memory.cells import build_matrix
+    from validation.memory.checks import check_predicted
+
+    cells = build_matrix(preset=("projection", "full"), checkpointing=(False, True), text_tokens=(256,))
+    return check_predicted(blueprint_of_size("tiny"), cells, progress=progress)

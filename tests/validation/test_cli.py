@@ -19,7 +19,7 @@ from validation.cli import app
 FAULTY = "tests.validation.faulty_candidates:"
 CHECKS = ("parity", "fingerprint", "diff", "selftest", "world")
 AUDITS = ("buffers", "params", "gradients", "globals", "claims")
-COMMANDS = (*CHECKS, *AUDITS, "synth", "doctor")
+COMMANDS = (*CHECKS, *AUDITS, "memory", "memory measure", "memory predict", "synth", "doctor")
 
 
 def invoke(*arguments: object) -> Result:
@@ -46,13 +46,15 @@ def test_bare_command_passes_and_writes_a_report(tiny: SyntheticCheckpoint, tmp_
     assert all(probe["measurements"]["tensors_compared"] > 0 for probe in probes)
     ids = {check["id"] for check in report["checks"]}
     assert ids >= {"world.tokens", "parity.buffers", "buffers.bfloat16", "gradients.full", "params.components"}
-    assert ids >= {"globals.theworld", "globals.cosmos_pipeline", "claims.counts"}
+    assert ids >= {"globals.theworld", "globals.cosmos_pipeline", "claims.counts", "memory.predict"}
     skipped = {check["id"] for check in report["checks"] if check["status"] == "skipped"}
     assert skipped == {"claims.memory", "claims.speed"}
     assert f"PASSED: {len(ids) - 2} of {len(ids)} checks passed" in result.stdout
     assert max(len(line) for line in result.stdout.splitlines()) <= 80
     assert (tmp_path / "report" / "report.md").read_text().startswith("# theworld-validate: passed")
-    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["report.json", "report.md"]
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    figures = {"memory.predict.split.svg", "memory.predict.timeline.svg"}
+    assert written == {"report.json", "report.md", *figures}
 
 
 def test_json_is_alone_on_stdout(tiny: SyntheticCheckpoint) -> None:
@@ -289,7 +291,7 @@ def test_version() -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom validation.cli import app\n"
-        f"for command in ([], *([name] for name in {COMMANDS!r})):\n"
+        f"for command in ([], *(name.split() for name in {COMMANDS!r})):\n"
         "    result = CliRunner().invoke(app, [*command, '--help'])\n"
         "    assert result.exit_code == 0 and 'Usage' in result.output, result.output\n"
         "heavy = {'torch', 'transformers', 'diffusers', 'numpy', 'xxhash'} & set(sys.modules)\n"

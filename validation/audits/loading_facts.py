@@ -51,7 +51,8 @@ def measure_loading(subject: Subject) -> LoadingFacts:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        rebuilt: Any = Gemma3ForConditionalGeneration(model.config)
+        with torch.device(model.device):
+            rebuilt: Any = Gemma3ForConditionalGeneration(model.config)
     finally:
         torch.set_default_dtype(before)
     constructed = _dtypes(rebuilt.parameters())

@@ -109,7 +109,7 @@ def claims(options: Options, loading: Loading) -> int:
     def body(progress: Any) -> Any:
         from validation.audit_suite import check_claims_of
 
-        checkpoint, _ = loading.checkpoints(progress)
-        return check_claims_of(checkpoint, progress=progress, **loading.arguments())
+        checkpoint, cosmos = loading.checkpoints(progress)
+        return check_claims_of(checkpoint, cosmos, progress=progress, **loading.arguments())
 
     return run_checks("theworld-validate claims", options, body, num_steps=60)

@@ -100,6 +100,7 @@ def check_measured(
         {
             **_row(result),
             "step_seconds": result.step_seconds,
+            "activation_bytes": result.activation_bytes,
             "driver_bytes": result.driver_bytes,
             "floor_bytes": result.floor_bytes,
         }

@@ -64,6 +64,12 @@ def split_peak(
     return split, owners
 
 
+def bytes_kept_for_backward(snapshot: Mapping[str, Any], *, backward_began_us: float) -> int:
+    """What the forward pass asked for, and is still there when the backward pass begins."""
+    blocks, _ = _replay([], snapshot, {})
+    return sum(block.size for _, block in blocks if block.born_us < backward_began_us < block.freed_us)
+
+
 def _kind_of_new(address: int, block: _Block, gradients: set[int], backward_began_us: float) -> str:
     if block.born_us < backward_began_us:
         return "activations" if block.freed_us > backward_began_us else "temporaries"

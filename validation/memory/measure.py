@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from validation.memory.cells import LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
-from validation.memory.history import Owner, split_peak
+from validation.memory.history import Owner, bytes_kept_for_backward, split_peak
 
 PHASES = ("forward", "backward", "optimizer", "zero_grad")
 NUM_STEPS = 3  # the second has optimizer states, and its history is recorded; the third is timed
@@ -29,7 +29,8 @@ class Measured:
         driver_bytes: what the driver says that the device has in use, at the end.
         phase_peaks_bytes: peak allocated of each phase, of the last whole step.
         split_bytes: who owns the bytes at the peak of the second step: kind -> bytes; they sum to that peak.
-        owners: the ten largest blocks at that peak.
+        owners: the ten largest blocks at that peak: kind, bytes, and who asked for them.
+        activation_bytes: what the second step's forward pass kept for its backward pass.
         step_seconds: of the third step.
         out_of_memory: the phase that ran out; None if none did.
     """
@@ -42,6 +43,7 @@ class Measured:
     phase_peaks_bytes: dict[str, int] = field(default_factory=dict)
     split_bytes: dict[str, int] = field(default_factory=dict)
     owners: tuple[Owner, ...] = ()
+    activation_bytes: int | None = None
     step_seconds: float | None = None
     out_of_memory: str | None = None
 
@@ -203,6 +205,7 @@ def _recorded_history(seen: dict[str, Any], step: _Step, snapshots: Path | None)
         before, snapshot, known=known, gradients=gradients, backward_began_us=step.phase_started_us["backward"]
     )
     seen["split_bytes"]["rounding"] = max(step.last_peaks.values()) - sum(seen["split_bytes"].values())
+    seen["activation_bytes"] = bytes_kept_for_backward(snapshot, backward_began_us=step.phase_started_us["backward"])
     if snapshots is not None:
         import pickle
 

@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 from validation.memory.allocator import OutOfMemoryError
-from validation.memory.cells import Cell, check_length, forward_and_backward, make_inputs, prepare_model
+from validation.memory.cells import FREEZES, Cell, check_length, forward_and_backward, make_inputs, prepare_model
 from validation.memory.replay import Replayed, StepTrace, replay
 from validation.results import InputError
 
@@ -94,12 +94,13 @@ class Predictor:
         return self._traces[cell]
 
     def _model(self, cell: Cell) -> tuple[Any, Any]:
-        from theworld.freezing import PRESETS, has_temporal_embedding
+        from theworld.freezing import has_temporal_embedding
         from validation.blueprints import build_without_data
 
-        has_temporal = has_temporal_embedding(PRESETS[cell.preset])
+        has_temporal = has_temporal_embedding(FREEZES[cell.preset])
         if has_temporal not in self._models:
-            self._models[has_temporal] = build_without_data(self._config, freeze=cell.preset)
+            freeze = "projection" if has_temporal else "documented"
+            self._models[has_temporal] = build_without_data(self._config, freeze=freeze)
         return self._models[has_temporal]
 
 

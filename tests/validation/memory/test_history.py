@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from validation.memory.history import split_peak
+from validation.memory.history import bytes_kept_for_backward, split_peak
 
 
 def alloc(address: int, size: int, moment: int, *files: str) -> dict[str, Any]:
@@ -50,6 +50,7 @@ def test_every_byte_has_a_kind() -> None:
         "inputs": 10,
         "workspace": 64,
     }
+    assert bytes_kept_for_backward({"device_traces": [events]}, backward_began_us=10) == 300
     assert owners[0] == ("parameters", 1000, "(before)")
     assert owners[1] == ("gradients", 500, "backward")
     assert owners[3] == ("activations", 300, "modeling_gemma3.py:7 forward")
