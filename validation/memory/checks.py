@@ -96,6 +96,7 @@ def check_measured(
         for result in results
         if result.out_of_memory is not None
     ]
+    findings += _moved_floors(results)
     rows = [
         {
             **_row(result),
@@ -167,6 +168,25 @@ def _kinds(split: dict[str, int]) -> dict[str, int]:
     from validation.memory.history import KINDS
 
     return {f"{kind}_bytes": split.get(kind, 0) for kind in (*KINDS, "rounding")}
+
+
+def _moved_floors(results: Sequence[Any]) -> list[Finding]:
+    """Whether a cell found the GPU as the first one did; master weights are part of a mixed cell's own floor."""
+    floors = [(result.cell, result.floor_bytes) for result in results if result.cell.precision == "bfloat16"]
+    return [
+        Finding(
+            code="memory.floor_moved",
+            severity="warning",
+            location=_label(cell),
+            message=f"{_label(cell)} began with {floor - floors[0][1]:+,} bytes against the first cell",
+            expected=floors[0][1],
+            actual=floor,
+            cause="something of an earlier cell, or a library's workspace, is still on the GPU",
+            remedy="measure this cell in a process of its own",
+        )
+        for cell, floor in floors
+        if floor != floors[0][1]
+    ]
 
 
 def _owners(results: Sequence[Any]) -> list[dict[str, Any]]:

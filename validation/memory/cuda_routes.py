@@ -64,6 +64,8 @@ def _attention(
     enable_gqa: bool = False,  # noqa: ARG001
 ) -> Any:
     """`scaled_dot_product_attention` with the memory of CUDA's choice."""
+    if torch.is_autocast_enabled("cpu"):  # which knows nothing of this function, and CUDA's casts for attention
+        query, key, value = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (query, key, value))
     return _FusedAttention.apply(query, key, value, attn_mask)
 
 
