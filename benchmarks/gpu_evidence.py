@@ -27,8 +27,8 @@ def commands(checkpoint: Path) -> dict[str, tuple[str, ...]]:
     """Report folder -> what the command line gets; predictions run beside the rest, on the CPU."""
     model = ("--model", f"{checkpoint}/gemma", "--cosmos", f"{checkpoint}/cosmos")
     return {
-        "memory-predict": ("memory", "predict", *MATRIX, *PRECISIONS),
-        "memory-predict-batch-4": ("memory", "predict", *BATCH),
+        "memory-predict": ("memory", "predict", *MATRIX, *PRECISIONS, "--jobs", "8"),
+        "memory-predict-batch-4": ("memory", "predict", *BATCH, "--jobs", "4"),
         "memory-measure": ("memory", "measure", *model, *MATRIX, *PRECISIONS),
         "memory-measure-batch-4": ("memory", "measure", *model, *BATCH),
         "claims": ("claims", *model, "--device", "cuda"),  # it runs parity too

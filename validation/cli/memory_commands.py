@@ -61,6 +61,7 @@ def _cells(**choices: Any) -> Any:
         "batch": (1,),
         "text_tokens": (1024,),
         "optimizer": ("adamw",),
+        "num_gpus": (1,),
     }
     given = {name: tuple(value) for name, value in choices.items() if value}
     try:
@@ -96,10 +97,17 @@ def predict(
     sweep: Annotated[
         str | None, typer.Option("--sweep", metavar="WHAT", help="Grow batch, text or world until it no longer fits.")
     ] = None,
+    gpus: Annotated[
+        list[int] | None,
+        typer.Option("--gpus", metavar="N", help=f"Sharded over so many GPUs (FSDP2), for each; {_AGAIN}. Default: 1."),
+    ] = None,
     expandable_segments: Annotated[
         bool, typer.Option("--expandable-segments", help="As PYTORCH_CUDA_ALLOC_CONF sets it.")
     ] = False,
     budget: BudgetFile = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", metavar="N", min=1, help="Processes. Default: 2 for more than 3 cells.")
+    ] = None,
 ) -> int:
     """Predict peak GPU memory of training, without a GPU and without weights."""
 
@@ -118,6 +126,7 @@ def predict(
             batch=batch,
             text_tokens=text_tokens,
             optimizer=optimizer,
+            num_gpus=gpus,
         )
         return check_predicted(
             read_blueprint(model=model, cosmos=cosmos, config=config, default="4b"),
@@ -127,6 +136,7 @@ def predict(
             sweep_over=check_sweep(sweep),
             expandable_segments=expandable_segments,
             budgets=() if budget is None else read_budgets(budget),
+            num_processes=jobs or (2 if len(cells) > 3 else 1),
             progress=progress,
         )
 

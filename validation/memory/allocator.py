@@ -2,10 +2,11 @@
 
 In: requests and releases in order. Out: peaks. The rules are those of torch/c10/cuda/CUDACachingAllocator.cpp
 (2.11 to 2.13): sizes in steps of 512 bytes, a pool of small blocks and one of large ones, best fit, splitting,
-merging with free neighbours, and giving cached segments back before running out.
+merging with free neighbours, pools of their own for each stream, and giving cached segments back before running out.
 """
 
 import bisect
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 ROUND = 512
@@ -14,6 +15,8 @@ SMALL_SEGMENT = 2 << 20
 LARGE_SEGMENT = 20 << 20
 LARGE_REQUEST = 10 << 20  # from here on, a request has a segment of its own
 LARGE_ROUND = 2 << 20
+
+Pool = tuple[int, bool]  # a stream, and whether its blocks are small
 
 
 class OutOfMemoryError(Exception):
@@ -24,7 +27,7 @@ class OutOfMemoryError(Exception):
 class _Block:
     address: int
     size: int
-    is_small: bool
+    pool: Pool
     is_free: bool = True
     previous: "_Block | None" = None
     next: "_Block | None" = None
@@ -47,19 +50,20 @@ class CachingAllocator:
     peak_allocated: int = 0
     peak_reserved: int = 0
     num_retries: int = 0
-    _free: dict[bool, list[tuple[int, int, _Block]]] = field(default_factory=lambda: {True: [], False: []})
+    _free: dict[Pool, list[tuple[int, int, _Block]]] = field(default_factory=lambda: defaultdict(list))
     _next_address: int = 0
-    _last: dict[bool, "_Block | None"] = field(default_factory=lambda: {True: None, False: None})
+    _last: dict[Pool, "_Block | None"] = field(default_factory=dict)
 
-    def malloc(self, num_bytes: int) -> _Block:
-        """Take a block for a request.
+    def malloc(self, num_bytes: int, *, stream: int = 0) -> _Block:
+        """Take a block for a request that is made on a stream.
 
         Raises:
             OutOfMemoryError: if it does not fit into the capacity.
         """
         size = max((num_bytes + ROUND - 1) // ROUND * ROUND, ROUND)
         is_small = size <= SMALL_REQUEST
-        block = self._best_fit(size, is_small) or self._grow(size, is_small)
+        pool = (stream, is_small)
+        block = self._best_fit(size, pool) or self._grow(size, pool)
         remaining = block.size - size
         if remaining >= ROUND if is_small or self.expandable else remaining > SMALL_REQUEST:
             self._split(block, size)
@@ -78,8 +82,8 @@ class CachingAllocator:
             before.next = block.next
             if block.next is not None:
                 block.next.previous = before
-            if self._last[block.is_small] is block:
-                self._last[block.is_small] = before
+            if self._last.get(block.pool) is block:
+                self._last[block.pool] = before
             block = before
         if (after := block.next) is not None and after.is_free:
             self._forget(after)
@@ -87,43 +91,43 @@ class CachingAllocator:
             block.next = after.next
             if after.next is not None:
                 after.next.previous = block
-            if self._last[block.is_small] is after:
-                self._last[block.is_small] = block
+            if self._last.get(block.pool) is after:
+                self._last[block.pool] = block
         self._remember(block)
 
     def empty_cache(self) -> None:
         """Give every segment that is free as a whole back to the driver."""
-        for is_small in (True, False):
-            for _, _, block in list(self._free[is_small]):
+        for pool, blocks in self._free.items():
+            for _, _, block in list(blocks):
                 if block.previous is None and block.next is None:
                     self._forget(block)
                     self.reserved -= block.size
-                    if self._last[is_small] is block:
-                        self._last[is_small] = None
+                    if self._last.get(pool) is block:
+                        self._last[pool] = None
 
-    def _best_fit(self, size: int, is_small: bool) -> _Block | None:
-        free = self._free[is_small]
+    def _best_fit(self, size: int, pool: Pool) -> _Block | None:
+        free = self._free[pool]
         at = bisect.bisect_left(free, (size, -1))
         if at == len(free):
             return None
         return free.pop(at)[2]
 
-    def _grow(self, size: int, is_small: bool) -> _Block:
+    def _grow(self, size: int, pool: Pool) -> _Block:
         if self.expandable:
-            return self._extend(size, is_small)
-        if is_small:
+            return self._extend(size, pool)
+        if pool[1]:
             wanted = SMALL_SEGMENT
         elif size < LARGE_REQUEST:
             wanted = LARGE_SEGMENT
         else:
             wanted = (size + LARGE_ROUND - 1) // LARGE_ROUND * LARGE_ROUND
         self._reserve(wanted)
-        return self._new_block(wanted, is_small)
+        return self._new_block(wanted, pool)
 
-    def _extend(self, size: int, is_small: bool) -> _Block:
+    def _extend(self, size: int, pool: Pool) -> _Block:
         """Map more memory at the end of a pool's one range; a free block there grows."""
-        step = SMALL_SEGMENT if is_small else LARGE_SEGMENT
-        last = self._last[is_small]
+        step = SMALL_SEGMENT if pool[1] else LARGE_SEGMENT
+        last = self._last.get(pool)
         tail = last if last is not None and last.is_free else None
         missing = size - (tail.size if tail is not None else 0)
         mapped = (missing + step - 1) // step * step
@@ -132,16 +136,16 @@ class CachingAllocator:
             self._forget(tail)
             tail.size += mapped
             return tail
-        block = self._new_block(mapped, is_small)
+        block = self._new_block(mapped, pool)
         if last is not None:
             last.next, block.previous = block, last
             block.address = last.address + last.size
-        self._last[is_small] = block
+        self._last[pool] = block
         return block
 
-    def _new_block(self, size: int, is_small: bool) -> _Block:
+    def _new_block(self, size: int, pool: Pool) -> _Block:
         self._next_address += 1 << 40  # segments are never neighbours
-        return _Block(address=self._next_address, size=size, is_small=is_small)
+        return _Block(address=self._next_address, size=size, pool=pool)
 
     def _reserve(self, num_bytes: int) -> None:
         if self.capacity is not None and self.reserved + num_bytes > self.capacity:
@@ -153,21 +157,21 @@ class CachingAllocator:
         self.peak_reserved = max(self.peak_reserved, self.reserved)
 
     def _split(self, block: _Block, size: int) -> None:
-        rest = _Block(address=block.address + size, size=block.size - size, is_small=block.is_small)
+        rest = _Block(address=block.address + size, size=block.size - size, pool=block.pool)
         rest.previous, rest.next = block, block.next
 
         if block.next is not None:
             block.next.previous = rest
         block.next, block.size = rest, size
-        if self._last[block.is_small] is block:
-            self._last[block.is_small] = rest
+        if self._last.get(block.pool) is block:
+            self._last[block.pool] = rest
         self._remember(rest)
 
     def _remember(self, block: _Block) -> None:
-        bisect.insort(self._free[block.is_small], (block.size, block.address, block))
+        bisect.insort(self._free[block.pool], (block.size, block.address, block))
 
     def _forget(self, block: _Block) -> None:
-        free = self._free[block.is_small]
+        free = self._free[block.pool]
         at = bisect.bisect_left(free, (block.size, block.address))
         assert free[at][2] is block
         free.pop(at)

@@ -35,6 +35,7 @@ class Cell:
         batch: rows.
         text_tokens: of each row, besides one image and the clip.
         optimizer: "adamw" (its states in the parameters' dtype), or "adamw-8bit" (predicted only).
+        num_gpus: that share parameters, gradients and optimizer states (FSDP2); above 1 predicted only, for one rank.
     """
 
     preset: str = "projection"
@@ -45,6 +46,7 @@ class Cell:
     batch: int = 1
     text_tokens: int = 1024
     optimizer: str = "adamw"
+    num_gpus: int = 1
 
     @property
     def frame_size(self) -> int:
@@ -59,7 +61,13 @@ class Cell:
         parts += ["chunked loss"] if self.chunked_loss else []
         parts += ["mixed"] if self.precision == "mixed" else []
         parts += ["8-bit optimizer"] if self.optimizer == "adamw-8bit" else []
+        parts += [f"one of {self.num_gpus} GPUs"] if self.num_gpus > 1 else []
         return " + ".join(parts)
+
+    @property
+    def title(self) -> str:
+        """The configuration and its workload, on one line."""
+        return f"{self.name}: {self.batch} x ({self.text_tokens:,} text + {self.world_tokens:,} world tokens)"
 
 
 def build_matrix(**choices: Sequence[Any]) -> tuple[Cell, ...]:
@@ -84,9 +92,11 @@ def check_cell(cell: Cell) -> None:
     for field, known in known_values:
         if getattr(cell, field) not in known:
             raise ValueError(f"no {field} is named {getattr(cell, field)!r}; there are {', '.join(known)}")
-    for field in ("world_tokens", "batch", "text_tokens"):
+    for field in ("world_tokens", "batch", "text_tokens", "num_gpus"):
         if getattr(cell, field) < 1:
             raise ValueError(f"{field} must be at least 1, got {getattr(cell, field)}")
+    if cell.num_gpus > 1 and cell.precision == "mixed":
+        raise ValueError("a model on several GPUs is predicted in bfloat16 only; leave --precision mixed out")
     if (cell.frame_size // 8) ** 2 != cell.world_tokens:
         side = cell.frame_size // 8
         raise ValueError(f"world tokens of one step are a square grid: {cell.world_tokens} is none; {side**2} would do")

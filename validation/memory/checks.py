@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from validation.memory.answers import Question, answer_all
 from validation.memory.budget import Budget, find_overruns
 from validation.memory.cells import Cell
-from validation.memory.gpus import find_levers, sweep
-from validation.memory.predict import Predicted, Predictor
+from validation.memory.predict import Predicted
 from validation.results import CheckResult, Finding, Status
 
 Progress = Callable[[str], None]
@@ -25,6 +25,7 @@ def check_predicted(
     sweep_over: str | None = None,
     expandable_segments: bool = False,
     budgets: Sequence[Budget] = (),
+    num_processes: int = 1,
     progress: Progress = lambda step: None,
 ) -> tuple[CheckResult, ...]:
     """Predict cells; say which fit, and what would make the others fit.
@@ -33,25 +34,17 @@ def check_predicted(
         config: a `TheWorldConfig` with a world branch.
         gpu, capacity_bytes: a GPU's name, and what may be reserved on it.
         sweep_over: "batch", "text" or "world": each cell over growing sizes, in place of the cell alone.
+        num_processes: that share the cells.
     """
     started = time.perf_counter()
-    predictor = Predictor(config)
-    options = {"capacity_bytes": capacity_bytes, "expandable_segments": expandable_segments}
-    results: list[Predicted] = []
-    levers: list[dict[str, Any]] = []
-    for cell in cells:
-        progress(_title(cell))
-        if sweep_over is not None:
-            results += sweep(predictor, cell, sweep_over, capacity_bytes=capacity_bytes)
-            continue
-        predicted = predictor.predict(cell, **options)
-        results.append(predicted)
-        if predicted.fits is False and capacity_bytes is not None:
-            progress(f"what would make it fit: {_title(cell)}")
-            levers += [
-                {"cell": cell.name, "with": title, "peak_reserved_bytes": found.peak_reserved_bytes, "step_time": cost}
-                for title, cost, found in find_levers(predictor, cell, capacity_bytes=capacity_bytes)
-            ]
+    question = Question(capacity_bytes=capacity_bytes, sweep_over=sweep_over, expandable_segments=expandable_segments)
+    answers = answer_all(config, cells, question, num_processes=num_processes, progress=progress)
+    results = [result for answer in answers for result in answer.results]
+    levers = [
+        {"cell": cell.title, "with": title, "peak_reserved_bytes": found.peak_reserved_bytes, "step_time": cost}
+        for cell, answer in zip(cells, answers, strict=True)
+        for title, cost, found in answer.levers
+    ]
     gpu = f"{gpu} GiB" if gpu is not None and gpu[0].isdigit() else gpu
     findings = find_overruns(budgets, results)
     measurements: dict[str, Any] = {
@@ -88,8 +81,8 @@ def check_measured(
         Finding(
             code="memory.out_of_memory",
             severity="warning",
-            location=_label(result.cell),
-            message=f"{_label(result.cell)} ran out of memory in the phase {result.out_of_memory}",
+            location=result.cell.title,
+            message=f"{result.cell.title} ran out of memory in the phase {result.out_of_memory}",
             cause="it takes more than this GPU has",
             remedy="theworld-validate memory predict --gpu NAME says what would make it fit",
         )
@@ -133,14 +126,6 @@ def _check(check_id: str, measurements: dict[str, Any], findings: Sequence[Findi
     )
 
 
-def _title(cell: Cell) -> str:
-    return f"{cell.name}: {cell.world_tokens:,} world tokens, batch {cell.batch}"
-
-
-def _label(cell: Cell) -> str:
-    return f"{cell.name}, {cell.batch} x ({cell.text_tokens:,} + {cell.world_tokens:,})"
-
-
 def _workload(cell: Cell) -> dict[str, Any]:
     return {
         "configuration": cell.name,
@@ -177,8 +162,8 @@ def _moved_floors(results: Sequence[Any]) -> list[Finding]:
         Finding(
             code="memory.floor_moved",
             severity="warning",
-            location=_label(cell),
-            message=f"{_label(cell)} began with {floor - floors[0][1]:+,} bytes against the first cell",
+            location=cell.title,
+            message=f"{cell.title} began with {floor - floors[0][1]:+,} bytes against the first cell",
             expected=floors[0][1],
             actual=floor,
             cause="something of an earlier cell, or a library's workspace, is still on the GPU",
@@ -198,12 +183,12 @@ def _owners(results: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def _does_not_fit(result: Predicted, gpu: str | None, capacity_bytes: int, levers: list[dict[str, Any]]) -> Finding:
-    ways = [lever["with"] for lever in levers if lever["cell"] == result.cell.name]
+    ways = [lever["with"] for lever in levers if lever["cell"] == result.cell.title]
     assert result.peak_reserved_bytes is not None
     return Finding(
         code="memory.does_not_fit",
-        location=_label(result.cell),
-        message=f"{_label(result.cell)} does not fit {gpu}: it takes {result.peak_reserved_bytes / 1e9:.1f} GB "
+        location=result.cell.title,
+        message=f"{result.cell.title} does not fit {gpu}: it takes {result.peak_reserved_bytes / 1e9:.1f} GB "
         f"and {capacity_bytes / 1e9:.1f} GB can be had",
         expected=capacity_bytes,
         actual=result.peak_reserved_bytes,

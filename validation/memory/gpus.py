@@ -6,6 +6,7 @@ In: a cell, a predictor and a GPU's memory. Out: the margin, and levers with the
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from validation.memory.cells import Cell
 from validation.memory.predict import Predicted, Predictor
@@ -85,15 +86,18 @@ LEVERS = (
 )
 
 
-def find_levers(predictor: Predictor, cell: Cell, *, capacity_bytes: int) -> list[tuple[str, float | None, Predicted]]:
+def find_levers(predictor: Predictor, cell: Cell, **options: Any) -> list[tuple[str, float | None, Predicted]]:
     """What makes a cell fit: single levers, or pairs where none is enough alone; the cheapest in time first.
+
+    Args:
+        options: those of `Predictor.predict`, with a capacity.
 
     Returns:
         (levers, step time over the plain step's, prediction), for those that fit.
     """
     changes = [(lever, changed) for lever in LEVERS if (changed := lever.apply(cell)) is not None]
     tried = [([lever], changed) for lever, changed in changes]
-    fitting = _those_that_fit(predictor, tried, capacity_bytes)
+    fitting = _those_that_fit(predictor, tried, options)
     if not fitting:
         pairs = [
             ([one, other], changed)
@@ -101,16 +105,16 @@ def find_levers(predictor: Predictor, cell: Cell, *, capacity_bytes: int) -> lis
             for other, _ in changes[i + 1 :]
             if (changed := other.apply(first)) is not None
         ]
-        fitting = _those_that_fit(predictor, pairs, capacity_bytes)
+        fitting = _those_that_fit(predictor, pairs, options)
     return sorted(fitting, key=lambda found: (found[1] is None, found[1] or 0.0))
 
 
 def _those_that_fit(
-    predictor: Predictor, tried: list[tuple[list[Lever], Cell]], capacity_bytes: int
+    predictor: Predictor, tried: list[tuple[list[Lever], Cell]], options: dict[str, Any]
 ) -> list[tuple[str, float | None, Predicted]]:
     fitting = []
     for levers, changed in tried:
-        predicted = predictor.predict(changed, capacity_bytes=capacity_bytes)
+        predicted = predictor.predict(changed, **options)
         if predicted.fits:
             times = [lever.step_time for lever in levers]
             known = [time for time in times if time is not None]
@@ -137,7 +141,9 @@ def check_sweep(over: str | None) -> str | None:
     return over
 
 
-def sweep(predictor: Predictor, cell: Cell, over: str, *, capacity_bytes: int | None) -> list[Predicted]:
+def sweep(
+    predictor: Predictor, cell: Cell, over: str, *, capacity_bytes: int | None, expandable_segments: bool = False
+) -> list[Predicted]:
     """Predict a cell over growing batches, texts or clips: doubling until it no longer fits, then in between.
 
     Args:
@@ -151,7 +157,10 @@ def sweep(predictor: Predictor, cell: Cell, over: str, *, capacity_bytes: int | 
 
     def at(size: int) -> Predicted:
         if size not in seen:
-            seen[size] = predictor.predict(_with_size(cell, over, size), capacity_bytes=capacity_bytes)
+            sized = _with_size(cell, over, size)
+            seen[size] = predictor.predict(
+                sized, capacity_bytes=capacity_bytes, expandable_segments=expandable_segments
+            )
         return seen[size]
 
     low = size = _size_of(cell, over)

@@ -65,7 +65,7 @@ def measure_cells(
     measured = {}
     # Master weights move parameters to other blocks: cells that leave them alone come first.
     for cell in sorted(cells, key=lambda cell: cell.precision == "mixed"):
-        progress(f"{cell.name}, {cell.world_tokens:,} world tokens, batch {cell.batch}")
+        progress(cell.title)
         with _precision(model, cell):
             measured[cell] = _measure(model, cell, snapshots)
     return [measured[cell] for cell in cells]

@@ -8,7 +8,7 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -16,6 +16,7 @@ from unittest import mock
 from validation.memory.allocator import OutOfMemoryError
 from validation.memory.cells import FREEZES, Cell, check_length, forward_and_backward, make_inputs, prepare_model
 from validation.memory.replay import Replayed, StepTrace, replay
+from validation.memory.sharding import gathers_seen, process_group, shard, shard_of
 from validation.results import InputError
 
 
@@ -88,8 +89,8 @@ class Predictor:
         except ValueError as error:
             raise InputError(str(error)) from error
         mode, model = self._model(cell)
-        with mode, tensors_without_data():
-            self._traces[cell] = _trace(model, self._config, cell)
+        with process_group(cell.num_gpus, device_type="cpu") as mesh, mode, tensors_without_data():
+            self._traces[cell] = _trace(model, self._config, cell, mesh)
         gc.collect()
         return self._traces[cell]
 
@@ -98,22 +99,12 @@ class Predictor:
         from validation.blueprints import build_without_data
 
         has_temporal = has_temporal_embedding(FREEZES[cell.preset])
+        freeze = "projection" if has_temporal else "documented"
+        if cell.num_gpus > 1:  # sharding changes a model for good
+            return build_without_data(self._config, freeze=freeze)
         if has_temporal not in self._models:
-            freeze = "projection" if has_temporal else "documented"
             self._models[has_temporal] = build_without_data(self._config, freeze=freeze)
         return self._models[has_temporal]
-
-
-def predict_cells(
-    config: Any, cells: Sequence[Cell], *, progress: Callable[[str], None] = lambda step: None, **options: Any
-) -> list[Predicted]:
-    """Predict every cell; `options` are those of `Predictor.predict`."""
-    predictor = Predictor(config)
-    predicted = []
-    for cell in cells:
-        progress(f"{cell.name}, {cell.world_tokens:,} world tokens, batch {cell.batch}")
-        predicted.append(predictor.predict(cell, **options))
-    return predicted
 
 
 @contextlib.contextmanager
@@ -131,7 +122,7 @@ def tensors_without_data() -> Iterator[None]:
         yield
 
 
-def _trace(model: Any, config: Any, cell: Cell) -> StepTrace:
+def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
     import torch
 
     from theworld.master_weights import use_master_weights
@@ -141,22 +132,24 @@ def _trace(model: Any, config: Any, cell: Cell) -> StepTrace:
     prepare_model(model, cell)
     if cell.precision == "mixed":
         use_master_weights(model)
+    if mesh is not None:
+        shard(model, mesh)
     autocast = torch.autocast("cpu", torch.bfloat16) if cell.precision == "mixed" else contextlib.nullcontext()
     inputs = make_inputs(cell, config, device="cpu", make=lambda shape, dtype: torch.zeros(shape, dtype=dtype))
     tracer = StorageTracer(scratch=scratch_bytes)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        tracer.adopt(tensor, "parameters", name)
+        tracer.adopt(shard_of(tensor), "parameters", name)
     for name, tensor in inputs.items():
         tracer.adopt(tensor, "inputs", name)
 
     def enter(phase: str) -> None:
         tracer.phase = phase
 
-    with tracer, modules_named(tracer, model):
+    with tracer, modules_named(tracer, model), gathers_seen(tracer) as gathered:
         forward_and_backward(model, inputs, on_phase=enter, autocast=autocast)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    gradients = {tracer.number_of(parameter.grad) for parameter in trainable if parameter.grad is not None}
-    learning = [(p.numel(), p.element_size()) for p in trainable if p.grad is not None]
+    gradients = {tracer.number_of(shard_of(p.grad)) for p in trainable if p.grad is not None}
+    learning = [(shard_of(p).numel(), p.element_size()) for p in trainable if p.grad is not None]
     events = tuple(tracer.trace.events)
     for parameter in model.parameters():
         parameter.grad = None
@@ -166,6 +159,7 @@ def _trace(model: Any, config: Any, cell: Cell) -> StepTrace:
         persistent=tuple(tracer.trace.persistent.items()),
         events=events,
         gradients=frozenset(gradients),
+        gathered=frozenset(gathered),
         learning=tuple(learning),
         optimizer=cell.optimizer,
     )

@@ -26,6 +26,7 @@ class StepTrace:
         persistent: (number, (kind, bytes, name)) of storages that are there before.
         events: in order.
         gradients: numbers of the storages that are parameters' gradients at the end.
+        gathered: numbers of the storages that hold whole parameters for a while, where the rank keeps a shard.
         learning: (elements, bytes of one) of each parameter that has a gradient, in the optimizer's order.
         optimizer: a name out of `cells.OPTIMIZERS`.
     """
@@ -33,6 +34,7 @@ class StepTrace:
     persistent: tuple[tuple[int, tuple[str, int, str]], ...]
     events: tuple[Event, ...]
     gradients: frozenset[int]
+    gathered: frozenset[int] = frozenset()
     learning: tuple[tuple[int, int], ...]
     optimizer: str = "adamw"
 
@@ -66,10 +68,12 @@ class _Replay:
         self.timeline: list[int] = []
         self._highest = 0
 
-    def take(self, key: Any, num_bytes: int, kind: str, *, asked_by: str = "", phase: str = "") -> None:
+    def take(
+        self, key: Any, num_bytes: int, kind: str, *, asked_by: str = "", phase: str = "", stream: int = 0
+    ) -> None:
         if num_bytes <= 0:
             return
-        self.living[key] = _Living(self.allocator.malloc(num_bytes), num_bytes, kind, asked_by)
+        self.living[key] = _Living(self.allocator.malloc(num_bytes, stream=stream), num_bytes, kind, asked_by)
         allocated = self.allocator.allocated
         self.phase_peaks[phase] = max(allocated, self.phase_peaks.get(phase, 0))
         self.timeline.append(allocated)
@@ -142,7 +146,8 @@ def _run_step(run: _Replay, trace: StepTrace, kinds: Mapping[int, str], step: in
             check()
         if event.num_bytes > 0:
             asked_by = f"{event.module} ({event.operator})" if event.phase == "forward" else event.operator
-            run.take(event.storage, event.num_bytes, kinds[event.storage], asked_by=asked_by, phase=event.phase)
+            kind = kinds[event.storage]
+            run.take(event.storage, event.num_bytes, kind, asked_by=asked_by, phase=event.phase, stream=event.stream)
             check()
         elif event.num_bytes < 0:
             run.give(event.storage)
@@ -176,6 +181,8 @@ def _kinds(trace: StepTrace) -> dict[int, str]:
     for number, phase in born.items():
         if number in trace.gradients:
             kinds[number] = "gradients"
+        elif number in trace.gathered:
+            kinds[number] = "parameters"
         elif phase == "backward" or number in died_in_forward:
             kinds[number] = "temporaries"
         else:

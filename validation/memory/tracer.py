@@ -30,6 +30,7 @@ class Event:
         phase: of the step.
         operator: that made it.
         module: that ran.
+        stream: that the request was made on; 0 is the one that computes.
     """
 
     storage: int
@@ -37,6 +38,7 @@ class Event:
     phase: str
     operator: str = ""
     module: str = ""
+    stream: int = 0
 
 
 @dataclass
@@ -61,6 +63,7 @@ class StorageTracer(TorchDispatchMode):
         self.phase = "inputs"
         self.module = ""
         self.scratch = scratch
+        self.stream: Callable[[], int] = lambda: 0
         self._numbers: dict[int, int] = {}  # address of a living storage -> its number
         self._next = 0
 
@@ -75,12 +78,22 @@ class StorageTracer(TorchDispatchMode):
         """A living tensor's storage."""
         return self._numbers[tensor.untyped_storage()._cdata]
 
+    def resize(self, tensor: torch.Tensor, before: int, operator: str) -> int:
+        """Record that a storage got its memory, or gave it away, without an operator; return its number."""
+        storage = tensor.untyped_storage()
+        number = self._numbers.get(storage._cdata)
+        if number is None:
+            number = self._register(storage)
+        if (now := storage.nbytes()) != before:
+            self.trace.events.append(Event(number, now or -before, self.phase, operator, self.module, self.stream()))
+        return number
+
     def make(self, num_bytes: int, operator: str) -> None:
         """Record memory that a kernel takes and gives back within one call."""
         if num_bytes > 0:
             number = self._next
             self._next += 1
-            self.trace.events.append(Event(number, num_bytes, self.phase, operator, self.module))
+            self.trace.events.append(Event(number, num_bytes, self.phase, operator, self.module, self.stream()))
             self.trace.events.append(Event(number, -num_bytes, self.phase, operator, self.module))
 
     def _register(self, storage: Any) -> int:
@@ -114,7 +127,7 @@ class StorageTracer(TorchDispatchMode):
         number = self._register(storage)
         vars(tensor)["_is_whole"] = True  # not a view of something older
         name = func._schema.name.removeprefix("aten::")
-        self.trace.events.append(Event(number, storage.nbytes(), self.phase, name, self.module))
+        self.trace.events.append(Event(number, storage.nbytes(), self.phase, name, self.module, self.stream()))
 
     def _adds_in_place(self, args: Any, kwargs: Any) -> bool:
         """Whether this sum is one of autograd's, into a gradient that nobody else holds."""

@@ -15,19 +15,22 @@ from validation.blueprints import blueprint_of_size
 from validation.memory.cells import Cell, build_matrix, forward_and_backward, make_inputs, prepare_model
 from validation.memory.cuda_routes import attention_as_on_cuda, attention_scratch_bytes
 from validation.memory.gpus import find_levers, gpu_bytes, sweep
-from validation.memory.predict import Predictor, predict_cells
+from validation.memory.predict import Predictor
 from validation.results import InputError
 
 MATRIX = build_matrix(
     preset=["projection", "vision", "language", "full"],
     checkpointing=[False, True],
     chunked_loss=[False, True],
-    text_tokens=[512],
+    text_tokens=[256],
+    world_tokens=[196],
 )
 
 
-# What CPU kernels take for themselves at the peak (layer norm's and convolution's buffers); CUDA's have their own.
+# What CPU kernels take for themselves at the peak (layer norm's buffers); CUDA's have their own.
 CPU_SCRATCH_BYTES = 1 << 16
+# Which takes scratch of any size, or none: that is up to the processor.
+CONVOLUTION = "aten::convolution"
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +40,13 @@ def predictor() -> Predictor:
 
 @pytest.fixture(scope="module")
 def real(tiny: SyntheticCheckpoint) -> TheWorld:
-    return load_world(tiny, dtype=torch.bfloat16, world={})
+    model = load_world(tiny, dtype=torch.bfloat16, world={})
+    peak_of_real_run(model, Cell(preset="full", text_tokens=16, world_tokens=16))  # the libraries' first-time work
+    return model
 
 
 def peak_of_real_run(model: TheWorld, cell: Cell) -> int:
-    """Peak bytes over what was there before, from the profiler's allocation events."""
+    """Peak bytes over what was there before, from the profiler's allocation events; within convolutions none counts."""
     prepare_model(model, cell)
     inputs = make_inputs(cell, model.config, device="cpu")
 
@@ -49,16 +54,17 @@ def peak_of_real_run(model: TheWorld, cell: Cell) -> int:
         with attention_as_on_cuda():
             forward_and_backward(model, inputs, on_phase=lambda phase: None, autocast=contextlib.nullcontext())
 
-    run()
-    model.zero_grad()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
     model.zero_grad()
-    allocated = peak = 0
-    for event in profiler.profiler.kineto_results.events():
-        if event.name() == "[memory]":
+    allocated = peak = convolution_ends = 0
+    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == CONVOLUTION:
+            convolution_ends = event.start_ns() + event.duration_ns()
+        elif event.name() == "[memory]":
             allocated += event.nbytes()
-            peak = max(peak, allocated)
+            if event.start_ns() > convolution_ends:
+                peak = max(peak, allocated)
     return peak
 
 
@@ -87,7 +93,7 @@ def test_a_gradient_that_is_kept_twice_would_show(
 def test_the_same_cell_gives_the_same_bytes(predictor: Predictor) -> None:
     cell = Cell(preset="vision", text_tokens=100)
     one = predictor.predict(cell)
-    (other,) = predict_cells(blueprint_of_size("tiny"), [cell])
+    other = Predictor(blueprint_of_size("tiny")).predict(cell)
     assert replace(one, seconds=0.0) == replace(other, seconds=0.0)
     assert sum(one.split_bytes.values()) == one.peak_allocated_bytes == max(one.phase_peaks_bytes.values())
     assert one.peak_reserved_bytes is not None
