@@ -7,6 +7,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from theworld.synthetic import SyntheticCheckpoint
@@ -50,7 +51,9 @@ def test_every_command_shown_passes(tiny: SyntheticCheckpoint, tmp_path: Path, m
     # What writes a file comes before what reads it.
     for command in sorted(COMMANDS, key=lambda command: "diff" in command):
         result = CliRunner().invoke(app, in_this_place(command, tiny))
-        assert result.exit_code == 0, f"{command}: {result.output}"
+        # What needs a GPU says so where there is none, and does not pass.
+        expected = 3 if "memory measure" in command and not torch.cuda.is_available() else 0
+        assert result.exit_code == expected, f"{command}: {result.output}"
 
 
 def test_the_example_of_a_fault_is_caught(tiny: SyntheticCheckpoint) -> None:

@@ -107,13 +107,10 @@ _here: tuple[Predictor, Question] | None = None  # of a worker process
 
 
 def _begin(config_values: dict[str, Any], question: Question) -> None:
-    import torch
-
     from theworld.configuration_theworld import TheWorldConfig
 
     global _here  # noqa: PLW0603
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at once, and say nothing
-    torch.set_num_threads(1)
     _here = (Predictor(TheWorldConfig(**config_values)), question)
 
 

@@ -5,6 +5,7 @@ In: cells and what was measured or predicted of them. Out: check results.
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from validation.memory.answers import Question, answer_all
@@ -156,21 +157,21 @@ def _kinds(split: dict[str, int]) -> dict[str, int]:
 
 
 def _moved_floors(results: Sequence[Any]) -> list[Finding]:
-    """Whether a cell found the GPU as the first one did; master weights are part of a mixed cell's own floor."""
+    """Whether a cell found the GPU as the one before it did; master weights are part of a mixed cell's own floor."""
     floors = [(result.cell, result.floor_bytes) for result in results if result.cell.precision == "bfloat16"]
     return [
         Finding(
             code="memory.floor_moved",
             severity="warning",
             location=cell.title,
-            message=f"{cell.title} began with {floor - floors[0][1]:+,} bytes against the first cell",
-            expected=floors[0][1],
+            message=f"{cell.title} began with {floor - before:+,} bytes against the cell before it",
+            expected=before,
             actual=floor,
             cause="something of an earlier cell, or a library's workspace, is still on the GPU",
             remedy="measure this cell in a process of its own",
         )
-        for cell, floor in floors
-        if floor != floors[0][1]
+        for (_, before), (cell, floor) in pairwise(floors)
+        if floor != before
     ]
 
 

@@ -8,7 +8,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def measure_cells(
         model: a `TheWorld` in bfloat16 with its branch on; its weights are trained a little.
         snapshots: a folder for one snapshot a cell, which PyTorch's memory_viz opens; none if None.
     """
-    _warm_up(model)
+    _warm_up(model, cells)
     measured = {}
     # Master weights move parameters to other blocks: cells that leave them alone come first.
     for cell in sorted(cells, key=lambda cell: cell.precision == "mixed"):
@@ -71,13 +71,19 @@ def measure_cells(
     return [measured[cell] for cell in cells]
 
 
-def _warm_up(model: Any) -> None:
-    """Have the libraries take their workspaces, so that they are part of every cell's floor."""
-    cell = Cell(preset="full", text_tokens=64, world_tokens=16)
-    with _precision(model, cell):
-        step = _Step(model, cell)
-        step.inputs = make_inputs(cell, model.config, device=model.device)
-        step.run()
+def _warm_up(model: Any, cells: Sequence[Cell]) -> None:
+    """Have the libraries take their workspaces, so that they are part of every cell's floor.
+
+    One step of every configuration, at the first of its workloads: what a library keeps depends on its kernels.
+    """
+    import torch
+
+    plain = [replace(cell, precision="bfloat16") for cell in reversed(cells)]
+    for cell in {(cell.preset, cell.checkpointing, cell.chunked_loss): cell for cell in plain}.values():
+        with contextlib.suppress(torch.OutOfMemoryError), _precision(model, cell):
+            step = _Step(model, cell)
+            step.inputs = make_inputs(cell, model.config, device=model.device)
+            step.run()
 
 
 @contextlib.contextmanager

@@ -89,9 +89,13 @@ class Predictor:
         except ValueError as error:
             raise InputError(str(error)) from error
         mode, model = self._model(cell)
-        with process_group(cell.num_gpus, device_type="cpu") as mesh, mode, tensors_without_data():
+        with (
+            process_group(cell.num_gpus, device_type="cpu") as mesh,
+            mode,
+            tensors_without_data(),
+            _repeatably(),
+        ):
             self._traces[cell] = _trace(model, self._config, cell, mesh)
-        gc.collect()
         return self._traces[cell]
 
     def _model(self, cell: Cell) -> tuple[Any, Any]:
@@ -120,6 +124,27 @@ def tensors_without_data() -> Iterator[None]:
         attention_as_on_cuda(),
     ):
         yield
+
+
+@contextlib.contextmanager
+def _repeatably() -> Iterator[None]:
+    """Have the same cell give the same bytes.
+
+    Storages go when their last reference does, and not at a collector's whim; and with several threads some
+    operators order their work otherwise.
+    """
+    import torch
+
+    num_threads = torch.get_num_threads()
+    gc.collect()
+    gc.disable()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
+        gc.enable()
+        gc.collect()
 
 
 def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:

@@ -4,6 +4,7 @@ In: a report's checks. Out: file name -> SVG text; nothing where no check has so
 """
 
 import io
+import textwrap
 from typing import Any
 
 from validation.rendering.tables import title_of
@@ -11,7 +12,9 @@ from validation.rendering.tables import title_of
 # Colour-blind safe (Okabe and Ito 2008).
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#999999")
 _GB = 1e9
-_SETTINGS = {"svg.hashsalt": "theworld", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False}
+_PANELS_A_ROW = 4
+_POINTS_A_PANEL = 120
+_SETTINGS = {"svg.hashsalt": "theworld", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def draw_figures(report: dict[str, Any]) -> dict[str, str]:
@@ -28,7 +31,7 @@ def draw_figures(report: dict[str, Any]) -> dict[str, str]:
 
 def _draw_split(rows: list[dict[str, Any]]) -> str:
     """Stacked bars: who owns the bytes at the peak, a bar a configuration."""
-    figure, axes = _new_figure(height=1.4 + 0.3 * len(rows))
+    figure, (axes,) = _new_figure(height=1.4 + 0.3 * len(rows))
     labels = _labels(rows)
     left = [0.0] * len(rows)
     kinds = [column for column in rows[0] if column.endswith("_bytes")]
@@ -47,16 +50,24 @@ def _draw_split(rows: list[dict[str, Any]]) -> str:
 
 
 def _draw_timelines(rows: list[dict[str, Any]]) -> str:
-    """Allocated memory over one step, a line a configuration."""
-    figure, axes = _new_figure(height=4.0)
-    for row, label, colour in zip(rows, _labels(rows), _COLOURS * len(rows), strict=False):
-        points = [value / _GB for value in row["bytes"]]
-        axes.plot([i / max(len(points) - 1, 1) for i in range(len(points))], points, color=colour, label=label)
-    axes.set_xlabel("one training step, by its requests to the allocator")
-    axes.set_ylabel("GB allocated")
-    axes.set_ylim(bottom=0)
-    axes.set_title(_workload(rows), fontsize="small")
-    figure.legend(loc="outside lower center", ncols=1 if len(rows) < 6 else 2, frameon=False, fontsize="x-small")
+    """Allocated memory over one step: a small panel a configuration, all with the same axes."""
+    num_columns = min(len(rows), _PANELS_A_ROW)
+    num_rows = -(-len(rows) // num_columns)
+    highest = max(max(row["bytes"]) for row in rows) / _GB
+    figure, panels = _new_figure(height=0.6 + 1.5 * num_rows, panels=(num_rows, num_columns))
+    for panel, row, label in zip(panels, rows, _labels(rows), strict=False):
+        every = max(len(row["bytes"]) // _POINTS_A_PANEL, 1)
+        points = [max(row["bytes"][i : i + every]) / _GB for i in range(0, len(row["bytes"]), every)]
+        panel.fill_between([i / max(len(points) - 1, 1) for i in range(len(points))], points, color=_COLOURS[5], lw=0)
+        panel.set_title("\n".join(textwrap.wrap(label, 30)), fontsize=6, loc="left")
+        panel.text(1, max(points), f"{max(points):.1f}", ha="right", va="bottom", fontsize=6)
+        panel.set(xlim=(0, 1), ylim=(0, highest * 1.15), xticks=[])
+        panel.tick_params(labelsize=6)
+    for panel in panels[len(rows) :]:
+        panel.remove()
+    figure.supxlabel("one training step, by its requests to the allocator", fontsize=8)
+    figure.supylabel("GB allocated", fontsize=8)
+    figure.suptitle(_workload(rows), fontsize="small")
     return _to_svg(figure)
 
 
@@ -75,13 +86,14 @@ def _labels(rows: list[dict[str, Any]]) -> list[str]:
     return [", ".join([row["configuration"], *(f"{title_of(name)} {row[name]:,}" for name in own)]) for row in rows]
 
 
-def _new_figure(*, height: float) -> Any:
+def _new_figure(*, height: float, panels: tuple[int, int] = (1, 1)) -> Any:
+    """A figure, and its axes in reading order."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=(8.0, height), layout="constrained")
-        return figure, figure.add_subplot()
+        return figure, list(figure.subplots(*panels, squeeze=False).flat)
 
 
 def _to_svg(figure: Any) -> str:

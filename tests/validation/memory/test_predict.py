@@ -12,6 +12,7 @@ from tests.conftest import load_world
 from theworld import TheWorld
 from theworld.synthetic import SyntheticCheckpoint
 from validation.blueprints import blueprint_of_size
+from validation.memory.answers import Question, answer_all
 from validation.memory.cells import Cell, build_matrix, forward_and_backward, make_inputs, prepare_model
 from validation.memory.cuda_routes import attention_as_on_cuda, attention_scratch_bytes
 from validation.memory.gpus import find_levers, gpu_bytes, sweep
@@ -30,7 +31,7 @@ MATRIX = build_matrix(
 # What CPU kernels take for themselves at the peak (layer norm's buffers); CUDA's have their own.
 CPU_SCRATCH_BYTES = 1 << 16
 # Which takes scratch of any size, or none: that is up to the processor.
-CONVOLUTION = "aten::convolution"
+CONVOLUTIONS = ("aten::convolution", "aten::convolution_backward")
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +60,12 @@ def peak_of_real_run(model: TheWorld, cell: Cell) -> int:
     model.zero_grad()
     allocated = peak = convolution_ends = 0
     for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == CONVOLUTION:
+        if event.name() in CONVOLUTIONS:
             convolution_ends = event.start_ns() + event.duration_ns()
         elif event.name() == "[memory]":
-            allocated += event.nbytes()
+            before, allocated = allocated, allocated + event.nbytes()
             if event.start_ns() > convolution_ends:
-                peak = max(peak, allocated)
+                peak = max(peak, before, allocated)
     return peak
 
 
@@ -177,6 +178,8 @@ def test_what_cannot_be_predicted_is_refused(predictor: Predictor) -> None:
         ({"precision": ["float8"]}, "no precision is named 'float8'"),
         ({"optimizer": ["lion"]}, "no optimizer is named 'lion'"),
         ({"batch": [0]}, "batch must be at least 1"),
+        ({"num_gpus": [0]}, "num_gpus must be at least 1"),
+        ({"num_gpus": [2], "precision": ["mixed"]}, "predicted in bfloat16 only"),
         ({"world_tokens": [785]}, "785 is none; 784 would do"),
     ],
 )
@@ -190,3 +193,32 @@ def test_attention_scratch_was_measured() -> None:
     assert attention_scratch_bytes(8, 2069, 256) == 17_015_712
     assert attention_scratch_bytes(8, 5381, 256) == 44_253_600 + 0
     assert attention_scratch_bytes(16, 4096, 72) == 138_829_824
+
+
+def test_one_of_two_gpus_has_half_of_everything(predictor: Predictor) -> None:
+    cell = Cell(preset="full", checkpointing=True, text_tokens=100, world_tokens=16)
+    alone, sharded = predictor.predict(cell), predictor.predict(replace(cell, num_gpus=2))
+    assert sharded.split_bytes["optimizer_state"] == pytest.approx(alone.split_bytes["optimizer_state"] / 2, rel=0.01)
+    assert sharded.phase_peaks_bytes["optimizer"] < alone.phase_peaks_bytes["optimizer"]
+    assert "one of 2 GPUs" in sharded.cell.name
+    assert replace(predictor.predict(cell), seconds=0.0) == replace(alone, seconds=0.0)  # the model is as before
+    assert not torch.distributed.is_initialized()
+
+
+def test_processes_share_the_cells_and_change_nothing() -> None:
+    cells = build_matrix(preset=["projection", "full"], text_tokens=[30], world_tokens=[16])
+    config = blueprint_of_size("tiny")
+    question = Question(capacity_bytes=gpu_bytes("1.05"))
+    alone = answer_all(config, cells, question)
+    seen: list[str] = []
+    shared = answer_all(config, cells, question, num_processes=2, progress=seen.append)
+    for one, other in zip(alone, shared, strict=True):
+        assert [replace(r, seconds=0.0) for r in one.results] == [replace(r, seconds=0.0) for r in other.results]
+        assert [title for title, _, _ in one.levers] == [title for title, _, _ in other.levers]
+    assert seen == [cell.title for cell in cells]
+
+
+def test_an_error_in_a_process_is_the_users() -> None:
+    cells = build_matrix(preset=["projection", "full"], text_tokens=[5000])
+    with pytest.raises(InputError, match="the prompt has 5,805 tokens"):
+        answer_all(blueprint_of_size("tiny"), cells, Question(), num_processes=2)
