@@ -58,6 +58,9 @@ def check_predicted(
         "owners": _owners(results),
         "timelines": [{**_workload(result.cell), "bytes": list(result.timeline_bytes)} for result in results],
     }
+    if sweep_over is not None:
+        measurements["sweep_over"] = sweep_over
+        measurements["curves"] = [_curve(answer.results, sweep_over) for answer in answers]
     if capacity_bytes is not None and sweep_over is None:
         findings += [_does_not_fit(result, gpu, capacity_bytes, levers) for result in results if not result.fits]
         measurements["levers"] = levers
@@ -154,6 +157,20 @@ def _kinds(split: dict[str, int]) -> dict[str, int]:
     from validation.memory.history import KINDS
 
     return {f"{kind}_bytes": split.get(kind, 0) for kind in (*KINDS, "rounding")}
+
+
+def _curve(results: Sequence[Predicted], over: str) -> dict[str, Any]:
+    """A sweep as lines to draw, and the largest size that fits."""
+    field = {"batch": "batch", "text": "text_tokens", "world": "world_tokens"}[over]
+    sizes = [getattr(result.cell, field) for result in results]
+    return {
+        "configuration": results[0].cell.name,
+        "over": field,
+        "largest_that_fits": max((size for size, r in zip(sizes, results, strict=True) if r.fits), default=None),
+        "sizes": sizes,
+        "peak_allocated_bytes": [result.peak_allocated_bytes for result in results],
+        "peak_reserved_bytes": [result.peak_reserved_bytes for result in results],
+    }
 
 
 def _moved_floors(results: Sequence[Any]) -> list[Finding]:

@@ -14,7 +14,13 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#
 _GB = 1e9
 _PANELS_A_ROW = 4
 _POINTS_A_PANEL = 120
-_SETTINGS = {"svg.hashsalt": "theworld", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+_SETTINGS = {
+    "svg.hashsalt": "theworld",
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 
 
 def draw_figures(report: dict[str, Any]) -> dict[str, str]:
@@ -26,7 +32,25 @@ def draw_figures(report: dict[str, Any]) -> dict[str, str]:
             figures[f"{check['id']}.split.svg"] = _draw_split(measurements["splits"])
         if measurements.get("timelines"):
             figures[f"{check['id']}.timeline.svg"] = _draw_timelines(measurements["timelines"])
+        if measurements.get("curves"):
+            figures[f"{check['id']}.sweep.svg"] = _draw_sweep(measurements["curves"], measurements["capacity_bytes"])
     return figures
+
+
+def _draw_sweep(curves: list[dict[str, Any]], capacity_bytes: int | None) -> str:
+    """Peaks over growing sizes, a colour a configuration; the GPU's memory as a line across."""
+    figure, (axes,) = _new_figure(height=4.0)
+    for curve, colour in zip(curves, _COLOURS * len(curves), strict=False):
+        for peak, style in (("peak_reserved_bytes", "-"), ("peak_allocated_bytes", ":")):
+            points = [value / _GB for value in curve[peak]]
+            name = f"{curve['configuration']}, {title_of(peak).removeprefix('peak ')}"
+            axes.plot(curve["sizes"], points, style, color=colour, marker=".", label=name)
+    if capacity_bytes is not None:
+        axes.axhline(capacity_bytes / _GB, color="black", lw=1, ls="--", label="what can be had")
+    axes.set(xlabel=title_of(curves[0]["over"]), ylabel="GB at the peak of a training step")
+    axes.set_ylim(bottom=0)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="x-small")
+    return _to_svg(figure)
 
 
 def _draw_split(rows: list[dict[str, Any]]) -> str:

@@ -39,6 +39,16 @@ def test_figures_are_the_same_for_the_same_report(tmp_path: Path) -> None:
     assert len(draw_figures(report)) == 2
 
 
+def test_a_sweep_is_a_curve_with_the_largest_that_fits(tmp_path: Path) -> None:
+    result = predict("--sweep", "batch", "--gpu", "1.2", "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    measurements = json.loads((tmp_path / "report.json").read_text())["checks"][0]["measurements"]
+    (curve,) = measurements["curves"]
+    assert curve["largest_that_fits"] == max(row["batch"] for row in measurements["cells"] if row["fits"])
+    assert curve["sizes"] == sorted(curve["sizes"])
+    assert "what can be had" in (tmp_path / "memory.predict.sweep.svg").read_text()
+
+
 def test_what_does_not_fit_fails_with_a_way_out() -> None:
     result = predict("--gpu", "1.05", "--batch", "8")
     assert result.exit_code == 1
