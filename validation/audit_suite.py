@@ -1,4 +1,4 @@
-"""Audits put together from the options of the command line; the bare command's whole list.
+"""Audits put together from the options of the command line.
 
 In: checkpoints and how to load them. Out: check results. Evidence that one check needs from another is carried
 here, so that checks never import each other.
@@ -13,27 +13,6 @@ from validation.results import CheckResult, InputError, combine
 from validation.subjects import CANDIDATE_TARGET, REFERENCE_TARGET, Subject
 
 Progress = Callable[[str], None]
-
-
-def check_everything(checkpoint: str, cosmos: str | None, *, progress: Progress, **loading: Any) -> list[CheckResult]:
-    """Every check that this machine can run; those of the world branch are left out if `cosmos` is None."""
-    from validation.audits.global_state import check_globals
-    from validation.suite import check_parity_of, check_world_of
-
-    parity = check_parity_of(checkpoint, progress=progress, **loading)
-    checks = [*parity]
-    if cosmos is not None:
-        checks += check_world_of(checkpoint, cosmos, progress=progress, **loading)
-    checks += check_buffers_of(checkpoint, cosmos, after=("save",), progress=progress, **loading)
-    if cosmos is not None:
-        checks += check_gradients_of(checkpoint, cosmos, progress=progress, **loading)
-        checks += check_params_of(
-            model=checkpoint, cosmos=cosmos, config=None, dtype=loading["dtype"], progress=progress
-        )
-    checks += check_globals(checkpoint, cosmos, progress=progress, **loading)
-    checks += check_memory_of_tiny(progress)
-    checks += check_claims_of(checkpoint, cosmos, parity=parity, progress=progress, **loading)
-    return checks
 
 
 def check_buffers_of(

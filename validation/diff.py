@@ -4,8 +4,10 @@ In: the same layers of a reference and a candidate. Out: one finding for each ki
 place in order, with the number of further places. Nothing is tolerated: a difference is a finding.
 """
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from dataclasses import replace
+from typing import Any
 
 from validation.attribution import attribute
 from validation.fingerprint.observations import Layer, Observation
@@ -50,6 +52,39 @@ def diff_trace(reference: Layer, candidate: Layer) -> Finding | None:
     (finding,) = diff_layer("trace", *seen)
     rest = f" (first of {len(differing):,} of {len(in_order):,} places)"
     return replace(finding, message=finding.message + rest)
+
+
+_NOT_THE_MODULE = re.compile(r"#\d+|[(\[].*")  # which call, and which output of it
+_LAYER = re.compile(r".*?\.\d+(?=\.|$)")
+
+
+def _module_of(location: str) -> str:
+    """The numbered layer that a place of a trace is in, or its whole module path."""
+    path = _NOT_THE_MODULE.sub("", location.partition("/")[2])
+    layer = _LAYER.match(path)
+    return layer[0] if layer else path or "the model"
+
+
+def divergence_by_module(reference: Layer, candidate: Layer) -> dict[str, list[Any]]:
+    """How far a difference spreads over the module tree, in call order.
+
+    Returns:
+        Columns of equal length: `modules` (a numbered layer each, or a whole path), `outputs` (how many
+        were compared) and `differing` (how many of them differ); empty where nothing differs.
+    """
+    if reference == candidate:
+        return {}
+    outputs: Counter[str] = Counter()
+    differing: Counter[str] = Counter()
+    for location in {**reference, **candidate}:
+        module = _module_of(location)
+        outputs[module] += 1
+        differing[module] += reference.get(location) != candidate.get(location)
+    return {
+        "modules": list(outputs),
+        "outputs": list(outputs.values()),
+        "differing": [differing[module] for module in outputs],
+    }
 
 
 def _telling_fields(expected: Observation, actual: Observation) -> list[str]:

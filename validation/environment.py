@@ -1,7 +1,10 @@
 """Where a command runs: versions and devices, as JSON scalars."""
 
+import hashlib
 import os
 import platform
+import statistics
+import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -15,6 +18,30 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _processor() -> str | None:
+    """The processor's name, as Linux has it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), None)
+    except OSError:
+        return platform.processor() or None
+
+
+_CALIBRATION_RUNS = 5
+_CALIBRATION_BYTES = 16 << 20
+
+
+def calibrate() -> float:
+    """Seconds of a fixed piece of work in this process, the median of a few runs: hashing, single-threaded."""
+    data = bytes(_CALIBRATION_BYTES)
+    times = []
+    for _ in range(_CALIBRATION_RUNS):
+        started = time.perf_counter()
+        hashlib.blake2b(data).digest()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
 def describe_environment() -> dict[str, Any]:
     """Describe interpreter, packages, processor and GPU; None for what is not there."""
     import torch
@@ -24,6 +51,7 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
+        "processor": _processor(),
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "packages": {package: _version(package) for package in _PACKAGES},

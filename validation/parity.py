@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from validation.attribution import advise
-from validation.diff import diff_layer, diff_trace
+from validation.diff import diff_layer, diff_trace, divergence_by_module
 from validation.drill_down import drill_down
 from validation.fingerprint.files import FingerprintFile
 from validation.fingerprint.observations import PROBE_LAYERS, STATE_LAYERS, Fingerprint, Layer, num_tensors
@@ -315,6 +315,7 @@ def _check_probe(
             "outputs_compared": counts["outputs"],
             "generations_compared": counts["generation"],
             "differing_outputs": len({finding.location for finding in after_trace}),
+            "divergence": divergence_by_module(*sides["trace"]),
         },
         findings=tuple(findings),
     )

@@ -36,13 +36,21 @@ class Options:
     debug: bool = False
 
 
-def run_checks(command: str, options: Options, body: Body, *, num_steps: int | None = None) -> int:
+def run_checks(
+    command: str,
+    options: Options,
+    body: Body,
+    *,
+    num_steps: int | None = None,
+    finished: list[CheckResult] | None = None,
+) -> int:
     """Run a command's checks and report them; return the exit code.
 
     Args:
         command: as the user would type it.
         body: makes the results; it is given a function to call with a line before each step.
         num_steps: how many such calls to expect, for the progress bar.
+        finished: where the body puts results as they come; what is there when it is interrupted is reported.
     """
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     started = time.perf_counter()
@@ -64,12 +72,22 @@ def run_checks(command: str, options: Options, body: Body, *, num_steps: int | N
         with show_progress(quiet=options.quiet, num_steps=num_steps) as progress:
             progress("importing torch and transformers")
             prepare_libraries()
-            checks = body(progress)
-        from validation.environment import describe_environment
-
-        report = make_report(checks, describe_environment())
+            try:
+                checks = body(progress)
+            except KeyboardInterrupt:
+                if finished:
+                    reason = "interrupted; the checks before it are whole"
+                    last = CheckResult(id="interrupted", status=Status.ERROR, reason=reason, seconds=0.0)
+                    _publish(make_report([*finished, last], here()), options)
+                raise
+        report = make_report(checks, here())
         _publish(report, options)
         return exit_code(Status(report["verdict"]))
+
+    def here() -> dict[str, Any]:
+        from validation.environment import calibrate, describe_environment
+
+        return {**describe_environment(), "calibration_seconds": calibrate()}
 
     def on_input_error(error: InputError) -> None:
         if options.json:
@@ -161,6 +179,8 @@ def show_progress(*, quiet: bool, num_steps: int | None) -> Any:
 
 
 def _publish(report: dict[str, Any], options: Options) -> None:
+    from validation.rendering.github import tell_github
+
     if options.output is not None:
         from validation.rendering.folder import write_report_folder
 
@@ -173,5 +193,6 @@ def _publish(report: dict[str, Any], options: Options) -> None:
         from validation.rendering.console import print_report
 
         print_report(Console(), report)
+    tell_github(report)
     if options.output is not None and not options.quiet:
-        print(f"report: {options.output / 'report.json'}", file=sys.stderr)
+        print(f"report: {options.output / 'report.html'}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """The diff: one finding a kind of difference, at its first place."""
 
-from validation.diff import diff_layer
+from validation.diff import diff_layer, divergence_by_module
 
 
 def test_equal_layers_have_no_finding() -> None:
@@ -36,3 +36,15 @@ def test_missing_and_extra() -> None:
 def test_a_field_only_one_side_has_is_a_difference() -> None:
     (finding,) = diff_layer("modules", {"a": {"training": False}}, {"a": {"training": False, "odd": 1}})
     assert (finding.code, finding.expected, finding.actual) == ("modules.odd", None, 1)
+
+
+def test_the_spread_over_the_module_tree_is_in_call_order() -> None:
+    places = ["text/a.layers.0.norm#2", "text/a.layers.0", "text/a.layers.1.norm(x)[0]", "text/head", "text/"]
+    reference = {place: {"digest": "1"} for place in places}
+    candidate = reference | {places[2]: {"digest": "2"}, "text/head": {"digest": "3"}}
+    assert divergence_by_module(reference, dict(reference)) == {}
+    assert divergence_by_module(reference, candidate) == {
+        "modules": ["a.layers.0", "a.layers.1", "head", "the model"],
+        "outputs": [2, 1, 1, 1],
+        "differing": [0, 1, 1, 0],
+    }

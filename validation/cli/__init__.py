@@ -1,9 +1,9 @@
 """theworld-validate: parse, dispatch, exit code. Heavy imports happen inside the commands."""
 
-from validation.cli import audit_commands, memory_commands, model_commands, parity_commands
+from validation.cli import audit_commands, memory_commands, model_commands, parity_commands, regress_command
 from validation.cli.app import app
 
-__all__ = ["app", "audit_commands", "main", "memory_commands", "model_commands", "parity_commands"]
+__all__ = ["app", "audit_commands", "main", "memory_commands", "model_commands", "parity_commands", "regress_command"]
 
 
 def main() -> None:

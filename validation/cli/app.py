@@ -1,5 +1,6 @@
 """The application, and the bare command: every check that the machine can run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,12 @@ def default(
     context: typer.Context,
     options: Options,
     loading: Loading,
+    suite: Annotated[
+        str, typer.Option("--suite", metavar="NAME", help="all, parity, or gpu: all on CUDA, with measured memory.")
+    ] = "all",
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="Only this group of checks; may be given again.")
+    ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> int:
     """Run every check that this machine can run, and write a report folder."""
@@ -38,10 +45,15 @@ def default(
     if context.invoked_subcommand is not None:
         return 0
 
+    finished: list[Any] = []
+
     def body(progress: Any) -> Any:
-        from validation.audit_suite import check_everything
+        from validation.whole_suite import check_everything, choose_groups
 
-        checkpoint, cosmos = loading.checkpoints(progress)
-        return check_everything(checkpoint, cosmos, progress=progress, **loading.arguments())
+        groups = choose_groups(suite, only or ())
+        here = replace(loading, device="cuda") if suite == "gpu" and loading.device == "cpu" else loading
+        arguments = here.arguments()
+        checkpoint, cosmos = here.checkpoints(progress)
+        return check_everything(checkpoint, cosmos, groups=groups, finished=finished, progress=progress, **arguments)
 
-    return run_checks("theworld-validate", options, body, num_steps=NUM_STEPS)
+    return run_checks("theworld-validate", options, body, num_steps=NUM_STEPS, finished=finished)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from validation.rendering.tables import format_bytes, print_table, tables_of
+from validation.rendering.tables import describe_measurements, format_bytes, print_table, tables_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,23 +17,6 @@ _MARKS = {
 _TELLING = ("tensors_compared", "compared", "module_outputs_compared", "parameters", "changed_buffers")
 _MANY_ROWS = 32
 BARE_COMMAND = "theworld-validate"
-
-
-def describe_measurements(measurements: dict[str, Any]) -> str:
-    """Write a check's measurements on one line."""
-    parts = []
-    for name, value in measurements.items():
-        if value is None:
-            continue
-        if name.endswith("_bytes"):
-            parts.append(f"{format_bytes(value)} {name.removesuffix('_bytes').replace('_', ' ')}")
-        elif name == "layers":
-            parts.append(f"spread over the layers {value}")
-        elif isinstance(value, float):
-            parts.append(f"{name.replace('_', ' ')} {value:.3g}")
-        elif isinstance(value, int) and not isinstance(value, bool):
-            parts.append(f"{value:,} {name.replace('_', ' ')}")
-    return ", ".join(parts)
 
 
 def print_report(console: "Console", report: dict[str, Any]) -> None:

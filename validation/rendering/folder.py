@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from validation.rendering.figures import draw_figures
+from validation.rendering.junit import render_junit
 from validation.rendering.markdown import render_markdown
+from validation.rendering.page import render_html
 from validation.results import InputError
 
 
@@ -26,19 +28,34 @@ def check_output_folder(folder: Path) -> None:
 
 
 def write_report_folder(report: dict[str, Any], folder: Path) -> None:
-    """Write each file whole or not at all; a killed run leaves the previous report."""
-    files = {
-        "report.json": json.dumps(report, indent=2, allow_nan=False) + "\n",
-        "report.md": render_markdown(report),
-        **draw_figures(report),
-    }
-    for name, text in files.items():
-        descriptor, scratch = tempfile.mkstemp(dir=folder, prefix=f".{name}-")
-        try:
+    """Write every form, or none: a killed run leaves the previous report whole. Figures of an earlier one go."""
+    figures = draw_figures(report)
+    write_files(
+        folder,
+        {
+            **figures,
+            "report.md": render_markdown(report),
+            "report.html": render_html(report),
+            "junit.xml": render_junit(report),
+            "report.json": json.dumps(report, indent=2, allow_nan=False) + "\n",
+        },
+    )
+    for old in {path.name for path in folder.glob("*.*.svg")} - figures.keys():
+        (folder / old).unlink()
+
+
+def write_files(folder: Path, files: dict[str, str]) -> None:
+    """Write files whole: all of them beside their places first, and then each into its own."""
+    written: dict[str, Path] = {}
+    try:
+        for name, text in files.items():
+            descriptor, scratch = tempfile.mkstemp(dir=folder, prefix=f".{name}-")
+            written[name] = Path(scratch)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
-            Path(scratch).chmod(0o644)
+            written[name].chmod(0o644)
+        for name, scratch in written.items():
             os.replace(scratch, folder / name)
-        except BaseException:
-            Path(scratch).unlink(missing_ok=True)
-            raise
+    finally:
+        for scratch in written.values():
+            scratch.unlink(missing_ok=True)

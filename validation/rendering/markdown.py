@@ -2,12 +2,75 @@
 
 from typing import Any
 
-from validation.rendering.console import describe_measurements
-from validation.rendering.tables import format_cell, tables_of, title_of
+from validation.rendering.page import flat_environment
+from validation.rendering.tables import describe_measurements, format_cell, tables_of, title_of
+
+MAX_BYTES = 60_000  # GitHub takes 65,536 characters
+_FINDINGS_BYTES = 25_000
+_CHECKS_BYTES = 20_000
+
+
+def render_markdown(report: dict[str, Any]) -> str:
+    """Render a report as Markdown of at most `MAX_BYTES`; what is left out is named."""
+    head = [
+        f"# theworld-validate: {report['verdict']}",
+        "",
+        f"`{report['command']}` at {report['started_at']}, {report['seconds']:.1f} s",
+        "",
+    ]
+    findings = [
+        _finding(check["id"], finding)
+        for severity in ("error", "warning")
+        for check in report["checks"]
+        for finding in check["findings"]
+        if finding["severity"] == severity
+    ]
+    if findings:
+        head += ["## Findings", "", *_within(findings, _FINDINGS_BYTES, "findings"), ""]
+    head += ["## Checks", "", "| check | status | measured |", "|---|---|---|"]
+    order = sorted(report["checks"], key=lambda check: check["status"] == "passed")
+    head += _within([_check(check) for check in order], _CHECKS_BYTES, "checks")
+    tail = ["", "## Environment", "", "| what | value |", "|---|---|"]
+    tail += [f"| {_cell(name)} | {_cell(value)} |" for name, value in flat_environment(report["environment"])]
+    tables = [
+        "\n".join(["", f"### {check['id']}: {title_of(name)}", "", *_table(rows)])
+        for check in report["checks"]
+        for name, rows in tables_of(check["measurements"]).items()
+    ]
+    room = MAX_BYTES - _size([*head, *tail]) - 100
+    return "\n".join([*head, *_within(tables, room, "tables"), *tail]) + "\n"
+
+
+def _size(lines: list[str]) -> int:
+    return sum(len(line.encode()) + 1 for line in lines)
+
+
+def _within(blocks: list[str], num_bytes: int, what: str) -> list[str]:
+    """The blocks that fit, and a line that says how many do not."""
+    kept: list[str] = []
+    for block in blocks:
+        if _size([*kept, block]) > num_bytes:
+            continue
+        kept.append(block)
+    if len(kept) < len(blocks):
+        kept += ["", f"{len(blocks) - len(kept)} {what} more are in report.html and report.json."]
+    return kept
 
 
 def _cell(text: Any) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _finding(check_id: str, finding: dict[str, Any]) -> str:
+    warning = "warning: " if finding["severity"] == "warning" else ""
+    lines = [f"- **{check_id}**: {warning}{_cell(finding['message'])} (`{finding['code']}`)"]
+    lines += [f"  - {label}: {_cell(finding[label])}" for label in ("cause", "remedy") if finding[label]]
+    return "\n".join(lines)
+
+
+def _check(check: dict[str, Any]) -> str:
+    detail = check["reason"] or describe_measurements(check["measurements"])
+    return f"| {_cell(check['id'])} | {check['status']} | {_cell(detail)} |"
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
@@ -16,34 +79,3 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     head = "| " + " | ".join(_cell(title_of(column)) for column in columns) + " |"
     body = ("| " + " | ".join(_cell(format_cell(column, row[column])) for column in columns) + " |" for row in rows)
     return [head, "|" + "---|" * len(columns), *body]
-
-
-def render_markdown(report: dict[str, Any]) -> str:
-    """Render a report as Markdown."""
-    lines = [
-        f"# theworld-validate: {report['verdict']}",
-        "",
-        f"`{report['command']}` at {report['started_at']}, {report['seconds']:.1f} s",
-        "",
-    ]
-    failing = [check for check in report["checks"] if check["findings"]]
-    if failing:
-        lines += ["## Findings", ""]
-    for check in failing:
-        for finding in check["findings"]:
-            lines.append(f"- **{check['id']}**: {finding['message']} (`{finding['code']}`)")
-            lines += [f"  - {label}: {finding[label]}" for label in ("cause", "remedy") if finding[label]]
-    if failing:
-        lines.append("")
-    lines += ["## Checks", "", "| check | status | measured |", "|---|---|---|"]
-    for check in report["checks"]:
-        detail = check["reason"] or describe_measurements(check["measurements"])
-        lines.append(f"| {_cell(check['id'])} | {check['status']} | {_cell(detail)} |")
-    for check in report["checks"]:
-        for name, rows in tables_of(check["measurements"]).items():
-            lines += ["", f"### {check['id']}: {title_of(name)}", "", *_table(rows)]
-    lines += ["", "## Environment", "", "| what | value |", "|---|---|"]
-    environment = report["environment"]
-    flat = {**{k: v for k, v in environment.items() if not isinstance(v, dict)}, **environment.get("packages", {})}
-    lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in flat.items() if value is not None]
-    return "\n".join(lines) + "\n"

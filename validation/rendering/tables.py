@@ -63,6 +63,23 @@ def format_cell(column: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def describe_measurements(measurements: dict[str, Any]) -> str:
+    """Write a check's measurements on one line."""
+    parts = []
+    for name, value in measurements.items():
+        if value is None or isinstance(value, (list, dict)):
+            continue
+        if name.endswith("_bytes"):
+            parts.append(f"{format_bytes(value)} {name.removesuffix('_bytes').replace('_', ' ')}")
+        elif name == "layers":
+            parts.append(f"spread over the layers {value}")
+        elif isinstance(value, float):
+            parts.append(f"{name.replace('_', ' ')} {value:.3g}")
+        elif isinstance(value, int) and not isinstance(value, bool):
+            parts.append(f"{value:,} {name.replace('_', ' ')}")
+    return ", ".join(parts)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """How a table is laid out in a given width.
