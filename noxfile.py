@@ -1,8 +1,11 @@
 """Sessions that CI and developers run: `nox -l` lists them. All but `tests` use the tested set."""
 
+import shutil
+from pathlib import Path
+
 import nox
 
-nox.options.sessions = ["lint", "types", "imports", "tests", "validate"]
+nox.options.sessions = ["lint", "types", "imports", "workflows", "tests", "validate"]
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
 
@@ -50,6 +53,36 @@ def validate(session: nox.Session) -> None:
     """The product on its embedded default."""
     session.install(*CONSTRAINTS, "-e", ".")
     session.run("theworld-validate", *session.posargs)
+
+
+@nox.session
+def workflows(session: nox.Session) -> None:
+    """CI's own files: what zizmor finds in them without the network."""
+    session.install(*CONSTRAINTS, "zizmor")
+    session.run("zizmor", "--offline", "--no-progress", ".github/workflows")
+
+
+@nox.session(venv_backend="none")
+def browser(session: nox.Session) -> None:
+    """The report's page in Debian's chromium, with the current environment."""
+    session.run("python", "-m", "pytest", "-m", "browser", *session.posargs)
+
+
+@nox.session
+def release_check(session: nox.Session) -> None:
+    """Before a release: build, look into the archives, install the wheel alone, run it, compare with the baseline."""
+    scratch = Path(session.create_tmp())
+    dist, report = scratch / "dist", scratch / "report"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", str(dist), ".")
+    session.run("python", "tools/check_release.py", str(dist))
+    (wheel,) = dist.glob("*.whl")
+    session.install(*CONSTRAINTS, str(wheel))
+    with session.chdir(scratch):  # where no source is beside it
+        session.run("theworld-validate", "--output", str(report))
+    # 3: the baseline is of another kind of machine; it is said, and is no failure of the release.
+    session.run("theworld-validate", "regress", "reports/cpu-tiny", str(report), success_codes=[0, 3])
 
 
 @nox.session

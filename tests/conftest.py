@@ -1,9 +1,11 @@
 """Fixtures that both packages' tests share: one tiny checkpoint, and models loaded from it once."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
 from transformers import Gemma3ForConditionalGeneration
@@ -11,7 +13,9 @@ from transformers.utils import logging
 
 from theworld import TheWorld, TheWorldProcessor
 from theworld.synthetic import SyntheticCheckpoint, cached_checkpoint
+from validation.results import Report
 
+SCHEMA = Path(__file__).parent.parent / "validation" / "report.schema.json"
 FRAME_SIZE = 32  # 16 world tokens a latent step
 
 
@@ -21,6 +25,22 @@ def _quiet_and_own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     logging.set_verbosity_error()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("THEWORLD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_report_is_as_the_schema_says() -> Iterator[None]:
+    """Hold each report that any command makes in any test against the published schema."""
+    make = Report.to_json
+
+    def make_checked(report: Report) -> dict[str, Any]:
+        made = make(report)
+        validator.validate(json.loads(json.dumps(made, allow_nan=False)))
+        return made
+
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Report, "to_json", make_checked)
         yield
 
 

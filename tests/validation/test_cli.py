@@ -1,6 +1,7 @@
 """The command line: exit codes, JSON alone on stdout, one line for bad input, help without torch."""
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from validation.cli import app
 FAULTY = "tests.validation.faulty_candidates:"
 CHECKS = ("parity", "fingerprint", "diff", "selftest", "world")
 AUDITS = ("buffers", "params", "gradients", "globals", "claims")
-COMMANDS = (*CHECKS, *AUDITS, "memory", "memory measure", "memory predict", "synth", "doctor")
+COMMANDS = (*CHECKS, *AUDITS, "regress", "memory", "memory measure", "memory predict", "synth", "doctor")
 
 
 def invoke(*arguments: object) -> Result:
@@ -54,7 +55,15 @@ def test_bare_command_passes_and_writes_a_report(tiny: SyntheticCheckpoint, tmp_
     assert (tmp_path / "report" / "report.md").read_text().startswith("# theworld-validate: passed")
     written = {path.name for path in (tmp_path / "report").iterdir()}
     figures = {"memory.predict.split.svg", "memory.predict.timeline.svg"}
-    assert written == {"report.json", "report.md", *figures}
+    assert written == {"report.json", "report.md", "report.html", "junit.xml", *figures}
+    # The same tree again: nothing regressed, and a check that is left out is one that vanished.
+    result = invoke("regress", tmp_path / "report", tmp_path / "report")
+    assert result.exit_code == 0, result.output
+    chosen = invoke("--only", "params", "--only", "world", "--output", tmp_path / "some")
+    assert chosen.exit_code == 0, chosen.output
+    result = invoke("regress", tmp_path / "report", tmp_path / "some")
+    assert result.exit_code == 1
+    assert "the check was passed, is missing" in result.stdout
 
 
 def test_json_is_alone_on_stdout(tiny: SyntheticCheckpoint) -> None:
@@ -144,6 +153,8 @@ def test_frames_out_of_range_are_one_line(tmp_path: Path) -> None:
         (["params", "--config", "27b"], ["--config 27b: no such size or file; give tiny, 4b"]),
         (["params", "--config", "no/such.json"], ["--config no/such.json: ", "such"]),
         (["globals", "--import", "nowhere.to_be"], ["--import nowhere.to_be: ModuleNotFoundError"]),
+        (["--suite", "gpuu"], ["--suite gpuu: there is no such name", "did you mean gpu?"]),
+        (["--only", "gradient"], ["--only gradient: there is no such name", "did you mean gradients?"]),
         (["parity", "--output", "/dev/null/x"], ["--output /dev/null/x: cannot write there"]),
     ],
 )
@@ -163,7 +174,9 @@ def test_an_input_error_is_json_too(tmp_path: Path) -> None:
 def test_a_wrong_option_is_usage() -> None:
     assert invoke("--nope").exit_code == 2
     assert invoke("parity", "--dtype", "float8").exit_code == 2
-    assert invoke("pairty").exit_code == 2
+    result = invoke("pairty")
+    assert result.exit_code == 2
+    assert "Did you mean 'parity'?" in result.stderr
 
 
 def test_an_unexpected_error_says_how_to_report_it(tiny: SyntheticCheckpoint) -> None:
@@ -184,6 +197,27 @@ def test_an_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch, tiny: Synthetic
     monkeypatch.setattr("validation.suite.check_parity", interrupt)
     result = invoke("parity", "--model", tiny.gemma)
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+
+
+def test_an_interrupted_run_writes_what_it_finished(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
+    """A real Ctrl-C: the first group is whole, the process is gone soon, and no scratch file is left."""
+    arguments = ["--only", "params", "--only", "claims", "--output", str(tmp_path)]
+    code = (
+        "import signal, sys, threading, os\nfrom validation import whole_suite\n"
+        "original = whole_suite.check_claims_of\n"
+        "def interrupted(*args, **kwargs):\n"
+        "    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    return original(*args, **kwargs)\n"
+        "whole_suite.check_claims_of = interrupted\n"
+        "from validation.cli import main\nsys.argv[1:] = " + repr(arguments) + "\nmain()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.endswith("interrupted\n")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["verdict"] == "error"
+    assert [check["id"] for check in report["checks"]] == ["params.components", "params.presets", "interrupted"]
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_fingerprints_of_two_processes_are_equal(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
@@ -299,6 +333,22 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_help_answers_at_once() -> None:
+    """The goal is half a second; torch alone would be ten times the terminal libraries."""
+
+    def cpu_seconds(*arguments: str) -> float:
+        times = []
+        for _ in range(3):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        return min(times)
+
+    libraries = cpu_seconds("-c", "import typer, typer.rich_utils, rich.console, rich.table, rich.panel")
+    assert cpu_seconds("-m", "validation", "--help") < 3.5 * libraries
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""The report's page in a real browser, Debian's chromium with its driver: on a phone, in the dark, without scripts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.validation.rendering.sample_reports import make_report, sample_checks
+from validation.rendering.page import render_html
+
+pytestmark = pytest.mark.browser
+
+ARGUMENTS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PHONE = {"width": 380, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+DESKTOP = {"width": 1200, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(render_html(make_report(sample_checks())), encoding="utf-8")
+    return path.as_uri()
+
+
+def show(browser: Any, page: str, screen: dict[str, Any], *, scripts: bool = True) -> None:
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not scripts})
+    browser.get(page)
+
+
+@pytest.mark.parametrize("screen", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_nothing_overflows_and_nothing_complains(
+    browser: Any, page: str, screen: dict[str, Any], tmp_path: Path
+) -> None:
+    show(browser, page, screen)
+    width = browser.execute_script("return document.documentElement.scrollWidth")
+    assert width <= screen["width"]
+    assert browser.get_log("browser") == []
+    assert browser.save_screenshot(str(tmp_path / "page.png"))
+
+
+def test_sorting_and_filtering(browser: Any, page: str) -> None:
+    show(browser, page, DESKTOP)
+    rows = (
+        "return [...document.querySelectorAll('#checks tbody tr:not([hidden]) td:first-child')].map(c => c.innerText)"
+    )
+    before = browser.execute_script(rows)
+    button = browser.find_element("css selector", "#checks th:first-child button")
+    button.send_keys("\ue007")  # the keyboard's Enter
+    assert browser.execute_script(rows) == sorted(before)
+    assert button.find_element("xpath", "..").get_attribute("aria-sort") == "ascending"
+    button.click()
+    assert browser.execute_script(rows) == sorted(before, reverse=True)
+    browser.find_element("css selector", "#filter input").send_keys("inconclusive")
+    assert browser.execute_script(rows) == ["parity.control"]
+
+
+def test_without_scripts_everything_is_readable(browser: Any, page: str) -> None:
+    show(browser, page, DESKTOP, scripts=False)
+    text = browser.find_element("tag name", "body").text
+    for shown in ("FAILED", "load with from_pretrained", "7 of 10", "memory.predict", "lm_head", "a processor"):
+        assert shown in text
+    assert not browser.find_element("id", "filter").is_displayed()  # it could do nothing
+
+
+def test_dark_and_light_differ(browser: Any, page: str) -> None:
+    colours = []
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        show(browser, page, DESKTOP)
+        colours.append(browser.find_element("tag name", "body").value_of_css_property("background-color"))
+    assert colours[0] != colours[1]
