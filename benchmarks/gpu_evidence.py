@@ -2,9 +2,10 @@
 
     python benchmarks/gpu_evidence.py DIR [--only NAME]
 
-Makes a 4B checkpoint on the device, then writes one report folder for each command into DIR: parity, the audits,
-memory measured and predicted for the same cells (the prediction in a process that is shown no GPU), the claims, and
-`accuracy.json`, the prediction against the measurement. Cells that do not fit the GPU are results too.
+Makes a 4B checkpoint on the device, then writes one report folder for each command into DIR, the benchmarks' figures
+into `speed.json`, and the prediction of memory against its measurement into `accuracy.json`. What is timed, and what
+fills the GPU, runs alone; the rest runs together. Predictions run on the CPU, in processes that are shown no GPU.
+Cells that do not fit the GPU are results too.
 """
 
 import argparse
@@ -15,33 +16,82 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+HERE = Path(__file__).parent
 MATRIX = ("--chunked-loss", "both", "--world-tokens", "784", "--world-tokens", "4096")
 PRECISIONS = ("--precision", "bfloat16", "--precision", "mixed")
 BATCH = ("--chunked-loss", "both", "--batch", "4")
+# Faults that only a GPU has, or has otherwise: precision of its units, its kernels, device hooks.
+GPU_FAULTS = ("tf32-switched-on", "reductions-switched", "eager-attention", "device-hook")
+
+Command = tuple[str, ...]
 
 
-def commands(checkpoint: Path) -> dict[str, tuple[str, ...]]:
-    """Report folder -> what the command line gets; predictions run beside the rest, on the CPU."""
-    model = ("--model", f"{checkpoint}/gemma", "--cosmos", f"{checkpoint}/cosmos")
+def predictions() -> dict[str, Command]:
+    """Report folder -> arguments of the command line; on the CPU, beside everything else."""
     return {
         "memory-predict": ("memory", "predict", *MATRIX, *PRECISIONS, "--jobs", "8"),
         "memory-predict-batch-4": ("memory", "predict", *BATCH, "--jobs", "4"),
-        "memory-measure": ("memory", "measure", *model, *MATRIX, *PRECISIONS),
-        "memory-measure-batch-4": ("memory", "measure", *model, *BATCH),
-        "claims": ("claims", *model, "--device", "cuda"),  # it runs parity too
-        "gradients": ("gradients", *model, "--device", "cuda"),
-        "buffers": ("buffers", *model, "--device", "cuda", "--dtype", "bfloat16"),
     }
 
 
-def start(name: str, arguments: tuple[str, ...], into: Path) -> subprocess.Popen[bytes]:
-    """Start one command; a prediction is shown no GPU."""
-    environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": ""} if "predict" in name else {})}
-    command = [sys.executable, "-m", "validation", *arguments, "--output", str(into / name), "--quiet"]
+def stages(checkpoint: Path) -> list[dict[str, Command]]:
+    """Stages one after the other; what is in one stage runs together."""
+    gemma = ("--model", f"{checkpoint}/gemma")
+    model = (*gemma, "--cosmos", f"{checkpoint}/cosmos")
+    cuda = ("--device", "cuda")
+    faults = tuple(word for fault in GPU_FAULTS for word in ("--fault", fault))
+    return [
+        {"parity-sdpa": ("parity", *gemma, *cuda, "--attn", "sdpa")},
+        {"memory-measure": ("memory", "measure", *model, *MATRIX, *PRECISIONS)},
+        {"memory-measure-batch-4": ("memory", "measure", *model, *BATCH)},
+        {
+            "selftest": ("selftest", *gemma, *cuda, *faults),
+            "buffers": ("buffers", *model, "--device", "auto", "--dtype", "bfloat16"),
+            "gradients": ("gradients", *model, *cuda),
+        },
+        {"parity-float32": ("parity", *gemma, *cuda, "--dtype", "float32", "--probe", "text")},
+        {"parity-eager": ("parity", *gemma, *cuda, "--attn", "eager")},  # 60 GB: whole attention maps for the gradients
+        {"claims": ("claims", *model, *cuda)},
+    ]
+
+
+def start(arguments: Sequence[str], into: Path, *, gpu: bool = True) -> subprocess.Popen[bytes]:
+    """Start one command of the harness."""
+    environment = {**os.environ, **({} if gpu else {"CUDA_VISIBLE_DEVICES": ""})}
+    command = [sys.executable, "-m", "validation", *arguments, "--output", str(into), "--quiet"]
     return subprocess.Popen(command, env=environment)
+
+
+def run_stage(stage: dict[str, Command], folder: Path) -> dict[str, dict[str, Any]]:
+    """Run a stage's commands together: name -> exit code and seconds."""
+    began = time.perf_counter()
+    running = {name: start(arguments, folder / name) for name, arguments in stage.items()}
+    done = {}
+    for name, process in running.items():
+        code = process.wait()
+        done[name] = {"exit_code": code, "seconds": time.perf_counter() - began}
+        print(f"{name}: exit {code}, {done[name]['seconds']:.0f} s", flush=True)
+    return done
+
+
+def run_benchmarks(checkpoint: Path) -> dict[str, Any]:
+    """The benchmarks that are ratios within one process, and the bare run that parity is held against."""
+    speed: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, given in (("gpu_trace", f"{checkpoint}/gemma"), ("step_times", str(checkpoint))):
+            output = Path(scratch, f"{name}.json")
+            command = [sys.executable, str(HERE / f"{name}.py"), given, "--output", str(output)]
+            if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0:
+                speed[name] = json.loads(output.read_text(encoding="utf-8"))
+    began = time.perf_counter()
+    bare = [sys.executable, str(HERE / "bare_forwards.py"), f"{checkpoint}/gemma", "--device", "cuda"]
+    if subprocess.run(bare, check=False).returncode == 0:
+        speed["bare_seconds"] = time.perf_counter() - began
+    return speed
 
 
 def compare(measured: Path, predicted: Path) -> list[dict[str, Any]]:
@@ -66,38 +116,61 @@ def _cells(path: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8"))["checks"][0]["measurements"]["cells"]
 
 
+def write_accuracy(folder: Path) -> None:
+    """Compare what was measured with what was predicted, where both are there."""
+    pairs = [(folder / f"memory-measure{suffix}", folder / f"memory-predict{suffix}") for suffix in ("", "-batch-4")]
+    rows = [row for pair in pairs if all((path / "report.json").is_file() for path in pair) for row in compare(*pair)]
+    if not rows:
+        return
+    write(folder / "accuracy.json", rows)
+    for peak in ("peak_allocated", "peak_reserved"):
+        errors = [abs(row[f"{peak}_error_percent"]) for row in rows if f"{peak}_error_percent" in row]
+        print(f"{peak}: {len(errors)} cells, median {statistics.median(errors):.3f} %, worst {max(errors):.3f} %")
+
+
+def write(path: Path, value: Any) -> None:
+    """Write JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument(
         "--checkpoint", type=Path, help="made by theworld-validate synth --size 4b; made anew if missing"
     )
-    parser.add_argument("--only", action="append", metavar="NAME", help="only this command's folder; may be repeated")
+    parser.add_argument("--only", action="append", metavar="NAME", help="only this part; may be repeated")
     options = parser.parse_args()
+    began = time.perf_counter()
     checkpoint = options.checkpoint or Path(tempfile.mkdtemp(), "4b")
     if not checkpoint.exists():
         synth = [sys.executable, "-m", "validation", "synth", str(checkpoint), "--size", "4b", "--device", "cuda"]
         subprocess.run(synth, check=True)
-    chosen = {name: given for name, given in commands(checkpoint).items() if not options.only or name in options.only}
-    beside = {name: start(name, given, options.folder) for name, given in chosen.items() if "predict" in name}
-    codes = {}
-    for name, given in chosen.items():
-        if name not in beside:
-            began = time.perf_counter()
-            codes[name] = start(name, given, options.folder).wait()
-            print(f"{name}: exit {codes[name]}, {time.perf_counter() - began:.0f} s", flush=True)
-    codes |= {name: process.wait() for name, process in beside.items()}
-    rows = []
-    for suffix in ("", "-batch-4"):
-        if {f"memory-measure{suffix}", f"memory-predict{suffix}"} <= chosen.keys():
-            rows += compare(options.folder / f"memory-measure{suffix}", options.folder / f"memory-predict{suffix}")
-    if rows:
-        (options.folder / "accuracy.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        for peak in ("peak_allocated", "peak_reserved"):
-            errors = [abs(row[f"{peak}_error_percent"]) for row in rows if f"{peak}_error_percent" in row]
-            print(f"{peak}: {len(errors)} cells, median {statistics.median(errors):.3f} %, worst {max(errors):.3f} %")
-    print(codes)
-    raise SystemExit(any(codes.values()))
+
+    def chosen(stage: dict[str, Command]) -> dict[str, Command]:
+        return {name: given for name, given in stage.items() if not options.only or name in options.only}
+
+    speed: dict[str, Any] = {}
+    done: dict[str, Any] = {}
+    if not options.only or "speed" in options.only:
+        speed = run_benchmarks(checkpoint)
+    first, *others = [chosen(stage) for stage in stages(checkpoint)]
+    done |= run_stage(first, options.folder)  # timed: nothing runs beside it
+    if "bare_seconds" in speed and "parity-sdpa" in done:
+        speed["parity_seconds"] = done["parity-sdpa"]["seconds"]
+        speed["parity_over_bare"] = speed["parity_seconds"] / speed["bare_seconds"]
+    if speed:
+        write(options.folder / "speed.json", speed)
+        print(json.dumps(speed, indent=1), flush=True)
+    beside = {name: start(given, options.folder / name, gpu=False) for name, given in chosen(predictions()).items()}
+    for stage in others:
+        done |= run_stage(stage, options.folder)
+    done |= {name: {"exit_code": process.wait(), "seconds": None} for name, process in beside.items()}
+    write_accuracy(options.folder)
+    write(options.folder / "parts.json", {"seconds": time.perf_counter() - began, "parts": done})
+    print(f"{time.perf_counter() - began:.0f} s in all")
+    raise SystemExit(any(part["exit_code"] for part in done.values()))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ it, and gradients, within rounding. At 262,147 tokens of vocabulary the float32 
 # N tokens of the batch, D hidden size, V vocabulary
 
 import importlib.util
+from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 IGNORED_LABEL = -100
+_ROW_MULTIPLE = 8  # elements: 16 bytes in bfloat16
 BACKENDS = ("plain", "torch", "liger")
 
 
@@ -72,17 +74,73 @@ def chunked_cross_entropy(
             hidden_ND, weight_VD, labels_N, ignore_index=IGNORED_LABEL, reduction="sum"
         )
         return (fused[0] if isinstance(fused, tuple) else fused) / count
-    total = hidden_ND.new_zeros((), dtype=torch.float32)
-    for start in range(0, hidden_ND.shape[0], chunk_size):
-        piece = slice(start, start + chunk_size)
-        total = total + checkpoint(_piece, hidden_ND[piece], weight_VD, labels_N[piece], use_reentrant=False)
-    return total / count
+    device_type = hidden_ND.device.type
+    is_cast = torch.is_autocast_enabled(device_type)
+    dtype = torch.get_autocast_dtype(device_type) if is_cast else hidden_ND.dtype
+    return _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, labels_N, chunk_size, dtype) / count
 
 
-def _piece(hidden_ND: torch.Tensor, weight_VD: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
-    """The sum over one piece; its logits live only inside, and are made again in the backward pass."""
-    logits_NV = functional.linear(hidden_ND, weight_VD).float()
-    return functional.cross_entropy(logits_NV, labels_N, ignore_index=IGNORED_LABEL, reduction="sum")
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """The sum over all pieces; each one's gradients are taken while its logits are there, and only scaled later.
+
+    So no logits are made twice. Their rows are padded to a multiple of 16 bytes: the vocabulary is odd, and matrix
+    products of rows that lie anyhow are slow on a GPU.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_ND: Any, weight_VD: Any, labels_N: Any, chunk_size: int, dtype: torch.dtype
+    ) -> torch.Tensor:
+        learns_hidden, learns_weight = ctx.needs_input_grad[:2]
+        hidden, weight = hidden_ND.to(dtype), weight_VD.to(dtype)
+        hidden_grad = torch.empty_like(hidden) if learns_hidden else None
+        weight_grad = torch.zeros_like(weight) if learns_weight else None
+        total = hidden.new_zeros((), dtype=torch.float32)
+        vocabulary = weight.shape[0]
+        row = -(-vocabulary // _ROW_MULTIPLE) * _ROW_MULTIPLE
+        for start in range(0, hidden.shape[0], chunk_size):
+            piece = slice(start, start + chunk_size)
+            labels_N1 = labels_N[piece, None]
+            logits_NV = hidden.new_empty((labels_N1.shape[0], row))[:, :vocabulary]
+            torch.mm(hidden[piece], weight.T, out=logits_NV)
+            loss, logits_grad_NV = _loss_and_gradient(logits_NV, labels_N1)
+            total = total + loss
+            if learns_hidden or learns_weight:
+                logits_NV.copy_(logits_grad_NV)
+            del logits_grad_NV
+            if hidden_grad is not None:
+                torch.mm(logits_NV, weight, out=hidden_grad[piece])
+            if weight_grad is not None:
+                weight_grad.addmm_(logits_NV.T, hidden[piece])
+        ctx.save_for_backward(hidden_grad, weight_grad)
+        ctx.dtypes = hidden_ND.dtype, weight_VD.dtype
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyrefly: ignore[bad-override]: the decorator hides names
+        (total_grad,) = grad_outputs
+        scaled = [
+            None if grad is None else (grad * total_grad).to(dtype)
+            for grad, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        ]
+        return (*scaled, None, None, None)
+
+
+def _loss_and_gradient(logits_NV: torch.Tensor, labels_N1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The cross-entropy's sum over one piece, in float32, and its gradient: softmax less the target's one."""
+    is_target_N1 = labels_N1 != IGNORED_LABEL
+    labels_N1 = labels_N1.clamp(min=0)
+    scores_NV = logits_NV.float()
+    if scores_NV is logits_NV:  # float32 already: what is given stays as it is
+        scores_NV = logits_NV.clone()
+    scores_NV.sub_(scores_NV.amax(1, keepdim=True))
+    target_N1 = scores_NV.gather(1, labels_N1)
+    norm_N1 = scores_NV.exp_().sum(1, keepdim=True)
+    loss = ((norm_N1.log() - target_N1) * is_target_N1).sum()
+    scores_NV.mul_(is_target_N1 / norm_N1)
+    scores_NV.scatter_(1, labels_N1, scores_NV.gather(1, labels_N1) - is_target_N1.float())
+    return loss, scores_NV
 
 
 def shift_labels(labels_BL: torch.Tensor) -> torch.Tensor:

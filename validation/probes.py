@@ -6,11 +6,14 @@ ask exactly the same. No tokenizer takes part: a probe compares models, not proc
 
 # B batch, L tokens, I images
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from validation.results import InputError
 
 DECODE_STEPS = 8
 NEW_TOKENS = 8
@@ -91,6 +94,21 @@ def build_probes(config: Any, *, seed: int = 0) -> tuple[Probe, ...]:
         probe("beyond_window", row().text(window + 255)),
         probe("cached_decode", row().text(window + 2 * DECODE_STEPS), decode_steps=DECODE_STEPS),
     )
+
+
+def choose_probes(probes: Sequence[Probe], names: Sequence[str]) -> tuple[Probe, ...]:
+    """The probes of these names; all if none is given.
+
+    Raises:
+        InputError: for a name that no probe has, with the closest that one has.
+    """
+    known = [probe.name for probe in probes]
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise InputError(f"--probe {name}: no such probe; there are {', '.join(known)}{hint}")
+    return tuple(probe for probe in probes if not names or probe.name in names)
 
 
 def gradient_probe(probes: Sequence[Probe]) -> Probe | None:

@@ -28,7 +28,7 @@ class Subject:
         target: "module:name" of a `PreTrainedModel` class, or of a function called as its `from_pretrained`.
         checkpoint: a local folder or a hub id.
         dtype: one of `DTYPES`.
-        device: "cpu", "cuda" or "cuda:N".
+        device: "cpu", "cuda", "cuda:N", or "auto" for transformers' own device map.
         attn: an attention implementation; None leaves it to transformers.
         cosmos: the Cosmos repository of the world branch, for a `TheWorld`; None loads it with the branch off.
         freeze: the name of a freeze preset, for a `TheWorld` with its branch on.
@@ -57,8 +57,7 @@ class Subject:
         arguments: dict[str, Any] = {"dtype": getattr(torch, self.dtype)}
         if self.attn is not None:
             arguments["attn_implementation"] = self.attn
-        if self.device != "cpu":
-            arguments["device_map"] = {"": self.device}
+        arguments |= device_map_of(self.device)
         if isinstance(loader, type):
             from theworld.modeling_theworld import TheWorld
 
@@ -92,6 +91,13 @@ def not_on_the_hub(name: str) -> InputError:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n", maxsplit=1)[0]
+
+
+def device_map_of(device: str) -> dict[str, Any]:
+    """What `from_pretrained` is told of a device; nothing for the CPU."""
+    if device == "cpu":
+        return {}
+    return {"device_map": device if device == "auto" else {"": device}}
 
 
 def resolve_target(target: str) -> Any:

@@ -14,7 +14,7 @@ from validation.environment import describe_environment
 from validation.fingerprint.files import FingerprintFile, read_fingerprint
 from validation.fingerprint.take import take_fingerprint
 from validation.parity import check_control, check_parity, compare_fingerprints
-from validation.probes import build_probes
+from validation.probes import build_probes, choose_probes
 from validation.results import CheckResult, InputError
 from validation.subjects import CANDIDATE_TARGET, REFERENCE_TARGET, Subject, read_config
 from validation.world import check_world, read_clip
@@ -32,10 +32,15 @@ def check_parity_of(
     progress: Progress,
     reference: str = REFERENCE_TARGET,
     candidate: str = CANDIDATE_TARGET,
+    probe_names: Sequence[str] = (),
     save_to: Path | None = None,
 ) -> tuple[CheckResult, ...]:
-    """Compare two targets on one checkpoint; see `parity.check_parity`."""
-    probes = build_probes(read_config(checkpoint), seed=seed)
+    """Compare two targets on one checkpoint; see `parity.check_parity`.
+
+    Raises:
+        InputError: if a subject cannot be loaded, or no probe has a name.
+    """
+    probes = choose_probes(build_probes(read_config(checkpoint), seed=seed), probe_names)
     loading: dict[str, Any] = {
         "checkpoint": checkpoint,
         "device": device,

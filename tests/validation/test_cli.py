@@ -67,9 +67,12 @@ def test_bare_command_passes_and_writes_a_report(tiny: SyntheticCheckpoint, tmp_
 
 
 def test_json_is_alone_on_stdout(tiny: SyntheticCheckpoint) -> None:
-    result = invoke("parity", "--json", "--model", tiny.gemma)
+    result = invoke("parity", "--json", "--model", tiny.gemma, "--probe", "text")
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["verdict"] == "passed"
+    report = json.loads(result.stdout)
+    assert report["verdict"] == "passed"
+    probes = [check["id"] for check in report["checks"] if check["id"].startswith("parity.probe.")]
+    assert probes == ["parity.probe.text"]
 
 
 @pytest.mark.parametrize(
@@ -143,6 +146,8 @@ def test_frames_out_of_range_are_one_line(tmp_path: Path) -> None:
         (["parity", "--candidate", "theworld:Nothing"], ["module 'theworld' has no 'Nothing'"]),
         (["parity", "--device", "cuda:99"], ["--device cuda:99: this machine has", "use --device cpu"]),
         (["parity", "--device", "tpu"], ["--device tpu: no"]),
+        (["parity", "--probe", "txt"], ["--probe txt: no such probe; there are text, image", "did you mean text?"]),
+        (["parity", "--isolate", "--probe", "text"], ["--isolate runs every probe; leave --probe out"]),
         (["parity", "--attn", "magic"], ["--attn magic: no such attention; there are sdpa, eager"]),
         (["world", "--model", "TINY"], ["--model was given without --cosmos"]),
         (["gradients", "--model", "TINY"], ["--model was given without --cosmos"]),

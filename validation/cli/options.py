@@ -45,7 +45,7 @@ Cosmos = Annotated[
     str | None,
     typer.Option("--cosmos", metavar="DIR|ID", help="Cosmos repository or VAE folder. Default: a tiny one."),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, or auto.")]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="What weights are loaded in.")]
 Attn = Annotated[str | None, typer.Option("--attn", help="Attention: sdpa, eager, flash_attention_2, flex_attention.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of probes and sampling.")]
@@ -105,10 +105,10 @@ def check_device(device: str) -> str:
     """
     import torch
 
-    if device == "cpu":
+    if device == "cpu" or (device == "auto" and torch.cuda.is_available()):
         return device
     try:
-        parsed = torch.device(device)
+        parsed = torch.device("cuda" if device == "auto" else device)
     except RuntimeError as error:
         raise InputError(f"--device {device}: no such device; give cpu, cuda or cuda:N") from error
     if parsed.type != "cuda":

@@ -26,18 +26,26 @@ def parity(
     candidate: Annotated[
         str, typer.Option("--candidate", metavar="MODULE:CLASS", help=_TARGET_HELP)
     ] = "theworld:TheWorld",
+    probe: Annotated[
+        list[str] | None, typer.Option("--probe", metavar="NAME", help="Only this probe; may be given again.")
+    ] = None,
     isolate: Annotated[bool, typer.Option("--isolate", help="Load and run each side in a process of its own.")] = False,
 ) -> int:
     """Compare the candidate with pure Gemma 3, bit for bit: state, trace, outputs, generation, gradients, files."""
 
     def body(progress: Any) -> Any:
+        from validation.results import InputError
         from validation.suite import check_parity_isolated, check_parity_of
 
+        if isolate and probe:
+            raise InputError("--isolate runs every probe; leave --probe out")
         checkpoint, _ = loading.checkpoints(progress)
         sides = {"reference": reference, "candidate": candidate, "progress": progress}
         if isolate:
             return check_parity_isolated(checkpoint, **sides, **loading.arguments())
-        return check_parity_of(checkpoint, **sides, **loading.arguments(), save_to=options.output)
+        return check_parity_of(
+            checkpoint, **sides, **loading.arguments(), probe_names=probe or (), save_to=options.output
+        )
 
     return run_checks("theworld-validate parity", options, body, num_steps=5 if isolate else PARITY_STEPS)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from validation.attribution import Cause
+from validation.subjects import device_map_of
 
 CATALOGUE: dict[str, "Fault"] = {}
 
@@ -92,8 +93,7 @@ def load_with(subject: Any, **arguments: Any) -> Any:
     from theworld import TheWorld
 
     own: dict[str, Any] = {"dtype": getattr(torch, subject.dtype), "enable_world": False}
-    if subject.device != "cpu":
-        own["device_map"] = {"": subject.device}
+    own |= device_map_of(subject.device)
     torch.manual_seed(subject.seed)
     return TheWorld.from_pretrained(subject.checkpoint, **{**own, **arguments})
 
