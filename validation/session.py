@@ -146,13 +146,21 @@ class _Bar:
 
     def __init__(self, num_steps: int | None) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self._progress = Progress(
             TextColumn("{task.description}", table_column=None),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
             transient=True,
         )
@@ -161,9 +169,13 @@ class _Bar:
 
     def __enter__(self) -> Progress:
         self._progress.start()
-        return self._step
+        return self
 
-    def _step(self, description: str) -> None:
+    def expect(self, num_steps: int) -> None:
+        """Learn how many steps are still to come."""
+        self._progress.update(self._task, total=self._progress.tasks[self._task].completed + num_steps + 1)
+
+    def __call__(self, description: str) -> None:
         self._progress.update(self._task, description=description, advance=int(self._begun))
         self._begun = True
 
@@ -176,6 +188,12 @@ def show_progress(*, quiet: bool, num_steps: int | None) -> Any:
     if quiet or not sys.stderr.isatty():
         return _NoProgress()
     return _Bar(num_steps)
+
+
+def expect_steps(progress: Progress, num_steps: int) -> None:
+    """Tell a bar how many steps are to come, where that is only known inside a command."""
+    if isinstance(progress, _Bar):
+        progress.expect(num_steps)
 
 
 def _publish(report: dict[str, Any], options: Options) -> None:

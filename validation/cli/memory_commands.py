@@ -8,7 +8,7 @@ import typer
 
 from validation.cli.app import app
 from validation.cli.options import Loading, check_device, shared_options
-from validation.session import Options, run_checks
+from validation.session import Options, expect_steps, run_checks
 
 memory_app = typer.Typer(help="Peak GPU memory per freeze configuration: measured on a GPU, predicted without one.")
 app.add_typer(memory_app, name="memory")
@@ -128,6 +128,7 @@ def predict(
             optimizer=optimizer,
             num_gpus=gpus,
         )
+        expect_steps(progress, len(cells))
         return check_predicted(
             read_blueprint(model=model, cosmos=cosmos, config=config, default="4b"),
             cells,
@@ -186,6 +187,7 @@ def measure(
             reason = "this machine has no CUDA device; theworld-validate memory predict needs none"
             return [CheckResult(id="memory.measure", status=Status.SKIPPED, reason=reason, seconds=0.0)]
         checkpoint, cosmos = loading.both_checkpoints(progress)
+        expect_steps(progress, len(cells) + 1)
         return check_measured_of(
             checkpoint,
             cosmos,
