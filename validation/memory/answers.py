@@ -1,7 +1,8 @@
 """What is asked about each cell of a matrix, answered one after the other or by several processes at once.
 
-In: a config, cells, and a `Question`. Out: an `Answer` a cell, in the cells' order; the number of processes changes
-nothing in them but their seconds.
+In: a config, cells, and a `Question`. Out: an `Answer` a cell, in the cells' order. The number of processes changes
+nothing that is allocated; Gemma calls its rotary embeddings in the order of Python's hash seed, which differs from
+process to process and can move what is reserved by one segment.
 """
 
 import multiprocessing

@@ -128,21 +128,12 @@ def tensors_without_data() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _repeatably() -> Iterator[None]:
-    """Have the same cell give the same bytes.
-
-    Storages go when their last reference does, and not at a collector's whim; and with several threads some
-    operators order their work otherwise.
-    """
-    import torch
-
-    num_threads = torch.get_num_threads()
+    """Have the same cell give the same bytes: storages go with their last reference, not at a collector's whim."""
     gc.collect()
     gc.disable()
-    torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(num_threads)
         gc.enable()
         gc.collect()
 

@@ -12,6 +12,7 @@ from tests.conftest import load_world
 from theworld import TheWorld
 from theworld.synthetic import SyntheticCheckpoint
 from validation.blueprints import blueprint_of_size
+from validation.memory.allocator import SMALL_SEGMENT
 from validation.memory.answers import Question, answer_all
 from validation.memory.cells import Cell, build_matrix, forward_and_backward, make_inputs, prepare_model
 from validation.memory.cuda_routes import attention_as_on_cuda, attention_scratch_bytes
@@ -206,15 +207,20 @@ def test_one_of_two_gpus_has_half_of_everything(predictor: Predictor) -> None:
 
 
 def test_processes_share_the_cells_and_change_nothing() -> None:
+    """Each process has a hash seed of its own, and Gemma calls its two rotary embeddings in that order."""
     cells = build_matrix(preset=["projection", "full"], text_tokens=[30], world_tokens=[16])
     config = blueprint_of_size("tiny")
-    question = Question(capacity_bytes=gpu_bytes("1.05"))
-    alone = answer_all(config, cells, question)
+    alone = answer_all(config, cells, Question())
     seen: list[str] = []
-    shared = answer_all(config, cells, question, num_processes=2, progress=seen.append)
+    shared = answer_all(config, cells, Question(), num_processes=2, progress=seen.append)
     for one, other in zip(alone, shared, strict=True):
-        assert [replace(r, seconds=0.0) for r in one.results] == [replace(r, seconds=0.0) for r in other.results]
-        assert [title for title, _, _ in one.levers] == [title for title, _, _ in other.levers]
+        (mine,), (theirs,) = one.results, other.results
+        for field in ("cell", "peak_allocated_bytes", "phase_peaks_bytes", "split_bytes", "fits"):
+            assert getattr(mine, field) == getattr(theirs, field)
+        # The order of equal requests decides which of them finds room: one small segment, at most.
+        assert mine.peak_reserved_bytes is not None
+        assert theirs.peak_reserved_bytes is not None
+        assert abs(mine.peak_reserved_bytes - theirs.peak_reserved_bytes) <= SMALL_SEGMENT
     assert seen == [cell.title for cell in cells]
 
 

@@ -125,8 +125,9 @@ def test_github_gets_a_summary_and_annotations(
     assert "::error title=parity.control::inconclusive: two runs differ" in err
     assert "::warning title=claims.counts::" in err
     finding = Finding(code="a.b", location="c", message="100 %\nof it")
-    many = [failing_check(id="a:b,c", findings=(finding,) * 40)]
-    lines = annotations(make_report(many))
+    many = make_report([failing_check(findings=(finding,) * 40)])
+    many["checks"][0]["id"] = "a:b,c"
+    lines = annotations(many)
     assert lines[0] == "::error title=a%3Ab%2Cc::100 %25%0Aof it"
     assert len(lines) == MAX_ANNOTATIONS
 
