@@ -71,7 +71,7 @@ def browser(session: nox.Session) -> None:
 @nox.session
 def release_check(session: nox.Session) -> None:
     """Before a release: build, look into the archives, install the wheel alone, run it, compare with the baseline."""
-    scratch = Path(session.create_tmp())
+    scratch = Path(session.create_tmp()).resolve()
     dist, report = scratch / "dist", scratch / "report"
     shutil.rmtree(dist, ignore_errors=True)
     session.install("build")
