@@ -1,14 +1,15 @@
-"""The evidence at the real size, on one GPU of 80 GB or more, in one command of about ten minutes.
+"""The evidence at the real size, on one GPU of 80 GB or more, in one command.
 
     python benchmarks/gpu_evidence.py DIR [--only NAME]
 
 Makes a 4B checkpoint on the device, then writes one report folder for each command into DIR, the benchmarks' figures
 into `speed.json`, and the prediction of memory against its measurement into `accuracy.json`. What is timed, and what
-fills the GPU, runs alone; the rest runs together. Predictions run on the CPU, in processes that are shown no GPU.
-Cells that do not fit the GPU are results too.
+may fill the GPU, runs alone; of the rest, as much runs together as the GPU has memory for. Predictions run on the CPU,
+in processes that are shown no GPU. Cells that do not fit the GPU are results too.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -17,64 +18,84 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from validation.memory.gpus import GIB, gpu_bytes
+
 HERE = Path(__file__).parent
 MATRIX = ("--chunked-loss", "both", "--world-tokens", "784", "--world-tokens", "4096")
-PRECISIONS = ("--precision", "bfloat16", "--precision", "mixed")
-BATCH = ("--chunked-loss", "both", "--batch", "4")
+MATRIX += ("--precision", "bfloat16", "--precision", "mixed")
 # Faults that only a GPU has, or has otherwise: precision of its units, its kernels, device hooks.
 GPU_FAULTS = ("tf32-switched-on", "reductions-switched", "eager-attention", "device-hook")
 
-Command = tuple[str, ...]
+
+@dataclass(frozen=True)
+class Part:
+    """One command of the harness.
+
+    Args:
+        name: of its report folder.
+        arguments: of the command line.
+        gpu_gb: GPU memory that it may take, with room to spare; 0 for what is shown no GPU.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    gpu_gb: int = 0
 
 
-def predictions() -> dict[str, Command]:
-    """Report folder -> arguments of the command line; on the CPU, beside everything else."""
-    return {
-        "memory-predict": ("memory", "predict", *MATRIX, *PRECISIONS, "--jobs", "8"),
-        "memory-predict-batch-4": ("memory", "predict", *BATCH, "--jobs", "4"),
-    }
-
-
-def stages(checkpoint: Path) -> list[dict[str, Command]]:
-    """Stages one after the other; what is in one stage runs together."""
+def list_stages(checkpoint: Path) -> list[list[Part]]:
+    """Stages one after the other; what is in one stage runs together where there is memory for it."""
     gemma = ("--model", f"{checkpoint}/gemma")
     model = (*gemma, "--cosmos", f"{checkpoint}/cosmos")
     cuda = ("--device", "cuda")
     faults = tuple(word for fault in GPU_FAULTS for word in ("--fault", fault))
     return [
-        {"parity-sdpa": ("parity", *gemma, *cuda, "--attn", "sdpa")},
-        {"memory-measure": ("memory", "measure", *model, *MATRIX, *PRECISIONS)},
-        {"memory-measure-batch-4": ("memory", "measure", *model, *BATCH)},
-        {
-            "selftest": ("selftest", *gemma, *cuda, *faults),
-            "buffers": ("buffers", *model, "--device", "auto", "--dtype", "bfloat16"),
-            "gradients": ("gradients", *model, *cuda),
-        },
-        {"parity-float32": ("parity", *gemma, *cuda, "--dtype", "float32", "--probe", "text")},
-        {"parity-eager": ("parity", *gemma, *cuda, "--attn", "eager")},  # 60 GB: whole attention maps for the gradients
-        {"claims": ("claims", *model, *cuda)},
+        [Part("parity-sdpa", ("parity", *gemma, *cuda, "--attn", "sdpa"), 60)],
+        [
+            # Whole attention maps for the gradients are what takes the memory.
+            Part("parity-eager", ("parity", *gemma, *cuda, "--attn", "eager"), 64),
+            Part("claims", ("claims", *model, *cuda), 56),
+            Part("buffers", ("buffers", *model, "--device", "auto", "--dtype", "bfloat16"), 20),
+            Part("selftest", ("selftest", *gemma, *cuda, *faults), 64),
+            Part("parity-float32", ("parity", *gemma, *cuda, "--dtype", "float32", "--probe", "text"), 50),
+            Part("gradients", ("gradients", *model, *cuda), 30),
+            Part("memory-predict", ("memory", "predict", *MATRIX, "--jobs", "6")),
+            Part("memory-predict-batch-4", ("memory", "predict", *MATRIX, "--batch", "4", "--jobs", "6")),
+        ],
+        [Part("memory-measure-batch-4", ("memory", "measure", *model, *MATRIX, "--batch", "4"), 1000)],
+        [Part("memory-measure", ("memory", "measure", *model, *MATRIX), 1000)],
     ]
 
 
-def start(arguments: Sequence[str], into: Path, *, gpu: bool = True) -> subprocess.Popen[bytes]:
-    """Start one command of the harness."""
-    environment = {**os.environ, **({} if gpu else {"CUDA_VISIBLE_DEVICES": ""})}
-    command = [sys.executable, "-m", "validation", *arguments, "--output", str(into), "--quiet"]
+def start(part: Part, folder: Path) -> subprocess.Popen[bytes]:
+    """Start one part."""
+    environment = {**os.environ, **({} if part.gpu_gb else {"CUDA_VISIBLE_DEVICES": ""})}
+    command = [sys.executable, "-m", "validation", *part.arguments, "--output", str(folder / part.name), "--quiet"]
     return subprocess.Popen(command, env=environment)
 
 
-def run_stage(stage: dict[str, Command], folder: Path) -> dict[str, dict[str, Any]]:
-    """Run a stage's commands together: name -> exit code and seconds."""
-    began = time.perf_counter()
-    running = {name: start(arguments, folder / name) for name, arguments in stage.items()}
+def run_stage(stage: Sequence[Part], folder: Path, capacity_gb: float) -> dict[str, dict[str, Any]]:
+    """Run a stage's parts, in their order as memory allows: name -> exit code and seconds."""
+    waiting = list(stage)
+    running: dict[Part, tuple[subprocess.Popen[bytes], float]] = {}
     done = {}
-    for name, process in running.items():
-        code = process.wait()
-        done[name] = {"exit_code": code, "seconds": time.perf_counter() - began}
-        print(f"{name}: exit {code}, {done[name]['seconds']:.0f} s", flush=True)
+    while waiting or running:
+        for part in list(waiting):
+            taken_gb = sum(other.gpu_gb for other in running)
+            if not taken_gb or taken_gb + part.gpu_gb <= capacity_gb:
+                waiting.remove(part)
+                running[part] = start(part, folder), time.perf_counter()
+        for part, (process, began) in list(running.items()):
+            if process.poll() is not None:
+                del running[part]
+                done[part.name] = {"exit_code": process.returncode, "seconds": time.perf_counter() - began}
+                print(f"{part.name}: exit {process.returncode}, {done[part.name]['seconds']:.0f} s", flush=True)
+        time.sleep(0.2)
     return done
 
 
@@ -94,8 +115,12 @@ def run_benchmarks(checkpoint: Path) -> dict[str, Any]:
     return speed
 
 
-def compare(measured: Path, predicted: Path) -> list[dict[str, Any]]:
-    """Prediction against measurement, cell by cell: relative errors in percent."""
+def compare(measured: Path, predicted: Path, available_bytes: int) -> list[dict[str, Any]]:
+    """Prediction against measurement, cell by cell: relative errors in percent, and whether it runs.
+
+    Args:
+        available_bytes: what a process may reserve, as `memory predict --gpu` has it.
+    """
     key = ("configuration", "world_tokens", "text_tokens", "batch")
     cells = [
         {tuple(cell[name] for name in key): cell for cell in _cells(path / "report.json")}
@@ -104,6 +129,8 @@ def compare(measured: Path, predicted: Path) -> list[dict[str, Any]]:
     rows = []
     for at, real in cells[0].items():
         row = dict(zip(key, at, strict=True))
+        row["ran"] = real["peak_allocated_bytes"] is not None
+        row["predicted_to_fit"] = cells[1][at]["peak_reserved_bytes"] <= available_bytes
         for peak in ("peak_allocated_bytes", "peak_reserved_bytes"):
             row[f"measured_{peak}"], row[f"predicted_{peak}"] = real[peak], cells[1][at][peak]
             if real[peak] is not None:
@@ -116,16 +143,21 @@ def _cells(path: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8"))["checks"][0]["measurements"]["cells"]
 
 
-def write_accuracy(folder: Path) -> None:
+def write_accuracy(folder: Path, gpu_gib: float) -> None:
     """Compare what was measured with what was predicted, where both are there."""
+    available_bytes = gpu_bytes(str(gpu_gib))
     pairs = [(folder / f"memory-measure{suffix}", folder / f"memory-predict{suffix}") for suffix in ("", "-batch-4")]
-    rows = [row for pair in pairs if all((path / "report.json").is_file() for path in pair) for row in compare(*pair)]
+    pairs = [pair for pair in pairs if all((path / "report.json").is_file() for path in pair)]
+    rows = [row for pair in pairs for row in compare(*pair, available_bytes)]
     if not rows:
         return
     write(folder / "accuracy.json", rows)
     for peak in ("peak_allocated", "peak_reserved"):
         errors = [abs(row[f"{peak}_error_percent"]) for row in rows if f"{peak}_error_percent" in row]
         print(f"{peak}: {len(errors)} cells, median {statistics.median(errors):.3f} %, worst {max(errors):.3f} %")
+    for ran, fits in itertools.product((True, False), repeat=2):
+        num = sum(row["ran"] == ran and row["predicted_to_fit"] == fits for row in rows)
+        print(f"{num} cells {'ran' if ran else 'ran out of memory'}, predicted {'to fit' if fits else 'not to fit'}")
 
 
 def write(path: Path, value: Any) -> None:
@@ -148,27 +180,22 @@ def main() -> None:
         synth = [sys.executable, "-m", "validation", "synth", str(checkpoint), "--size", "4b", "--device", "cuda"]
         subprocess.run(synth, check=True)
 
-    def chosen(stage: dict[str, Command]) -> dict[str, Command]:
-        return {name: given for name, given in stage.items() if not options.only or name in options.only}
-
+    gpu_memory = torch.cuda.get_device_properties(0).total_memory
     speed: dict[str, Any] = {}
     done: dict[str, Any] = {}
     if not options.only or "speed" in options.only:
         speed = run_benchmarks(checkpoint)
-    first, *others = [chosen(stage) for stage in stages(checkpoint)]
-    done |= run_stage(first, options.folder)  # timed: nothing runs beside it
-    if "bare_seconds" in speed and "parity-sdpa" in done:
-        speed["parity_seconds"] = done["parity-sdpa"]["seconds"]
-        speed["parity_over_bare"] = speed["parity_seconds"] / speed["bare_seconds"]
-    if speed:
-        write(options.folder / "speed.json", speed)
-        print(json.dumps(speed, indent=1), flush=True)
-    beside = {name: start(given, options.folder / name, gpu=False) for name, given in chosen(predictions()).items()}
-    for stage in others:
-        done |= run_stage(stage, options.folder)
-    done |= {name: {"exit_code": process.wait(), "seconds": None} for name, process in beside.items()}
-    write_accuracy(options.folder)
+    for stage in list_stages(checkpoint):
+        chosen = [part for part in stage if not options.only or part.name in options.only]
+        done |= run_stage(chosen, options.folder, gpu_memory / 1e9)
+        if "bare_seconds" in speed and "parity-sdpa" in done:
+            speed["parity_seconds"] = done["parity-sdpa"]["seconds"]
+            speed["parity_over_bare"] = speed["parity_seconds"] / speed["bare_seconds"]
+        if speed:
+            write(options.folder / "speed.json", speed)
+    write_accuracy(options.folder, gpu_memory / GIB)
     write(options.folder / "parts.json", {"seconds": time.perf_counter() - began, "parts": done})
+    print(json.dumps(speed, indent=1), flush=True)
     print(f"{time.perf_counter() - began:.0f} s in all")
     raise SystemExit(any(part["exit_code"] for part in done.values()))
 

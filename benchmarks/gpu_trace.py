@@ -21,18 +21,19 @@ from validation.fingerprint.digest import DigestQueue
 from validation.fingerprint.trace import Recording, Tracer
 
 REPEATS = 7
+PAIRS = 25
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[[], object], *, repeats: int = REPEATS, warm_ups: int = 2) -> float:
     """Median wall-clock of `work`, the device idle before and after."""
     times = []
-    for _ in range(REPEATS + 2):
+    for _ in range(repeats + warm_ups):
         torch.cuda.synchronize()
         started = time.perf_counter()
         work()
         torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
-    return statistics.median(times[2:])
+    return statistics.median(times[warm_ups:])
 
 
 def digest_state(model: torch.nn.Module) -> None:
@@ -85,16 +86,25 @@ def measure_trace(model: Any, num_tokens: int) -> dict[str, Any]:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()
 
-    plain_seconds, plain_peak_bytes = seconds(plain), peak(plain)
+    pairs = []
+    for _ in range(PAIRS + 2):  # in turns: a machine's speed drifts within a minute
+        plain_once = seconds(plain, repeats=1, warm_ups=0)
+        with Tracer(model) as tracer:
+            pairs.append((plain_once, seconds(trace, repeats=1, warm_ups=0)))
+    plain_peak_bytes = peak(plain)
     with Tracer(model) as tracer:
-        trace_seconds, trace_peak_bytes = seconds(trace), peak(trace)
+        trace_peak_bytes = peak(trace)
+    plain_seconds, traced_seconds = (statistics.median(times) for times in zip(*pairs[2:], strict=True))
     return {
         "tokens": num_tokens,
         "module_outputs": len(traced[0].layer),
         "digested_bytes": traced[0].num_bytes,
+        "pairs": PAIRS,
         "plain_seconds": plain_seconds,
-        "traced_seconds": trace_seconds,
-        "traced_over_plain": trace_seconds / plain_seconds,
+        "traced_seconds": traced_seconds,
+        "traced_over_plain": statistics.median(t / p for p, t in pairs[2:]),
+        "traced_over_plain_quartiles": statistics.quantiles((t / p for p, t in pairs[2:]), n=4),
+        "plain_peak_bytes": plain_peak_bytes,
         "extra_peak_bytes": trace_peak_bytes - plain_peak_bytes,
     }
 

@@ -2,12 +2,14 @@
 
     python benchmarks/step_times.py CHECKPOINT [--output FILE]
 
-CHECKPOINT is what `theworld-validate synth` writes. Each configuration runs on one loaded model, the steps of two
-taking turns, so that the machine's drift touches both.
+CHECKPOINT is what `theworld-validate synth` writes. Each configuration runs on one loaded model, the steps of all
+taking turns, so that the machine's drift touches each. Labels are those of text, as in training, or of every token:
+the chunked loss asks the head for no row that has none. Its backends are all that are here.
 """
 
 import argparse
 import contextlib
+import itertools
 import json
 import statistics
 import time
@@ -17,14 +19,16 @@ from typing import Any
 import torch
 
 from theworld import TheWorld
-from validation.memory.cells import LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
+from theworld.chunked_loss import available_backends
+from validation.memory.cells import CHUNK_SIZE, LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
 
 ROUNDS, STEPS = 3, 4
 
 
-def steps(model: Any, cell: Cell, inputs: dict[str, Any]) -> tuple[list[float], int]:
-    """Seconds of each step but the first, and the peak of allocated bytes."""
+def steps(model: Any, cell: Cell, inputs: dict[str, Any], backend: str | None) -> tuple[list[float], int]:
+    """Seconds of each step but the first, and the peak of allocated bytes; no chunks if `backend` is None."""
     prepare_model(model, cell)
+    model.set_chunked_loss(None if backend is None else CHUNK_SIZE, backend=backend or "plain")
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=LEARNING_RATE)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
@@ -52,27 +56,27 @@ def main() -> None:
         device_map={"": "cuda:0"},
     )
     rows = []
-    for world_tokens in (784, 4096):
-        inputs = make_inputs(Cell(world_tokens=world_tokens), model.config, device="cuda")
-        seen: dict[bool, list[float]] = {False: [], True: []}
+    for world_tokens, labels in itertools.product((784, 4096), ("text", "every token")):
+        cell = Cell(checkpointing=True, world_tokens=world_tokens)
+        inputs = make_inputs(cell, model.config, device="cuda")
+        if labels != "text":
+            inputs["labels"] = inputs["input_ids"].clone()
+        backends = (None, *available_backends())
+        seen: dict[str | None, list[float]] = {backend: [] for backend in backends}
         peaks = {}
         for _ in range(ROUNDS):
-            for chunked in seen:
-                cell = Cell(checkpointing=True, chunked_loss=chunked, world_tokens=world_tokens)
-                times, peaks[chunked] = steps(model, cell, inputs)
-                seen[chunked] += times
-        plain, chunked = (statistics.median(seen[switch]) for switch in (False, True))
-        rows.append(
-            {
-                "world_tokens": world_tokens,
-                "plain_step_seconds": plain,
-                "chunked_step_seconds": chunked,
-                "chunked_over_plain": chunked / plain,
-                "plain_peak_bytes": peaks[False],
-                "chunked_peak_bytes": peaks[True],
-            }
-        )
-        print(rows[-1], flush=True)
+            for backend in backends:
+                times, peaks[backend] = steps(model, cell, inputs, backend)
+                seen[backend] += times
+        unchunked = statistics.median(seen[None])
+        for backend in available_backends():
+            chunked = statistics.median(seen[backend])
+            row = {"world_tokens": world_tokens, "labels": labels, "backend": backend}
+            row |= {"unchunked_step_seconds": unchunked, "chunked_step_seconds": chunked}
+            row |= {"chunked_over_unchunked": chunked / unchunked}
+            row |= {"unchunked_peak_bytes": peaks[None], "chunked_peak_bytes": peaks[backend]}
+            rows.append(row)
+            print(row, flush=True)
     if options.output:
         text = json.dumps({"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "steps": rows}, indent=1)
         options.output.write_text(text + "\n", encoding="utf-8")

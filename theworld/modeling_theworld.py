@@ -15,7 +15,12 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping, r
 from transformers.models.gemma3.modeling_gemma3 import Gemma3CausalLMOutputWithPast
 from transformers.utils import torch_compilable_check
 
-from theworld.chunked_loss import available_backends, best_backend, chunked_cross_entropy, shift_labels
+from theworld.chunked_loss import (
+    available_backends,
+    chunked_cross_entropy,
+    rows_that_count,
+    shift_labels,
+)
 from theworld.components import count_parameters
 from theworld.configuration_theworld import TEMPORAL_COMPRESSION, TheWorldConfig, WorldConfig
 from theworld.freezing import FreezeConfig, apply_freeze, resolve_freeze
@@ -153,15 +158,15 @@ class TheWorld(Gemma3ForConditionalGeneration):
         apply_freeze(self, resolved)
         self.train(self.training)
 
-    def set_chunked_loss(self, chunk_size: int | None, *, backend: str = "auto") -> str | None:
+    def set_chunked_loss(self, chunk_size: int | None, *, backend: str = "plain") -> str | None:
         """Compute the training loss in pieces, so that the logits of a whole prompt never exist at once.
 
-        The outputs of a forward with labels then have no logits. Loss and gradients are those of the plain path
-        within rounding.
+        The outputs of a forward with labels then have no logits, and the head sees only tokens that have a label.
+        Loss and gradients are those of the plain path within rounding.
 
         Args:
             chunk_size: tokens a piece; None switches it off.
-            backend: "plain", "torch" (from 2.13 on), "liger", or "auto" for the best that is here.
+            backend: "plain", the fastest of those measured; "torch" (from 2.13 on), or "liger".
 
         Returns:
             The backend that is used; None if it is off.
@@ -172,13 +177,12 @@ class TheWorld(Gemma3ForConditionalGeneration):
         if chunk_size is None:
             self._chunked_loss = None
             return None
-        chosen = best_backend() if backend == "auto" else backend
-        if chosen not in available_backends():
-            raise ValueError(f"no loss backend {chosen!r} here; there are {', '.join(available_backends())}")
+        if backend not in available_backends():
+            raise ValueError(f"no loss backend {backend!r} here; there are {', '.join(available_backends())}")
         if chunk_size < 1:
             raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
-        self._chunked_loss = (chunk_size, chosen)
-        return chosen
+        self._chunked_loss = (chunk_size, backend)
+        return backend
 
     def gradient_checkpointing_enable(
         self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
@@ -327,11 +331,15 @@ class TheWorld(Gemma3ForConditionalGeneration):
         """Gemma 3's forward with its loss in pieces, and without logits."""
         assert self._chunked_loss is not None
         chunk_size, backend = self._chunked_loss
+        weight_VD = self.lm_head.weight
+        labels_N = shift_labels(labels).to(weight_VD.device)
+        rows_R = rows_that_count(labels_N)
         outputs = self.model(**inputs, return_dict=True)
+        hidden_ND = outputs.last_hidden_state.flatten(0, 1).to(weight_VD.device)
         loss = chunked_cross_entropy(
-            outputs.last_hidden_state.flatten(0, 1),
-            self.lm_head.weight,
-            shift_labels(labels).to(outputs.last_hidden_state.device),
+            hidden_ND.index_select(0, rows_R),
+            weight_VD,
+            labels_N.index_select(0, rows_R),
             chunk_size=chunk_size,
             num_items=num_items_in_batch,
             backend=backend,

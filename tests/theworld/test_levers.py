@@ -7,11 +7,17 @@ import torch
 from torch.nn import functional
 
 from tests.conftest import load_world
-from theworld import TheWorld
-from theworld.chunked_loss import IGNORED_LABEL, available_backends, best_backend, chunked_cross_entropy, shift_labels
+from theworld import TheWorld, modeling_theworld
+from theworld.chunked_loss import (
+    IGNORED_LABEL,
+    available_backends,
+    chunked_cross_entropy,
+    rows_that_count,
+    shift_labels,
+)
 from theworld.master_weights import use_master_weights
 from theworld.synthetic import SyntheticCheckpoint
-from validation.memory.cells import Cell, make_inputs, prepare_model
+from validation.memory.cells import Cell, count_labels, make_inputs, prepare_model
 
 # Relative to the largest element: float32 sums in another order; bfloat16 also rounds each piece's gradients.
 BOUNDS = {torch.float32: 2e-6, torch.bfloat16: 2**-5}
@@ -103,7 +109,30 @@ def test_what_cannot_be_is_refused(shared_world: TheWorld) -> None:
         shared_world.set_chunked_loss(0)
     with pytest.raises(ValueError, match="no loss backend"):
         chunked_cross_entropy(torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1), backend="fast")
-    assert best_backend() in available_backends()
+
+
+def test_the_head_sees_only_rows_that_have_a_label(
+    model: TheWorld, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    original = modeling_theworld.chunked_cross_entropy
+    monkeypatch.setattr(
+        modeling_theworld, "chunked_cross_entropy", lambda h, *a, **k: seen.append(len(h)) or original(h, *a, **k)
+    )
+    model.set_chunked_loss(100)
+    inputs["labels"][:, 60:] = IGNORED_LABEL
+    chunked_loss, chunked = step(model, inputs)
+    assert seen == [2 * 20]
+    model.set_chunked_loss(None)
+    loss, gradients = step(model, inputs)
+    assert torch.allclose(loss.float(), chunked_loss.float(), rtol=BOUNDS[model.dtype], atol=0)
+    assert largest_difference(gradients, chunked) <= BOUNDS[model.dtype]
+
+
+def test_labels_that_count_are_those_that_a_prediction_counts(model: TheWorld) -> None:
+    cell = Cell(world_tokens=16, text_tokens=30, batch=2)
+    labels = make_inputs(cell, model.config, device="cpu")["labels"]
+    assert len(rows_that_count(shift_labels(labels))) == count_labels(cell)
 
 
 def test_labels_are_shifted_row_by_row() -> None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 ALGORITHM = f"xxh3-128/{CHUNK_BYTES}"
-# What a queue keeps alive of activations, before they are hashed: a launch costs the host 150 to 330 µs.
-MAX_HELD_BYTES = 512 * 2**20
+# What a queue keeps alive of activations, before they are hashed: a launch costs the host 200 to 500 µs amid a forward.
+MAX_HELD_BYTES = 2 * 2**30
 MAX_HELD_TENSORS = 512
 
 
@@ -45,6 +45,12 @@ def _describe(dtype: "torch.dtype", shape: tuple[int, ...]) -> str:
     return f"{str(dtype).removeprefix('torch.')}{list(shape)}"
 
 
+# A CUDA tensor that waits: with its version, its bytes, its description, and where its digest goes.
+_Held = tuple["torch.Tensor", int, int, str, dict[str, Any]]
+# The chunks' hashes of one launch, and for each of its tensors the description, the hashes' bytes, and where to.
+_Launched = tuple["torch.Tensor", list[tuple[str, int, dict[str, Any]]]]
+
+
 class DigestQueue:
     """Takes tensors as they come, and fills in their digests by `finish`.
 
@@ -61,23 +67,28 @@ class DigestQueue:
     def __init__(self, max_held_bytes: int | None = MAX_HELD_BYTES) -> None:
         self.changed_in_place = False
         self._max_held_bytes = float("inf") if max_held_bytes is None else max_held_bytes
-        self._held: list[tuple[torch.Tensor, int, dict[str, Any]]] = []
+        self._held: list[_Held] = []
         self._held_bytes = 0
-        self._launched: dict[torch.device, list[tuple[torch.Tensor, list[tuple[str, int, dict[str, Any]]]]]] = {}
+        self._launched: dict[torch.device, list[_Launched]] = {}
 
-    def add(self, tensor: "torch.Tensor", into: dict[str, Any]) -> None:
-        """Digest `tensor`, now or by `finish`, and put the result into `into["digest"]`."""
+    def add(self, tensor: "torch.Tensor", into: dict[str, Any], *, description: str | None = None) -> int:
+        """Digest `tensor`, now or by `finish`, and put the result into `into["digest"]`; return its bytes.
+
+        Args:
+            description: what `describe_shape` says of it, if that is known.
+        """
         if tensor.is_meta:
             raise ValueError("a tensor on the meta device has no bits to digest")
-        if (
-            not tensor.is_cuda or not tensor.nbytes
-        ):  # it is still in the processor's cache, and held memory would be missed
-            into["digest"] = _digest_on_cpu(tensor)
-            return
-        self._held.append((tensor, version_of(tensor), into))
-        self._held_bytes += tensor.nbytes
+        num_bytes = tensor.nbytes
+        description = description or describe_shape(tensor)
+        if not tensor.is_cuda or not num_bytes:  # it is still in the processor's cache, and held memory would be missed
+            into["digest"] = _digest_on_cpu(tensor, num_bytes, description)
+            return num_bytes
+        self._held.append((tensor, version_of(tensor), num_bytes, description, into))
+        self._held_bytes += num_bytes
         if self._held_bytes > self._max_held_bytes or len(self._held) >= MAX_HELD_TENSORS:
             self._hash_held()
+        return num_bytes
 
     def release(self) -> None:
         """Hash what is held, so that its memory can be used again."""
@@ -86,57 +97,73 @@ class DigestQueue:
     def finish(self) -> None:
         """Hash what is queued, read all of a device's hashes back at once, and fill in the digests."""
         self._hash_held()
-        if not self._launched:
-            return
-        from validation.fingerprint.digest_cuda import launch_chunk_hashes
-
-        for launches in self._launched.values():
-            entries = [entry for _, group in launches for entry in group]
-            of_tensors = [part for hashes, group in launches for part in hashes.split([n for _, n, _ in group])]
-            hashes = launch_chunk_hashes(of_tensors).cpu().numpy().tobytes()
-            start = 0
-            for description, num_chunks, into in entries:
-                stop = start + HASH_BYTES * count_chunks(HASH_BYTES * num_chunks)
-                into["digest"] = _finish_digest(description, hashes[start:stop])
-                start = stop
+        for device, launches in self._launched.items():
+            _fill_in(device, launches)
         self._launched.clear()
 
     def _hash_held(self) -> None:
-        on_devices: dict[torch.device, list[tuple[torch.Tensor, dict[str, Any]]]] = {}
-        for tensor, version, into in self._held:
-            self.changed_in_place |= version_of(tensor) != version
-            on_devices.setdefault(tensor.device, []).append((tensor, into))
+        on_devices: dict[torch.device, list[_Held]] = {}
+        for held in self._held:
+            self.changed_in_place |= version_of(held[0]) != held[1]
+            on_devices.setdefault(held[0].device, []).append(held)
         self._held.clear()
         self._held_bytes = 0
-        for device, queued in on_devices.items():
-            self._launched.setdefault(device, []).append(_launch(queued))
+        for device, group in on_devices.items():
+            self._launched.setdefault(device, []).append(_launch(device, group))
 
 
 def version_of(tensor: "torch.Tensor") -> int:
     """How often a tensor was written to; 0 for those of inference mode, which do not count."""
-    return 0 if tensor.is_inference() else tensor._version
+    try:
+        return tensor._version
+    except RuntimeError:  # asking first would cost as much again, and this is asked twice for every output
+        return 0
 
 
-def _launch(
-    queued: "list[tuple[torch.Tensor, dict[str, Any]]]",
-) -> "tuple[torch.Tensor, list[tuple[str, int, dict[str, Any]]]]":
+def _launch(device: "torch.device", group: "list[_Held]") -> "_Launched":
     """Hash CUDA tensors of one device: the hashes there, and whose they are."""
     from validation.fingerprint.digest_cuda import launch_chunk_hashes
 
-    tensors = []
-    for tensor, _ in queued:
-        data = tensor.detach().contiguous()
-        tensors.append(data.clone() if data.data_ptr() % 8 else data)  # the kernel reads words of 8 bytes
-    entries = [(describe_shape(tensor), count_chunks(tensor.nbytes), into) for tensor, into in queued]
-    return launch_chunk_hashes(tensors), entries
+    alive, addresses = [], []
+    for tensor, *_ in group:
+        data = tensor if tensor.is_contiguous() else tensor.detach().contiguous()
+        address = data.data_ptr()
+        if address % 8:  # the kernel reads words of 8 bytes
+            data = data.detach().clone()
+            address = data.data_ptr()
+        alive.append(data)
+        addresses.append(address)
+    hashes = launch_chunk_hashes(device, addresses, [held[2] for held in group])
+    return hashes, [
+        (description, HASH_BYTES * count_chunks(num_bytes), into) for *_, num_bytes, description, into in group
+    ]
 
 
-def _digest_on_cpu(tensor: "torch.Tensor") -> str:
-    data = tensor.detach().cpu() if tensor.device.type != "cpu" else tensor
+def _fill_in(device: "torch.device", launches: "list[_Launched]") -> None:
+    """Hash the chunks' hashes, read what that leaves, and fill in the digests."""
+    from validation.fingerprint.digest_cuda import launch_chunk_hashes
+
+    entries = [entry for _, group in launches for entry in group]
+    addresses = []
+    for hashes, group in launches:
+        address = hashes.data_ptr()
+        for _, num_bytes, _ in group:
+            addresses.append(address)
+            address += num_bytes
+    hashes = launch_chunk_hashes(device, addresses, [entry[1] for entry in entries]).cpu().numpy().tobytes()
+    start = 0
+    for description, num_bytes, into in entries:
+        stop = start + HASH_BYTES * count_chunks(num_bytes)
+        into["digest"] = _finish_digest(description, hashes[start:stop])
+        start = stop
+
+
+def _digest_on_cpu(tensor: "torch.Tensor", num_bytes: int, description: str) -> str:
+    data = tensor if tensor.is_cpu else tensor.detach().cpu()
     data = data if data.is_contiguous() else data.detach().contiguous()
     # The bytes where they lie: views through numpy cost more than hashing a small tensor does.
-    view = memoryview(_byte_array(data.nbytes).from_address(data.data_ptr())) if data.nbytes else b""
-    return _finish_digest(describe_shape(tensor), _hash_chunks(_hash_chunks(view)))
+    view = memoryview(_byte_array(num_bytes).from_address(data.data_ptr())) if num_bytes else b""
+    return _finish_digest(description, _hash_chunks(_hash_chunks(view)))
 
 
 @lru_cache(maxsize=4096)

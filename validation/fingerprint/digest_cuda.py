@@ -159,34 +159,36 @@ def _chunk_hashes(
 _constants_on: dict[torch.device, torch.Tensor] = {}
 
 
-def launch_chunk_hashes(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Hash every chunk of contiguous, 8-byte aligned tensors of one device, in one launch.
+def launch_chunk_hashes(device: torch.device, addresses: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
+    """Hash every chunk of contiguous tensors of one device, in one launch.
 
     Args:
-        tensors: on one device; each has at least one byte.
+        device: a CUDA device.
+        addresses: of T tensors there: multiples of 8.
+        sizes: their bytes; at least 1 each.
 
     Returns:
         (chunks of all tensors, in order, 2) int64 on the device: in memory, the bytes of xxhash's digests. The caller
         may free the tensors at once: the launch is ordered before any reuse of their memory on the same stream.
     """
-    device = tensors[0].device
-    sizes = np.array([t.numel() * t.element_size() for t in tensors], dtype=np.int64)
-    chunks = -(-sizes // CHUNK_BYTES)
-    first_chunks = np.cumsum(chunks) - chunks
+    num_tensors = len(addresses)
+    tables = np.empty((3, num_tensors), dtype=np.int64)
+    tables[0], tables[1] = addresses, sizes
+    chunks = -(-tables[1] // CHUNK_BYTES)
+    tables[2] = np.cumsum(chunks) - chunks
     num_chunks = int(chunks.sum())
-    tables = np.stack([np.array([t.data_ptr() for t in tensors], dtype=np.int64), sizes, first_chunks])
     if device not in _constants_on:
         _constants_on[device] = torch.from_numpy(_constants()).to(device)
-    # From pageable memory a copy would wait for all that is queued on the device.
-    on_device = torch.from_numpy(tables).pin_memory().to(device, non_blocking=True)
+    # CUDA takes a small pageable source over before it returns; asked to block, torch would wait for the whole queue.
+    on_device = torch.from_numpy(tables).to(device, non_blocking=True)
     hashes = torch.empty((num_chunks, 2), dtype=torch.int64, device=device)
     kernel: Any = _chunk_hashes
     kernel[(triton.cdiv(num_chunks, CHUNKS_PER_PROGRAM),)](
         on_device,
         _constants_on[device],
         hashes,
-        len(tensors),
-        len(tensors).bit_length(),
+        num_tensors,
+        num_tensors.bit_length(),
         num_chunks,
         CHUNKS=CHUNKS_PER_PROGRAM,
         CHUNK_BYTES=CHUNK_BYTES,

@@ -46,6 +46,9 @@ class Recording:
     """
 
     def __init__(self, prefix: str = "", max_held_bytes: int = MAX_HELD_BYTES) -> None:
+        import torch
+
+        self._tensor_type = torch.Tensor
         self.layer: Layer = {}
         self.num_bytes = 0
         self._prefix = prefix
@@ -79,6 +82,9 @@ class Recording:
         """Take the tensors of one module's output; `inputs` are its positional arguments."""
         words = [value for value in inputs if isinstance(value, str)]
         location = self._locate(f"{name}({', '.join(words)})" if words else name)
+        if isinstance(output, self._tensor_type):  # most are: a trace's cost is what is done for each of them
+            self._take(location, output)
+            return
         for path, tensor in iterate_tensors(output):
             self._take(location + path, tensor)
 
@@ -88,14 +94,15 @@ class Recording:
 
     def _take(self, location: str, tensor: "torch.Tensor") -> None:
         # A weak reference tells the same tensor from a new one at the same id; the version, from one changed since.
-        known = self._digested.get(id(tensor))
-        if known is not None and known[0]() is tensor and known[1] == version_of(tensor):
+        key, version = id(tensor), version_of(tensor)
+        known = self._digested.get(key)
+        if known is not None and known[0]() is tensor and known[1] == version:
             self.layer[location] = known[2]
             return
-        self.layer[location] = seen = {"tensor": describe_shape(tensor)}
-        self._queue.add(tensor, seen)
-        self.num_bytes += tensor.nbytes
-        self._digested[id(tensor)] = (weakref.ref(tensor), version_of(tensor), seen)
+        description = describe_shape(tensor)
+        self.layer[location] = seen = {"tensor": description}
+        self.num_bytes += self._queue.add(tensor, seen, description=description)
+        self._digested[key] = (weakref.ref(tensor), version, seen)
 
 
 def _output_embeddings(model: "nn.Module") -> "nn.Module | None":

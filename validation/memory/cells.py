@@ -114,6 +114,11 @@ def prompt_length(cell: Cell, config: Any) -> int:
     return 1 + cell.text_tokens + config.mm_tokens_per_image + 2 + cell.world_tokens + 2
 
 
+def count_labels(cell: Cell) -> int:
+    """Labels that count, of all rows: those of text and of the four marks, as in training; no placeholder is one."""
+    return cell.batch * (cell.text_tokens + 4)
+
+
 def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any] | None = None) -> dict[str, Any]:
     """One batch: input_ids, attention_mask, token_type_ids, labels (B, L) int64; pixel_values; world_frames.
 
@@ -123,6 +128,8 @@ def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any
         make: makes a tensor of zeros from a shape and a dtype, for tensors without data; real values if None.
     """
     import torch
+
+    from theworld.chunked_loss import IGNORED_LABEL
 
     world, side = config.world_config, config.vision_config.image_size
     length = prompt_length(cell, config)
@@ -142,11 +149,12 @@ def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any
     clip = [world.start_of_world_token_id, *[world.world_token_id] * cell.world_tokens, world.end_of_world_token_id]
     row = torch.tensor([config.text_config.bos_token_id, *image, *clip, *text])
     ids = row.repeat(cell.batch, 1)
+    is_placeholder = (ids == config.image_token_index) | (ids == world.world_token_id)
     inputs = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "token_type_ids": (ids == config.image_token_index).long(),
-        "labels": ids.clone(),
+        "labels": ids.masked_fill(is_placeholder, IGNORED_LABEL),
         "pixel_values": torch.rand(shapes["pixel_values"][0], generator=random) * 2 - 1,
         "world_frames": torch.rand(shapes["world_frames"][0], generator=random) * 2 - 1,
     }
@@ -160,8 +168,7 @@ def prepare_model(model: Any, cell: Cell) -> None:
         model.gradient_checkpointing_enable()
     else:
         model.gradient_checkpointing_disable()
-    # Not "auto": figures must not depend on what else is installed.
-    model.set_chunked_loss(CHUNK_SIZE if cell.chunked_loss else None, backend="plain")
+    model.set_chunked_loss(CHUNK_SIZE if cell.chunked_loss else None)
     model.train()
 
 

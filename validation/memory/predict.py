@@ -14,7 +14,15 @@ from typing import Any
 from unittest import mock
 
 from validation.memory.allocator import OutOfMemoryError
-from validation.memory.cells import FREEZES, Cell, check_length, forward_and_backward, make_inputs, prepare_model
+from validation.memory.cells import (
+    FREEZES,
+    Cell,
+    check_length,
+    count_labels,
+    forward_and_backward,
+    make_inputs,
+    prepare_model,
+)
 from validation.memory.replay import Replayed, StepTrace, replay
 from validation.memory.sharding import gathers_seen, process_group, shard, shard_of
 from validation.results import InputError
@@ -152,7 +160,7 @@ def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
         shard(model, mesh)
     autocast = torch.autocast("cpu", torch.bfloat16) if cell.precision == "mixed" else contextlib.nullcontext()
     inputs = make_inputs(cell, config, device="cpu", make=lambda shape, dtype: torch.zeros(shape, dtype=dtype))
-    tracer = StorageTracer(scratch=scratch_bytes)
+    tracer = StorageTracer(scratch=scratch_bytes, num_nonzero=count_labels(cell))
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         tracer.adopt(shard_of(tensor), "parameters", name)
     for name, tensor in inputs.items():

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 ADD = torch.ops.aten.add.Tensor
+NONZERO = torch.ops.aten.nonzero.default
 
 
 @dataclass(slots=True)
@@ -55,10 +56,21 @@ class Trace:
 
 
 class StorageTracer(TorchDispatchMode):
-    """Records storages of tensors without data."""
+    """Records storages of tensors without data.
 
-    def __init__(self, *, scratch: Callable[[Any, tuple[Any, ...], Any], int] = lambda func, args, out: 0) -> None:
+    Args:
+        scratch: bytes that a kernel takes within its call, from the operator, its arguments and its result.
+        num_nonzero: how many elements `nonzero` finds: data would say, and there is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        scratch: Callable[[Any, tuple[Any, ...], Any], int] = lambda func, args, out: 0,
+        num_nonzero: int | None = None,
+    ) -> None:
         super().__init__()
+        self.num_nonzero = num_nonzero
         self.trace = Trace()
         self.phase = "inputs"
         self.module = ""
@@ -112,7 +124,10 @@ class StorageTracer(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is ADD and self._adds_in_place(args, kwargs):
             return torch.ops.aten.add_.Tensor(*args)
-        out = func(*args, **(kwargs or {}))
+        if func is NONZERO and self.num_nonzero is not None:
+            out = args[0].new_empty((self.num_nonzero, args[0].dim()), dtype=torch.int64)
+        else:
+            out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
                 self._see(tensor, func)
