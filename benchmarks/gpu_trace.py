@@ -3,7 +3,7 @@
     python benchmarks/gpu_trace.py CHECKPOINT [--output FILE]
 
 Prints one JSON object: the state's digest against one device-to-device copy of it, and traced forwards against
-plain ones at two lengths, with the peak of extra memory.
+plain ones at two lengths, with the peak of extra memory. A forward is one of parity's: an image, labels and a cache.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from transformers import Gemma3ForConditionalGeneration
 
+from validation.fingerprint.behaviour import bytes_to_hold
 from validation.fingerprint.digest import DigestQueue
 from validation.fingerprint.trace import Recording, Tracer
 
@@ -67,7 +68,8 @@ def measure_trace(model: Any, num_tokens: int) -> dict[str, Any]:
     types = (ids == config.image_token_index).long()
     side = config.vision_config.image_size
     pixels = torch.rand(1, 3, side, side, device="cuda", dtype=model.dtype)
-    inputs = {"input_ids": ids, "token_type_ids": types, "pixel_values": pixels, "use_cache": True}
+    inputs = {"input_ids": ids, "token_type_ids": types, "pixel_values": pixels, "labels": ids, "use_cache": True}
+    held = bytes_to_hold(model, num_tokens)
     traced: list[Recording] = []
 
     def plain() -> None:
@@ -75,7 +77,7 @@ def measure_trace(model: Any, num_tokens: int) -> dict[str, Any]:
             model(**inputs)
 
     def trace() -> None:
-        with torch.no_grad(), tracer.record(Recording()) as recording:
+        with torch.no_grad(), tracer.record(Recording("", held)) as recording:
             model(**inputs)
         traced[:] = [recording]
 

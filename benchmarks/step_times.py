@@ -22,11 +22,11 @@ from theworld import TheWorld
 from theworld.chunked_loss import available_backends
 from validation.memory.cells import CHUNK_SIZE, LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
 
-ROUNDS, STEPS = 3, 4
+ROUNDS, STEPS, WARM_UPS = 5, 6, 2
 
 
 def steps(model: Any, cell: Cell, inputs: dict[str, Any], backend: str | None) -> tuple[list[float], int]:
-    """Seconds of each step but the first, and the peak of allocated bytes; no chunks if `backend` is None."""
+    """Seconds of each step after the first two, and the peak of allocated bytes; no chunks if `backend` is None."""
     prepare_model(model, cell)
     model.set_chunked_loss(None if backend is None else CHUNK_SIZE, backend=backend or "plain")
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=LEARNING_RATE)
@@ -41,7 +41,7 @@ def steps(model: Any, cell: Cell, inputs: dict[str, Any], backend: str | None) -
         optimizer.zero_grad(set_to_none=True)
         torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
-    return times[1:], torch.cuda.max_memory_allocated()
+    return times[WARM_UPS:], torch.cuda.max_memory_allocated()
 
 
 def main() -> None:
@@ -73,7 +73,9 @@ def main() -> None:
             chunked = statistics.median(seen[backend])
             row = {"world_tokens": world_tokens, "labels": labels, "backend": backend}
             row |= {"unchunked_step_seconds": unchunked, "chunked_step_seconds": chunked}
+            ratios = [c / u for c, u in zip(seen[backend], seen[None], strict=True)]
             row |= {"chunked_over_unchunked": chunked / unchunked}
+            row |= {"chunked_over_unchunked_quartiles": statistics.quantiles(ratios, n=4)}
             row |= {"unchunked_peak_bytes": peaks[None], "chunked_peak_bytes": peaks[backend]}
             rows.append(row)
             print(row, flush=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from validation.fingerprint.digest import DigestQueue, describe_shape
+from validation.fingerprint.digest import MAX_HELD_BYTES, DigestQueue, describe_shape
 from validation.fingerprint.observations import Fingerprint, Layer, Observation
 from validation.fingerprint.state import observe_globals
 from validation.fingerprint.trace import Recording, Tracer
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 IGNORED_LABEL = -100  # what Gemma's loss leaves out
+_MOST_HELD_BYTES = 2 * 2**30
 _GREEDY = {
     "do_sample": False,
     "top_k": None,
@@ -87,7 +88,7 @@ def _observe(model: Any, probes: Sequence[Probe], *, seed: int, on_probe: Callab
         for probe in probes:
             on_probe(probe.name)
             inputs = to_tensors(probe, model)
-            recording = Recording(f"{probe.name}/")
+            recording = Recording(f"{probe.name}/", bytes_to_hold(model, inputs["input_ids"].numel()))
             answered = run_probe(model, tracer, probe, inputs, recording, seed=seed)
             if recording.changed_in_place:
                 recording = Recording(f"{probe.name}/", max_held_bytes=0)
@@ -111,6 +112,15 @@ def _observe(model: Any, probes: Sequence[Probe], *, seed: int, on_probe: Callab
         layers={"trace": trace, "outputs": outputs, "generation": generation},
         num_bytes={"trace": trace_bytes, "outputs": output_bytes},
     )
+
+
+def bytes_to_hold(model: Any, num_tokens: int) -> int:
+    """What outputs may take while they wait for their digest: no more than head and loss are about to take.
+
+    They are let go before the head runs, so that the peak stays where it is: at the logits and their float32 copy.
+    """
+    at_the_peak = num_tokens * model.config.get_text_config().vocab_size * (model.dtype.itemsize + 4)
+    return min(max(at_the_peak, MAX_HELD_BYTES), _MOST_HELD_BYTES)
 
 
 def fingerprint_trace(model: Any, probe: Probe, *, seed: int = 0) -> Layer:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ALGORITHM = f"xxh3-128/{CHUNK_BYTES}"
 # What a queue keeps alive of activations, before they are hashed: a launch costs the host 200 to 500 µs amid a forward.
-MAX_HELD_BYTES = 2 * 2**30
+MAX_HELD_BYTES = 512 * 2**20
 MAX_HELD_TENSORS = 512
 
 
