@@ -12,6 +12,7 @@ from validation.difference import measure_difference
 from validation.fingerprint.behaviour import run_probe, to_tensors
 from validation.fingerprint.trace import Recording, Tracer
 from validation.probes import Probe
+from validation.results import TENSORS_FILE
 
 if TYPE_CHECKING:
     import torch
@@ -59,11 +60,11 @@ def drill_down(
         reference, candidate: loaded models whose traces differ first at `place`.
         probe: the one whose trace it is.
         place: a location of that trace.
-        save_to: a folder for both tensors, as `divergence.safetensors`; not saved if None.
+        save_to: a folder for both tensors, as `TENSORS_FILE`; not saved if None.
 
     Returns:
         JSON scalars: `inputs_equal`, the fields of `Difference`, and `spread`, one bar a decoder layer: how the
-        largest difference, over the layer's largest value, grows in powers of ten.
+        largest difference, over the layer's largest value, grows in powers of ten; `tensors_file`, if saved.
     """
     captures = [_capture(model, probe, place, seed=seed) for model in (reference, candidate)]
     expected, actual = (capture.tensors.get(place) for capture in captures)
@@ -86,7 +87,8 @@ def drill_down(
 
         save_to.mkdir(parents=True, exist_ok=True)
         tensors = {"reference": expected.contiguous(), "candidate": actual.contiguous()}
-        save_file(tensors, save_to / "divergence.safetensors", metadata={"place": place})
+        save_file(tensors, save_to / TENSORS_FILE, metadata={"place": place})
+        measured["tensors_file"] = TENSORS_FILE
     return measured
 
 

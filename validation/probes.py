@@ -6,14 +6,13 @@ ask exactly the same. No tokenizer takes part: a probe compares models, not proc
 
 # B batch, L tokens, I images
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from validation.results import InputError
+from validation.results import InputError, did_you_mean
 
 DECODE_STEPS = 8
 NEW_TOKENS = 8
@@ -105,9 +104,7 @@ def choose_probes(probes: Sequence[Probe], names: Sequence[str]) -> tuple[Probe,
     known = [probe.name for probe in probes]
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise InputError(f"--probe {name}: no such probe; there are {', '.join(known)}{hint}")
+            raise InputError(f"--probe {name}: no such probe; there are {', '.join(known)}{did_you_mean(name, known)}")
     return tuple(probe for probe in probes if not names or probe.name in names)
 
 

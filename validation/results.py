@@ -3,13 +3,15 @@
 In: nothing. Out: `Finding`, `CheckResult`, `Report`, their verdict and exit code, and their JSON form.
 """
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 SCHEMA = "theworld-validate/1"
+TENSORS_FILE = "divergence.safetensors"  # beside a report: both tensors of the first difference
 
 
 class Status(StrEnum):
@@ -24,6 +26,12 @@ class Status(StrEnum):
 
 class InputError(Exception):
     """Something the user gave cannot be used: one line that names it and the fix; exit code 2."""
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a line about a name that is not known: the known one that is nearest, if one is near."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

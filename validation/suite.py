@@ -1,6 +1,5 @@
 """What the commands run: checks put together from the options of the command line."""
 
-import difflib
 import json
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from validation.fingerprint.files import FingerprintFile, read_fingerprint
 from validation.fingerprint.take import take_fingerprint
 from validation.parity import check_control, check_parity, compare_fingerprints
 from validation.probes import build_probes, choose_probes
-from validation.results import CheckResult, InputError
+from validation.results import CheckResult, InputError, did_you_mean
 from validation.subjects import CANDIDATE_TARGET, REFERENCE_TARGET, Subject, read_config
 from validation.world import check_world, read_clip
 
@@ -114,8 +113,7 @@ def check_selftest(
 
     unknown = [name for name in names if name not in CATALOGUE]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], CATALOGUE, n=1)
-        hint = f"; did you mean {close[0]}?" if close else "; theworld-validate selftest --list shows them"
+        hint = did_you_mean(unknown[0], CATALOGUE, otherwise="; theworld-validate selftest --list shows them")
         raise InputError(f"--fault {unknown[0]}: no such fault{hint}")
     probes = build_probes(read_config(checkpoint), seed=loading["seed"])
     return run_selftest(

@@ -3,7 +3,6 @@
 In: the names of groups, a checkpoint and how to load it. Out: check results, in the order in which they are made.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from validation.audit_suite import (
     check_memory_of_tiny,
     check_params_of,
 )
-from validation.results import CheckResult, InputError, Status
+from validation.results import CheckResult, InputError, Status, did_you_mean
 from validation.suite import check_parity_of, check_world_of
 
 Progress = Callable[[str], None]
@@ -33,8 +32,7 @@ def choose_groups(suite: str, only: Sequence[str]) -> tuple[str, ...]:
     every = SUITES["gpu"]
     for option, name, known in (("--suite", suite, SUITES), *(("--only", name, every) for name in only)):
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(name, known)
             raise InputError(f"{option} {name}: there is no such name; there are {', '.join(known)}{hint}")
     return tuple(name for name in every if name in (only or SUITES[suite]))
 

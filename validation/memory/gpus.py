@@ -3,14 +3,13 @@
 In: a cell, a predictor and a GPU's memory. Out: the margin, and levers with the cheapest in time first.
 """
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from validation.memory.cells import Cell
 from validation.memory.predict import Predicted, Predictor
-from validation.results import InputError
+from validation.results import InputError, did_you_mean
 
 GIB = 2**30
 # What the driver reports as total, rounded down to a tenth.
@@ -32,8 +31,7 @@ def gpu_bytes(name: str) -> int:
         try:
             gib = float(name)
         except ValueError as error:
-            close = difflib.get_close_matches(name.lower(), GPUS, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(name.lower(), GPUS)
             raise InputError(f"--gpu {name}: no such GPU; give {', '.join(GPUS)} or a number of GiB{hint}") from error
         if not 0 < gib < float("inf"):
             raise InputError(f"--gpu {name}: give a number of GiB above 0")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from validation.rendering.tables import describe_measurements, format_bytes, print_table, tables_of
+from validation.rendering.tables import describe_measurements, format_bytes, print_table, sum_compared, tables_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,8 +69,7 @@ def _headline(measurements: dict[str, Any]) -> dict[str, Any]:
 
 def _verdict_line(report: dict[str, Any]) -> str:
     checks = report["checks"]
-    tensors = sum(check["measurements"].get("tensors_compared") or 0 for check in checks)
-    num_bytes = sum(check["measurements"].get("compared_bytes") or 0 for check in checks)
+    tensors, num_bytes = sum_compared(report)
     passed = sum(check["status"] == "passed" for check in checks)
     line = f"{report['verdict'].upper()}: {passed} of {len(checks)} checks passed"
     if tensors:

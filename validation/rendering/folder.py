@@ -10,7 +10,7 @@ from validation.rendering.figures import draw_figures
 from validation.rendering.junit import render_junit
 from validation.rendering.markdown import render_markdown
 from validation.rendering.page import render_html
-from validation.results import InputError
+from validation.results import TENSORS_FILE, InputError
 
 
 def check_output_folder(folder: Path) -> None:
@@ -28,7 +28,8 @@ def check_output_folder(folder: Path) -> None:
 
 
 def write_report_folder(report: dict[str, Any], folder: Path) -> None:
-    """Write every form, or none: a killed run leaves the previous report whole. Figures of an earlier one go."""
+    """Write every form, or none: a killed run leaves the previous report whole. Of an earlier one
+    nothing stays: its figures go, and its tensors."""
     figures = draw_figures(report)
     write_files(
         folder,
@@ -40,6 +41,9 @@ def write_report_folder(report: dict[str, Any], folder: Path) -> None:
             "report.json": json.dumps(report, indent=2, allow_nan=False) + "\n",
         },
     )
+    named = {check["measurements"].get("divergence_tensors_file") for check in report["checks"]}
+    if TENSORS_FILE not in named:
+        (folder / TENSORS_FILE).unlink(missing_ok=True)
     for old in {path.name for path in folder.glob("*.*.svg")} - figures.keys():
         (folder / old).unlink()
 

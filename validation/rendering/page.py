@@ -10,7 +10,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from validation.rendering.tables import Row, describe_measurements, format_bytes, format_cell, tables_of, title_of
+from validation.rendering.tables import (
+    Row,
+    describe_measurements,
+    format_bytes,
+    format_cell,
+    sum_compared,
+    tables_of,
+    title_of,
+)
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _MEMORY_TABLES = {"splits", "phase_peaks"}
@@ -34,7 +42,7 @@ def render_html(report: dict[str, Any]) -> str:
         _template().render(
             report=report,
             counts={status: statuses.count(status) for status in ("passed", "failed")},
-            compared=_compared(report),
+            compared=dict(zip(("tensors", "bytes"), sum_compared(report), strict=True)),
             sections=[*sections, ("environment", "Environment")],
             findings=findings,
             divergences=divergences,
@@ -95,14 +103,6 @@ def _findings(report: dict[str, Any]) -> list[dict[str, Any]]:
         for finding in check["findings"]
     ]
     return sorted(found, key=lambda finding: finding["severity"] == "warning")
-
-
-def _compared(report: dict[str, Any]) -> dict[str, int]:
-    measurements = [check["measurements"] for check in report["checks"]]
-    return {
-        "tensors": sum(measured.get("tensors_compared") or 0 for measured in measurements),
-        "bytes": sum(measured.get("compared_bytes") or 0 for measured in measurements),
-    }
 
 
 def _divergence(check: dict[str, Any]) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from validation.rendering.github import MAX_ANNOTATIONS, annotations, tell_githu
 from validation.rendering.junit import render_junit
 from validation.rendering.markdown import MAX_BYTES, render_markdown
 from validation.rendering.page import anchor_of, finding_anchor, render_html
-from validation.results import CheckResult, Finding, Status
+from validation.results import TENSORS_FILE, CheckResult, Finding, Status
 
 SCHEMA = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
 
@@ -136,6 +136,9 @@ def test_a_folder_has_every_form_and_nothing_of_an_earlier_run(tmp_path: Path) -
     write_report_folder(make_report(sample_checks()), tmp_path)
     first = {path.name for path in tmp_path.iterdir()}
     assert first >= {"report.json", "report.md", "report.html", "junit.xml", "memory.predict.split.svg"}
+    (tmp_path / TENSORS_FILE).touch()
+    write_report_folder(make_report([failing_check(measurements={"divergence_tensors_file": TENSORS_FILE})]), tmp_path)
+    assert (tmp_path / TENSORS_FILE).exists()
     write_report_folder(make_report([failing_check()]), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.md", "report.html", "junit.xml"}
 
