@@ -23,7 +23,7 @@ def tests(session: nox.Session, libraries: str) -> None:
         session.install(*OLDEST, "-e", ".[test]")
     else:
         session.install(*CONSTRAINTS, "-e", ".[test]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session

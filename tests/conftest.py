@@ -1,6 +1,7 @@
 """Fixtures that both packages' tests share: one tiny checkpoint, and models loaded from it once."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,14 @@ from validation.results import Report
 
 SCHEMA = Path(__file__).parent.parent / "validation" / "report.schema.json"
 FRAME_SIZE = 32  # 16 world tokens a latent step
+
+
+def pytest_configure() -> None:
+    """Have the workers of pytest-xdist share the processor, in processes that they start too."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        num_threads = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+        os.environ["OMP_NUM_THREADS"] = str(num_threads)
+        torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="session", autouse=True)

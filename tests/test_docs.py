@@ -61,7 +61,7 @@ def test_a_command_that_is_shown_passes(
     command: str, tiny: SyntheticCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    np.save("clip.npy", np.random.default_rng(0).uniform(-1, 1, (3, 5, 224, 224)).astype(np.float32))
+    np.save("clip.npy", np.random.default_rng(0).uniform(-1, 1, (3, 5, 32, 32)).astype(np.float32))
     for step in (*needed_by(command), command):
         result = CliRunner().invoke(app, in_this_place(step, tiny))
         # What needs a GPU says so where there is none, and does not pass.

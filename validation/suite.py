@@ -79,12 +79,13 @@ def check_parity_isolated(
     """
     with tempfile.TemporaryDirectory(prefix="theworld-isolated-") as scratch:
         files = []
-        for name, target in (("reference", reference), ("control", reference), ("candidate", candidate)):
+        # The candidate first: a name that is wrong is most often its own.
+        for name, target in (("candidate", candidate), ("reference", reference), ("control", reference)):
             progress(f"{name}, in its own process")
             path = Path(scratch, f"{name}.json")
             _run_fingerprint_process(checkpoint, target, path, **loading)
             files.append(read_fingerprint(path))
-    expected, control, actual = (file.fingerprint for file in files)
+    actual, expected, control = (file.fingerprint for file in files)
     return compare_fingerprints(expected, actual, check_control(expected, control, seconds=0.0), seconds=0.0)
 
 

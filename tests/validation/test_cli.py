@@ -64,7 +64,7 @@ def test_json_is_alone_on_stdout(tiny: SyntheticCheckpoint) -> None:
     ],
 )
 def test_a_faulty_candidate_exits_1_and_is_named(tiny: SyntheticCheckpoint, fault: str, named: str) -> None:
-    result = invoke("parity", "--model", tiny.gemma, "--candidate", FAULTY + fault)
+    result = invoke("parity", "--model", tiny.gemma, "--probe", "text", "--candidate", FAULTY + fault)
     assert result.exit_code == 1
     assert named.replace(" ", "") in "".join(result.stdout.split())
     assert "FAILED" in result.stdout
@@ -73,13 +73,13 @@ def test_a_faulty_candidate_exits_1_and_is_named(tiny: SyntheticCheckpoint, faul
 def test_an_inconclusive_control_exits_3(tiny: SyntheticCheckpoint) -> None:
     unstable = FAULTY + "other_seed_for_each_call"
     sides = ("--reference", unstable, "--candidate", unstable)
-    result = invoke("parity", "--quiet", "--model", tiny.gemma, *sides)
+    result = invoke("parity", "--quiet", "--model", tiny.gemma, "--probe", "text", *sides)
     assert result.exit_code == 3
     assert result.stdout == ""
 
 
 def test_an_unexpected_error_says_how_to_report_it(tiny: SyntheticCheckpoint) -> None:
-    arguments = ("parity", "--model", tiny.gemma, "--candidate", FAULTY + "not_a_model")
+    arguments = ("parity", "--model", tiny.gemma, "--probe", "text", "--candidate", FAULTY + "not_a_model")
     result = invoke(*arguments)
     assert result.exit_code == 1
     first, second = result.stderr.strip().splitlines()

@@ -137,13 +137,11 @@ def tensors_without_data() -> Iterator[None]:
 @contextlib.contextmanager
 def _repeatably() -> Iterator[None]:
     """Have the same cell give the same bytes: storages go with their last reference, not at a collector's whim."""
-    gc.collect()
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
-        gc.collect()
 
 
 def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:

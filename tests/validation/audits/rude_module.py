@@ -11,7 +11,7 @@ torch.backends.cuda.matmul.allow_tf32 = True
 torch.set_float32_matmul_precision("medium")
 torch.use_deterministic_algorithms(True)
 torch.backends.cudnn.benchmark = True
-torch.set_num_threads(1)
+torch.set_num_threads(torch.get_num_threads() + 1)
 torch.manual_seed(17)
 random.seed(17)
 os.environ["RUDE"] = "secret"
