@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from validation.interrupts import kept_interrupts
 from validation.results import CheckResult, InputError, Report, Status, exit_code
 
 INPUT_ERROR_CODE = 2
@@ -69,11 +70,13 @@ def run_checks(
             from validation.rendering.folder import check_output_folder
 
             check_output_folder(options.output)
-        with show_progress(quiet=options.quiet, num_steps=num_steps) as progress:
+        with show_progress(quiet=options.quiet, num_steps=num_steps) as shown, kept_interrupts() as raise_again:
+            progress = _Steps(shown, raise_again)
             progress("importing torch and transformers")
             prepare_libraries()
             try:
                 checks = body(progress)
+                raise_again()
             except KeyboardInterrupt:
                 if finished:
                     reason = "interrupted; the checks before it are whole"
@@ -183,6 +186,22 @@ class _Bar:
         self._progress.stop()
 
 
+class _Steps:
+    """What a check tells its steps to; one that follows an interrupt is not begun."""
+
+    def __init__(self, progress: Progress, raise_again: Callable[[], None]) -> None:
+        self._progress, self._raise_again = progress, raise_again
+
+    def __call__(self, description: str) -> None:
+        self._raise_again()
+        self._progress(description)
+
+    def expect(self, num_steps: int) -> None:
+        """Learn how many steps are still to come."""
+        if isinstance(self._progress, _Bar):
+            self._progress.expect(num_steps)
+
+
 def show_progress(*, quiet: bool, num_steps: int | None) -> Any:
     """A context that gives a function to call with a line before each step; a bar only on a terminal."""
     if quiet or not sys.stderr.isatty():
@@ -192,7 +211,7 @@ def show_progress(*, quiet: bool, num_steps: int | None) -> Any:
 
 def expect_steps(progress: Progress, num_steps: int) -> None:
     """Tell a bar how many steps are to come, where that is only known inside a command."""
-    if isinstance(progress, _Bar):
+    if isinstance(progress, _Steps):
         progress.expect(num_steps)
 
 

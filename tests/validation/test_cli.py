@@ -1,14 +1,19 @@
 """The command line: exit codes, JSON alone on stdout, one line for bad input, help without torch."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.validation.command_line import assert_input_error, invoke
 from theworld.synthetic import SyntheticCheckpoint
+from validation.results import CheckResult
+from validation.session import Options, run_checks
 
 FAULTY = "tests.validation.faulty_candidates:"
 CHECKS = ("parity", "fingerprint", "diff", "selftest", "world")
@@ -117,6 +122,30 @@ def test_an_interrupted_run_writes_what_it_finished(tiny: SyntheticCheckpoint, t
     assert report["verdict"] == "error"
     assert [check["id"] for check in report["checks"]] == ["params.components", "params.presets", "interrupted"]
     assert not list(tmp_path.glob(".*"))
+
+
+def test_an_interrupt_that_a_library_swallows_ends_the_run_at_the_next_step(tmp_path: Path) -> None:
+    begun = []
+
+    def body(progress: Any) -> list[CheckResult]:
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+        begun.append("swallowed")
+        progress("next")
+        begun.append("next")
+        return []
+
+    def last_step(progress: Any) -> list[CheckResult]:
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+        return []
+
+    before = signal.getsignal(signal.SIGINT)
+    assert run_checks("a", Options(output=tmp_path), body) == 130
+    assert begun == ["swallowed"]
+    assert run_checks("a", Options(output=tmp_path), last_step) == 130
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_fingerprints_of_two_processes_are_equal(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
