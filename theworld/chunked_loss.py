@@ -28,6 +28,14 @@ def available_backends() -> tuple[str, ...]:
     return tuple(name for name in BACKENDS if has[name])
 
 
+def check_chunks(chunk_size: int, backend: str) -> None:
+    """Raise a ValueError for a backend that is not there, or a chunk size below 1."""
+    if backend not in available_backends():
+        raise ValueError(f"no loss backend {backend!r} here; there are {', '.join(available_backends())}")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+
+
 def chunked_cross_entropy(
     hidden_ND: torch.Tensor,
     weight_VD: torch.Tensor,
@@ -53,10 +61,7 @@ def chunked_cross_entropy(
     Raises:
         ValueError: for a backend that is not there, or a chunk size below 1.
     """
-    if backend not in available_backends():
-        raise ValueError(f"no loss backend {backend!r} here; there are {', '.join(available_backends())}")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    check_chunks(chunk_size, backend)
     count = num_items if num_items is not None else (labels_N != IGNORED_LABEL).sum()
     if backend == "torch":
         options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=chunk_size)

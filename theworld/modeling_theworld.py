@@ -15,12 +15,7 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping, r
 from transformers.models.gemma3.modeling_gemma3 import Gemma3CausalLMOutputWithPast
 from transformers.utils import torch_compilable_check
 
-from theworld.chunked_loss import (
-    available_backends,
-    chunked_cross_entropy,
-    rows_that_count,
-    shift_labels,
-)
+from theworld.chunked_loss import check_chunks, chunked_cross_entropy, rows_that_count, shift_labels
 from theworld.components import count_parameters
 from theworld.configuration_theworld import TEMPORAL_COMPRESSION, TheWorldConfig, WorldConfig
 from theworld.freezing import FreezeConfig, apply_freeze, resolve_freeze
@@ -177,10 +172,7 @@ class TheWorld(Gemma3ForConditionalGeneration):
         if chunk_size is None:
             self._chunked_loss = None
             return None
-        if backend not in available_backends():
-            raise ValueError(f"no loss backend {backend!r} here; there are {', '.join(available_backends())}")
-        if chunk_size < 1:
-            raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+        check_chunks(chunk_size, backend)
         self._chunked_loss = (chunk_size, backend)
         return backend
 

@@ -10,7 +10,8 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,13 +71,12 @@ def run_checks(
             from validation.rendering.folder import check_output_folder
 
             check_output_folder(options.output)
-        with show_progress(quiet=options.quiet, num_steps=num_steps) as shown, kept_interrupts() as raise_again:
-            progress = _Steps(shown, raise_again)
+        with show_progress(quiet=options.quiet, num_steps=num_steps) as progress:
             progress("importing torch and transformers")
             prepare_libraries()
             try:
                 checks = body(progress)
-                raise_again()
+                progress.raise_again()
             except KeyboardInterrupt:
                 if finished:
                     reason = "interrupted; the checks before it are whole"
@@ -136,14 +136,6 @@ def prepare_libraries() -> None:
     logging.set_verbosity_error()
 
 
-class _NoProgress:
-    def __enter__(self) -> Progress:
-        return lambda step: None
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-
 class _Bar:
     """A progress bar on stderr, gone when the work is done."""
 
@@ -190,10 +182,10 @@ class _Steps:
     """What a check tells its steps to; one that follows an interrupt is not begun."""
 
     def __init__(self, progress: Progress, raise_again: Callable[[], None]) -> None:
-        self._progress, self._raise_again = progress, raise_again
+        self._progress, self.raise_again = progress, raise_again
 
     def __call__(self, description: str) -> None:
-        self._raise_again()
+        self.raise_again()
         self._progress(description)
 
     def expect(self, num_steps: int) -> None:
@@ -202,11 +194,13 @@ class _Steps:
             self._progress.expect(num_steps)
 
 
-def show_progress(*, quiet: bool, num_steps: int | None) -> Any:
+@contextmanager
+def show_progress(*, quiet: bool, num_steps: int | None) -> Iterator[_Steps]:
     """A context that gives a function to call with a line before each step; a bar only on a terminal."""
-    if quiet or not sys.stderr.isatty():
-        return _NoProgress()
-    return _Bar(num_steps)
+    is_shown = not quiet and sys.stderr.isatty()
+    bar: Any = _Bar(num_steps) if is_shown else nullcontext(lambda step: None)
+    with bar as progress, kept_interrupts() as raise_again:
+        yield _Steps(progress, raise_again)
 
 
 def expect_steps(progress: Progress, num_steps: int) -> None:

@@ -69,9 +69,9 @@ def _headline(measurements: dict[str, Any]) -> dict[str, Any]:
 
 def _verdict_line(report: dict[str, Any]) -> str:
     checks = report["checks"]
-    tensors, num_bytes = sum_compared(report)
+    compared = sum_compared(report)
     passed = sum(check["status"] == "passed" for check in checks)
     line = f"{report['verdict'].upper()}: {passed} of {len(checks)} checks passed"
-    if tensors:
-        line += f"; {tensors:,} tensors compared bit for bit, {format_bytes(num_bytes)} of state"
+    if compared["tensors"]:
+        line += f"; {compared['tensors']:,} tensors compared bit for bit, {format_bytes(compared['bytes'])} of state"
     return f"{line}, in {report['seconds']:.1f} s"

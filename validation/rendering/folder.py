@@ -28,8 +28,10 @@ def check_output_folder(folder: Path) -> None:
 
 
 def write_report_folder(report: dict[str, Any], folder: Path) -> None:
-    """Write every form, or none: a killed run leaves the previous report whole. Of an earlier one
-    nothing stays: its figures go, and its tensors."""
+    """Write every form, or none: a killed run leaves the previous report whole.
+
+    When it is written, the figures and the tensors of an earlier one go.
+    """
     figures = draw_figures(report)
     write_files(
         folder,

@@ -42,7 +42,7 @@ def render_html(report: dict[str, Any]) -> str:
         _template().render(
             report=report,
             counts={status: statuses.count(status) for status in ("passed", "failed")},
-            compared=dict(zip(("tensors", "bytes"), sum_compared(report), strict=True)),
+            compared=sum_compared(report),
             sections=[*sections, ("environment", "Environment")],
             findings=findings,
             divergences=divergences,

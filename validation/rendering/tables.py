@@ -43,11 +43,13 @@ def _telling_columns(rows: list[Row]) -> list[str]:
     return [column for column in rows[0] if column == first or any(row[column] not in (None, "", 0) for row in rows)]
 
 
-def sum_compared(report: dict[str, Any]) -> tuple[int, int]:
-    """Tensors that were compared bit for bit, and bytes of state, over all checks of a report."""
+def sum_compared(report: dict[str, Any]) -> dict[str, int]:
+    """What was compared over all checks of a report: "tensors", bit for bit, and "bytes" of state."""
     measurements = [check["measurements"] for check in report["checks"]]
-    tensors = sum(measured.get("tensors_compared") or 0 for measured in measurements)
-    return tensors, sum(measured.get("compared_bytes") or 0 for measured in measurements)
+    return {
+        "tensors": sum(measured.get("tensors_compared") or 0 for measured in measurements),
+        "bytes": sum(measured.get("compared_bytes") or 0 for measured in measurements),
+    }
 
 
 def title_of(column: str) -> str:
