@@ -29,6 +29,8 @@ from validation.memory.gpus import GIB, gpu_bytes
 HERE = Path(__file__).parent
 MATRIX = ("--chunked-loss", "both", "--world-tokens", "784", "--world-tokens", "4096")
 MATRIX += ("--precision", "bfloat16", "--precision", "mixed")
+# Each is ratios within one process; "bare" is the same forwards as parity's, unobserved.
+BENCHMARKS = ("gpu_trace", "step_times", "bare")
 # Faults that only a GPU has, or has otherwise: precision of its units, its kernels, device hooks.
 GPU_FAULTS = ("tf32-switched-on", "reductions-switched", "eager-attention", "device-hook")
 
@@ -99,20 +101,19 @@ def run_stage(stage: Sequence[Part], folder: Path, capacity_gb: float) -> dict[s
     return done
 
 
-def run_benchmarks(checkpoint: Path) -> dict[str, Any]:
-    """The benchmarks that are ratios within one process, and the bare run that parity is held against."""
-    speed: dict[str, Any] = {}
+def run_benchmark(name: str, checkpoint: Path) -> dict[str, Any]:
+    """Run one of `BENCHMARKS` by itself: its figures, or nothing if it fails."""
+    if name == "bare":
+        began = time.perf_counter()
+        bare = [sys.executable, str(HERE / "bare_forwards.py"), f"{checkpoint}/gemma", "--device", "cuda"]
+        failed = subprocess.run(bare, check=False).returncode
+        return {} if failed else {"bare_seconds": time.perf_counter() - began}
+    given = f"{checkpoint}/gemma" if name == "gpu_trace" else str(checkpoint)
     with tempfile.TemporaryDirectory() as scratch:
-        for name, given in (("gpu_trace", f"{checkpoint}/gemma"), ("step_times", str(checkpoint))):
-            output = Path(scratch, f"{name}.json")
-            command = [sys.executable, str(HERE / f"{name}.py"), given, "--output", str(output)]
-            if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0:
-                speed[name] = json.loads(output.read_text(encoding="utf-8"))
-    began = time.perf_counter()
-    bare = [sys.executable, str(HERE / "bare_forwards.py"), f"{checkpoint}/gemma", "--device", "cuda"]
-    if subprocess.run(bare, check=False).returncode == 0:
-        speed["bare_seconds"] = time.perf_counter() - began
-    return speed
+        output = Path(scratch, f"{name}.json")
+        command = [sys.executable, str(HERE / f"{name}.py"), given, "--output", str(output)]
+        failed = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+        return {} if failed else {name: json.loads(output.read_text(encoding="utf-8"))}
 
 
 def compare(measured: Path, predicted: Path, available_bytes: int) -> list[dict[str, Any]]:
@@ -181,17 +182,18 @@ def main() -> None:
         subprocess.run(synth, check=True)
 
     gpu_memory = torch.cuda.get_device_properties(0).total_memory
-    speed: dict[str, Any] = {}
     done: dict[str, Any] = {}
-    if not options.only or "speed" in options.only:
-        speed = run_benchmarks(checkpoint)
+    speed: dict[str, Any] = {}
+    for name in BENCHMARKS:
+        if not options.only or name in options.only:
+            speed |= run_benchmark(name, checkpoint)
+            write(options.folder / "speed.json", speed)  # after each: a run that is cut off keeps it
     for stage in list_stages(checkpoint):
         chosen = [part for part in stage if not options.only or part.name in options.only]
         done |= run_stage(chosen, options.folder, gpu_memory / 1e9)
         if "bare_seconds" in speed and "parity-sdpa" in done:
             speed["parity_seconds"] = done["parity-sdpa"]["seconds"]
             speed["parity_over_bare"] = speed["parity_seconds"] / speed["bare_seconds"]
-        if speed:
             write(options.folder / "speed.json", speed)
     write_accuracy(options.folder, gpu_memory / GIB)
     write(options.folder / "parts.json", {"seconds": time.perf_counter() - began, "parts": done})

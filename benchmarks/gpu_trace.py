@@ -89,11 +89,11 @@ def measure_trace(model: Any, num_tokens: int) -> dict[str, Any]:
         return torch.cuda.max_memory_allocated()
 
     pairs = []
-    for _ in range(PAIRS + 2):  # in turns: a machine's speed drifts within a minute
-        plain_once = seconds(plain, repeats=1, warm_ups=0)
+    for _ in range(PAIRS):  # in turns: a machine's speed drifts within a minute
+        # Each after one of its own kind: parity puts its hooks on once and runs many forwards through them.
+        plain_once = seconds(plain, repeats=1, warm_ups=1)
         with Tracer(model) as tracer:
-            pairs.append((plain_once, seconds(trace, repeats=1, warm_ups=0)))
-    pairs = pairs[2:]
+            pairs.append((plain_once, seconds(trace, repeats=1, warm_ups=1)))
     ratios = [traced_once / plain_once for plain_once, traced_once in pairs]
     plain_peak_bytes = peak(plain)
     with Tracer(model) as tracer:

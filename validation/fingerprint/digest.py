@@ -47,7 +47,7 @@ def _describe(dtype: "torch.dtype", shape: tuple[int, ...]) -> str:
 
 # A CUDA tensor that waits: with its version, its bytes, its description, and where its digest goes.
 _Held = tuple["torch.Tensor", int, int, str, dict[str, Any]]
-# The chunks' hashes of one launch, and for each of its tensors the description, the hashes' bytes, and where to.
+# The chunks' hashes of one launch, and for each of its tensors the description, its bytes, and where to.
 _Launched = tuple["torch.Tensor", list[tuple[str, int, dict[str, Any]]]]
 
 
@@ -102,13 +102,10 @@ class DigestQueue:
         self._launched.clear()
 
     def _hash_held(self) -> None:
-        on_devices: dict[torch.device, list[_Held]] = {}
-        for held in self._held:
-            self.changed_in_place |= version_of(held[0]) != held[1]
-            on_devices.setdefault(held[0].device, []).append(held)
-        self._held.clear()
-        self._held_bytes = 0
-        for device, group in on_devices.items():
+        held, self._held, self._held_bytes = self._held, [], 0
+        self.changed_in_place |= any(version_of(entry[0]) != entry[1] for entry in held)
+        for device in {entry[0].device for entry in held}:
+            group = [entry for entry in held if entry[0].device == device]
             self._launched.setdefault(device, []).append(_launch(device, group))
 
 
@@ -124,38 +121,35 @@ def _launch(device: "torch.device", group: "list[_Held]") -> "_Launched":
     """Hash CUDA tensors of one device: the hashes there, and whose they are."""
     from validation.fingerprint.digest_cuda import launch_chunk_hashes
 
-    alive, addresses = [], []
-    for tensor, *_ in group:
-        data = tensor if tensor.is_contiguous() else tensor.detach().contiguous()
-        address = data.data_ptr()
+    # Column by column: amid a forward the device waits for every microsecond that a tensor costs here.
+    tensors, _, sizes, descriptions, places = zip(*group, strict=True)
+    data = [tensor if tensor.is_contiguous() else tensor.detach().contiguous() for tensor in tensors]
+    addresses = [tensor.data_ptr() for tensor in data]
+    for i, address in enumerate(addresses):
         if address % 8:  # the kernel reads words of 8 bytes
-            data = data.detach().clone()
-            address = data.data_ptr()
-        alive.append(data)
-        addresses.append(address)
-    hashes = launch_chunk_hashes(device, addresses, [held[2] for held in group])
-    return hashes, [
-        (description, HASH_BYTES * count_chunks(num_bytes), into) for *_, num_bytes, description, into in group
-    ]
+            data[i] = data[i].detach().clone()
+            addresses[i] = data[i].data_ptr()
+    return launch_chunk_hashes(device, addresses, sizes), list(zip(descriptions, sizes, places, strict=True))
 
 
 def _fill_in(device: "torch.device", launches: "list[_Launched]") -> None:
     """Hash the chunks' hashes, read what that leaves, and fill in the digests."""
     from validation.fingerprint.digest_cuda import launch_chunk_hashes
 
-    entries = [entry for _, group in launches for entry in group]
-    addresses = []
+    entries, addresses, sizes = [], [], []
     for hashes, group in launches:
         address = hashes.data_ptr()
-        for _, num_bytes, _ in group:
+        for description, num_bytes, into in group:
+            num_hash_bytes = HASH_BYTES * count_chunks(num_bytes)
+            entries.append((description, HASH_BYTES * count_chunks(num_hash_bytes), into))
             addresses.append(address)
-            address += num_bytes
-    hashes = launch_chunk_hashes(device, addresses, [entry[1] for entry in entries]).cpu().numpy().tobytes()
+            sizes.append(num_hash_bytes)
+            address += num_hash_bytes
+    hashes = launch_chunk_hashes(device, addresses, sizes).cpu().numpy().tobytes()
     start = 0
     for description, num_bytes, into in entries:
-        stop = start + HASH_BYTES * count_chunks(num_bytes)
-        into["digest"] = _finish_digest(description, hashes[start:stop])
-        start = stop
+        into["digest"] = _finish_digest(description, hashes[start : start + num_bytes])
+        start += num_bytes
 
 
 def _digest_on_cpu(tensor: "torch.Tensor", num_bytes: int, description: str) -> str:
