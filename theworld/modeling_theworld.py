@@ -6,19 +6,17 @@ Gemma 3's outputs. With the branch off, every call goes straight to the parent c
 
 # B batch, F frames, T latent steps, N tokens a step, L prompt length, D hidden size
 
-import warnings
 from typing import Any
 
 import torch
 from transformers import Gemma3ForConditionalGeneration
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
-from transformers.models.gemma3.modeling_gemma3 import Gemma3CausalLMOutputWithPast
 from transformers.utils import torch_compilable_check
 
-from theworld.chunked_loss import check_chunks, chunked_cross_entropy, rows_that_count, shift_labels
 from theworld.components import count_parameters
 from theworld.configuration_theworld import TEMPORAL_COMPRESSION, TheWorldConfig, WorldConfig
 from theworld.freezing import FreezeConfig, apply_freeze, resolve_freeze
+from theworld.memory_levers import MemoryLevers
 from theworld.world_encoder import WorldEncoder
 from theworld.world_projection import TemporalEmbedding, WorldProjection
 
@@ -31,7 +29,7 @@ register_checkpoint_conversion_mapping(
 LOSS_TYPE = "ForConditionalGeneration"
 
 
-class TheWorld(Gemma3ForConditionalGeneration):
+class TheWorld(MemoryLevers, Gemma3ForConditionalGeneration):
     """Gemma 3 with an optional world branch; load it with `from_pretrained`."""
 
     config_class = TheWorldConfig
@@ -41,7 +39,6 @@ class TheWorld(Gemma3ForConditionalGeneration):
     def __init__(self, config: TheWorldConfig) -> None:
         super().__init__(config)
         self.loss_type = LOSS_TYPE
-        self._chunked_loss: tuple[int, str] | None = None
         if isinstance(config.world_config, WorldConfig):
             self._attach_world_branch(WorldEncoder.from_vae_config(config.world_config.vae_config))
             # What Gemma's constructor did for its own modules, and again for the two that were added.
@@ -152,49 +149,6 @@ class TheWorld(Gemma3ForConditionalGeneration):
             raise ValueError("freeze must be a FreezeConfig or the name of a preset, got None")
         apply_freeze(self, resolved)
         self.train(self.training)
-
-    def set_chunked_loss(self, chunk_size: int | None, *, backend: str = "plain") -> str | None:
-        """Compute the training loss in pieces, so that the logits of a whole prompt never exist at once.
-
-        The outputs of a forward with labels then have no logits, and the head sees only tokens that have a label.
-        Loss and gradients are those of the plain path within rounding.
-
-        Args:
-            chunk_size: tokens a piece; None switches it off.
-            backend: "plain", the fastest of those measured; "torch" (from 2.13 on), or "liger".
-
-        Returns:
-            The backend that is used; None if it is off.
-
-        Raises:
-            ValueError: for a backend that is not here, or a chunk size below 1.
-        """
-        if chunk_size is None:
-            self._chunked_loss = None
-            return None
-        check_chunks(chunk_size, backend)
-        self._chunked_loss = (chunk_size, backend)
-        return backend
-
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
-    ) -> None:
-        """Recompute each layer's activations in the backward pass; non-reentrant unless told otherwise.
-
-        transformers also makes the embeddings' outputs require a gradient, for reentrant checkpointing. The
-        non-reentrant kind needs no such hooks, and they would have frozen towers run backward: they are removed.
-        """
-        chosen = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # the newer name calls this one
-            super().gradient_checkpointing_enable(chosen, **kwargs)
-        if not chosen["use_reentrant"] and not getattr(self, "_hf_peft_config_loaded", False):
-            self.disable_input_require_grads()
-
-    def gradient_checkpointing_disable(self) -> None:
-        """Keep activations again, and leave no hook behind."""
-        self._set_gradient_checkpointing(enable=False)
-        self.disable_input_require_grads()
 
     def get_trainable_parameters(self) -> tuple[int, int, float]:
         """Count (trainable, total, percentage); tied weights once."""
@@ -316,33 +270,6 @@ class TheWorld(Gemma3ForConditionalGeneration):
         if image_features is not None and hasattr(outputs, "image_hidden_states"):
             outputs.image_hidden_states = image_features
         return outputs
-
-    def _forward_chunked(
-        self, labels: torch.Tensor, *, num_items_in_batch: torch.Tensor | int | None = None, **inputs: Any
-    ) -> Gemma3CausalLMOutputWithPast:
-        """Gemma 3's forward with its loss in pieces, and without logits."""
-        assert self._chunked_loss is not None
-        chunk_size, backend = self._chunked_loss
-        weight_VD = self.lm_head.weight
-        labels_N = shift_labels(labels).to(weight_VD.device)
-        rows_R = rows_that_count(labels_N)
-        outputs = self.model(**inputs, return_dict=True)
-        hidden_ND = outputs.last_hidden_state.flatten(0, 1).to(weight_VD.device)
-        loss = chunked_cross_entropy(
-            hidden_ND.index_select(0, rows_R),
-            weight_VD,
-            labels_N.index_select(0, rows_R),
-            chunk_size=chunk_size,
-            num_items=num_items_in_batch,
-            backend=backend,
-        )
-        return Gemma3CausalLMOutputWithPast(
-            loss=loss,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            image_hidden_states=outputs.image_hidden_states,
-        )
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, use_cache: bool = True, is_first_iteration: bool = False, **kwargs: Any

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from tests.conftest import load_world
-from theworld import TheWorld, modeling_theworld
+from theworld import TheWorld, memory_levers
 from theworld.chunked_loss import (
     IGNORED_LABEL,
     available_backends,
@@ -115,9 +115,9 @@ def test_the_head_sees_only_rows_that_have_a_label(
     model: TheWorld, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    original = modeling_theworld.chunked_cross_entropy
+    original = memory_levers.chunked_cross_entropy
     monkeypatch.setattr(
-        modeling_theworld, "chunked_cross_entropy", lambda h, *a, **k: seen.append(len(h)) or original(h, *a, **k)
+        memory_levers, "chunked_cross_entropy", lambda h, *a, **k: seen.append(len(h)) or original(h, *a, **k)
     )
     model.set_chunked_loss(100)
     inputs["labels"][:, 60:] = IGNORED_LABEL

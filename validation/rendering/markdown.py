@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from validation.rendering.findings import order_findings
 from validation.rendering.page import flat_environment
 from validation.rendering.tables import describe_measurements, format_cell, tables_of, title_of
 
@@ -18,15 +19,9 @@ def render_markdown(report: dict[str, Any]) -> str:
         f"`{report['command']}` at {report['started_at']}, {report['seconds']:.1f} s",
         "",
     ]
-    findings = [
-        _finding(check["id"], finding)
-        for severity in ("error", "warning")
-        for check in report["checks"]
-        for finding in check["findings"]
-        if finding["severity"] == severity
-    ]
+    findings = [_finding(finding) for finding in order_findings(report)]
     if findings:
-        head += ["## Findings", "", *_within(findings, _FINDINGS_BYTES, "findings"), ""]
+        head += ["## Findings", "", *_within(findings, _FINDINGS_BYTES, "findings", leave_gaps=False), ""]
     head += ["## Checks", "", "| check | status | measured |", "|---|---|---|"]
     order = sorted(report["checks"], key=lambda check: check["status"] == "passed")
     head += _within([_check(check) for check in order], _CHECKS_BYTES, "checks")
@@ -45,13 +40,14 @@ def _size(lines: list[str]) -> int:
     return sum(len(line.encode()) + 1 for line in lines)
 
 
-def _within(blocks: list[str], num_bytes: int, what: str) -> list[str]:
-    """The blocks that fit, and a line that says how many do not."""
+def _within(blocks: list[str], num_bytes: int, what: str, *, leave_gaps: bool = True) -> list[str]:
+    """The blocks that fit, and a line that says how many do not; without gaps, none after the first that does not."""
     kept: list[str] = []
     for block in blocks:
-        if _size([*kept, block]) > num_bytes:
-            continue
-        kept.append(block)
+        if _size([*kept, block]) <= num_bytes:
+            kept.append(block)
+        elif not leave_gaps:
+            break
     if len(kept) < len(blocks):
         kept += ["", f"{len(blocks) - len(kept)} {what} more are in report.html and report.json."]
     return kept
@@ -61,10 +57,12 @@ def _cell(text: Any) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ")
 
 
-def _finding(check_id: str, finding: dict[str, Any]) -> str:
+def _finding(finding: dict[str, Any]) -> str:
     warning = "warning: " if finding["severity"] == "warning" else ""
-    lines = [f"- **{check_id}**: {warning}{_cell(finding['message'])} (`{finding['code']}`)"]
-    lines += [f"  - {label}: {_cell(finding[label])}" for label in ("cause", "remedy") if finding[label]]
+    code = f"`{finding['code']}`{', as above' if finding['repeats'] else ''}"
+    lines = [f"- **{finding['check']}**: {warning}{_cell(finding['message'])} ({code})"]
+    if not finding["repeats"]:
+        lines += [f"  - {label}: {_cell(finding[label])}" for label in ("cause", "remedy") if finding[label]]
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from validation.rendering.findings import order_findings
 from validation.rendering.tables import (
     Row,
     describe_measurements,
@@ -23,6 +24,7 @@ from validation.rendering.tables import (
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _MEMORY_TABLES = {"splits", "phase_peaks"}
 _NUM_POINTS = 120
+_NUM_OPEN = 3  # of findings that differ in their messages alone; the others are folded
 
 
 def render_html(report: dict[str, Any]) -> str:
@@ -44,7 +46,8 @@ def render_html(report: dict[str, Any]) -> str:
             counts={status: statuses.count(status) for status in ("passed", "failed")},
             compared=sum_compared(report),
             sections=[*sections, ("environment", "Environment")],
-            findings=findings,
+            finding_groups=findings,
+            num_open=_NUM_OPEN,
             divergences=divergences,
             memory=memory,
             ledgers=ledgers,
@@ -89,20 +92,21 @@ def flat_environment(environment: dict[str, Any]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in (plain | environment.get("packages", {})).items() if value is not None]
 
 
-def _findings(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """All findings, errors first, otherwise in the report's order."""
-    found = [
-        {
+def _findings(report: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """All findings, in groups that differ in their messages alone."""
+    groups: list[list[dict[str, Any]]] = []
+    for finding in order_findings(report):
+        shown = {
             **finding,
-            "check": check["id"],
-            "check_anchor": anchor_of(check["id"]),
-            "anchor": finding_anchor(check["id"], finding),
-            "style": "warning" if finding["severity"] == "warning" else check["status"],
+            "check_anchor": anchor_of(finding["check"]),
+            "anchor": finding_anchor(finding["check"], finding),
+            "style": "warning" if finding["severity"] == "warning" else finding["check_status"],
         }
-        for check in report["checks"]
-        for finding in check["findings"]
-    ]
-    return sorted(found, key=lambda finding: finding["severity"] == "warning")
+        if finding["repeats"]:
+            groups[-1].append(shown)
+        else:
+            groups.append([shown])
+    return groups
 
 
 def _divergence(check: dict[str, Any]) -> dict[str, Any] | None:
