@@ -173,7 +173,9 @@ def main() -> None:
     parser.add_argument(
         "--checkpoint", type=Path, help="made by theworld-validate synth --size 4b; made anew if missing"
     )
-    parser.add_argument("--only", action="append", metavar="NAME", help="only this part; may be repeated")
+    names = [*BENCHMARKS, *(part.name for stage in list_stages(Path()) for part in stage)]
+    only_help = f"only this part; may be repeated: {', '.join(names)}"
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=only_help)
     options = parser.parse_args()
     began = time.perf_counter()
     checkpoint = options.checkpoint or Path(tempfile.mkdtemp(), "4b")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from validation.rendering.findings import order_findings
+from validation.rendering.findings import group_findings
 from validation.rendering.tables import describe_measurements, format_bytes, print_table, sum_compared, tables_of
 
 if TYPE_CHECKING:
@@ -44,17 +44,18 @@ def print_report(console: "Console", report: dict[str, Any]) -> None:
                     console.print(f"\n{title}: {len(rows)} rows, in the report (--output or --json)")
                 else:
                     print_table(console, title, rows)
-    for finding in order_findings(report):
-        style, _ = _MARKS["inconclusive" if finding["severity"] == "warning" else finding["check_status"]]
-        warning = "warning: " if finding["severity"] == "warning" else ""
-        if not finding["repeats"]:
-            console.print()
-        console.print(Text(f"{finding['check']}: {warning}{finding['message']}", style=style))
+    for group in group_findings(report):
+        first = group[0]
+        style, _ = _MARKS["inconclusive" if first["severity"] == "warning" else first["check_status"]]
+        warning = "warning: " if first["severity"] == "warning" else ""
+        console.print()
+        for finding in group:
+            console.print(Text(f"{finding['check']}: {warning}{finding['message']}", style=style))
         if warning and is_bare:  # one line each: the check's own command says more
             continue
         for label in ("cause", "remedy"):
-            if finding[label] and not finding["repeats"]:
-                console.print(Padding(Text(f"{label}: {finding[label]}"), (0, 0, 0, 4)))
+            if first[label]:
+                console.print(Padding(Text(f"{label}: {first[label]}"), (0, 0, 0, 4)))
     console.print()
     style, _ = _MARKS[report["verdict"]]
     console.print(Text(_verdict_line(report), style=f"bold {style}"))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from validation.rendering.findings import order_findings
+from validation.rendering.findings import group_findings
 from validation.rendering.page import flat_environment
 from validation.rendering.tables import describe_measurements, format_cell, tables_of, title_of
 
@@ -19,7 +19,8 @@ def render_markdown(report: dict[str, Any]) -> str:
         f"`{report['command']}` at {report['started_at']}, {report['seconds']:.1f} s",
         "",
     ]
-    findings = [_finding(finding) for finding in order_findings(report)]
+    groups = group_findings(report)
+    findings = [_finding(finding, like=group[0]) for group in groups for finding in group]
     if findings:
         head += ["## Findings", "", *_within(findings, _FINDINGS_BYTES, "findings", leave_gaps=False), ""]
     head += ["## Checks", "", "| check | status | measured |", "|---|---|---|"]
@@ -57,13 +58,14 @@ def _cell(text: Any) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ")
 
 
-def _finding(finding: dict[str, Any]) -> str:
+def _finding(finding: dict[str, Any], *, like: dict[str, Any]) -> str:
+    """One finding; cause and remedy only where it is the first of those that share them, which is `like`."""
     warning = "warning: " if finding["severity"] == "warning" else ""
-    code = f"`{finding['code']}`{', as above' if finding['repeats'] else ''}"
-    lines = [f"- **{finding['check']}**: {warning}{_cell(finding['message'])} ({code})"]
-    if not finding["repeats"]:
-        lines += [f"  - {label}: {_cell(finding[label])}" for label in ("cause", "remedy") if finding[label]]
-    return "\n".join(lines)
+    head = f"- **{finding['check']}**: {warning}{_cell(finding['message'])} (`{finding['code']}`"
+    if finding is not like:
+        return f"{head}, as above)"
+    shared = [f"  - {label}: {_cell(finding[label])}" for label in ("cause", "remedy") if finding[label]]
+    return "\n".join([f"{head})", *shared])
 
 
 def _check(check: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from validation.rendering.findings import order_findings
+from validation.rendering.findings import group_findings
 from validation.rendering.tables import (
     Row,
     describe_measurements,
@@ -29,7 +29,7 @@ _NUM_OPEN = 3  # of findings that differ in their messages alone; the others are
 
 def render_html(report: dict[str, Any]) -> str:
     """Render a report as one self-contained page."""
-    findings = _findings(report)
+    finding_groups = [[_finding(finding) for finding in group] for group in group_findings(report)]
     memory = [part for check in report["checks"] if (part := _memory(check)) is not None]
     divergences = [part for check in report["checks"] if (part := _divergence(check)) is not None]
     ledgers, tables = _tables(report)
@@ -46,7 +46,7 @@ def render_html(report: dict[str, Any]) -> str:
             counts={status: statuses.count(status) for status in ("passed", "failed")},
             compared=sum_compared(report),
             sections=[*sections, ("environment", "Environment")],
-            finding_groups=findings,
+            finding_groups=finding_groups,
             num_open=_NUM_OPEN,
             divergences=divergences,
             memory=memory,
@@ -92,21 +92,14 @@ def flat_environment(environment: dict[str, Any]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in (plain | environment.get("packages", {})).items() if value is not None]
 
 
-def _findings(report: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """All findings, in groups that differ in their messages alone."""
-    groups: list[list[dict[str, Any]]] = []
-    for finding in order_findings(report):
-        shown = {
-            **finding,
-            "check_anchor": anchor_of(finding["check"]),
-            "anchor": finding_anchor(finding["check"], finding),
-            "style": "warning" if finding["severity"] == "warning" else finding["check_status"],
-        }
-        if finding["repeats"]:
-            groups[-1].append(shown)
-        else:
-            groups.append([shown])
-    return groups
+def _finding(finding: dict[str, Any]) -> dict[str, Any]:
+    """A finding, its anchors and its style."""
+    return {
+        **finding,
+        "check_anchor": anchor_of(finding["check"]),
+        "anchor": finding_anchor(finding["check"], finding),
+        "style": "warning" if finding["severity"] == "warning" else finding["check_status"],
+    }
 
 
 def _divergence(check: dict[str, Any]) -> dict[str, Any] | None:

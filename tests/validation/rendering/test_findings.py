@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tests.validation.rendering.sample_reports import failing_check, make_report
 from validation.rendering.console import print_report
-from validation.rendering.findings import order_findings
+from validation.rendering.findings import group_findings
 from validation.rendering.markdown import render_markdown
 from validation.rendering.page import render_html
 from validation.results import CheckResult, Finding, Status
@@ -27,16 +27,15 @@ def many(num_cells: int, **changes: Any) -> dict[str, Any]:
     return make_report([measured, failing_check()])
 
 
-def test_errors_come_first_and_only_what_follows_its_like_repeats() -> None:
-    found = order_findings(many(3, cause="another cause"))
-    assert [finding["severity"] for finding in found] == ["error", *["warning"] * 4]
-    assert [finding["repeats"] for finding in found] == [False, False, True, True, False]
+def test_errors_come_first_and_only_neighbours_share() -> None:
+    groups = group_findings(many(3, cause="another cause"))
+    assert [(group[0]["severity"], len(group)) for group in groups] == [("error", 1), ("warning", 3), ("warning", 1)]
 
 
-def test_nothing_repeats_where_nothing_is_said_of_why() -> None:
+def test_findings_that_do_not_say_why_share_nothing() -> None:
     plain = tuple(out_of_memory(cell, cause=None, remedy=None) for cell in range(9))
     report = make_report([CheckResult(id="memory.measure", status=Status.PASSED, seconds=1.0, findings=plain)])
-    assert not any(finding["repeats"] for finding in order_findings(report))
+    assert [len(group) for group in group_findings(report)] == [1] * 9
     assert "more of" not in render_html(report)
 
 
