@@ -29,7 +29,7 @@ from validation.memory.gpus import GIB, gpu_bytes
 HERE = Path(__file__).parent
 MATRIX = ("--chunked-loss", "both", "--world-tokens", "784", "--world-tokens", "4096")
 MATRIX += ("--precision", "bfloat16", "--precision", "mixed")
-# Each is ratios within one process; "bare" is the same forwards as parity's, unobserved.
+# Ratios within one process; and parity's forwards unobserved, which the whole of parity is held against.
 BENCHMARKS = ("gpu_trace", "step_times", "bare")
 # Faults that only a GPU has, or has otherwise: precision of its units, its kernels, device hooks.
 GPU_FAULTS = ("tf32-switched-on", "reductions-switched", "eager-attention", "device-hook")
@@ -177,6 +177,7 @@ def main() -> None:
     only_help = f"only this part; may be repeated: {', '.join(names)}"
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=only_help)
     options = parser.parse_args()
+    wanted = options.only or names
     began = time.perf_counter()
     checkpoint = options.checkpoint or Path(tempfile.mkdtemp(), "4b")
     if not checkpoint.exists():
@@ -187,14 +188,14 @@ def main() -> None:
     done: dict[str, Any] = {}
     speed: dict[str, Any] = {}
     for name in BENCHMARKS:
-        if not options.only or name in options.only:
+        if name in wanted:
             speed |= run_benchmark(name, checkpoint)
             write(options.folder / "speed.json", speed)  # after each: a run that is cut off keeps it
     for stage in list_stages(checkpoint):
-        chosen = [part for part in stage if not options.only or part.name in options.only]
-        done |= run_stage(chosen, options.folder, gpu_memory / 1e9)
-        if "bare_seconds" in speed and "parity-sdpa" in done:
-            speed["parity_seconds"] = done["parity-sdpa"]["seconds"]
+        finished = run_stage([part for part in stage if part.name in wanted], options.folder, gpu_memory / 1e9)
+        done |= finished
+        if "bare_seconds" in speed and "parity-sdpa" in finished:
+            speed["parity_seconds"] = finished["parity-sdpa"]["seconds"]
             speed["parity_over_bare"] = speed["parity_seconds"] / speed["bare_seconds"]
             write(options.folder / "speed.json", speed)
     write_accuracy(options.folder, gpu_memory / GIB)
