@@ -14,14 +14,14 @@ from unittest import mock
 
 import torch
 
-from validation.fingerprint import round_trip
-from validation.fingerprint.digest import DigestQueue
-from validation.fingerprint.observations import Fingerprint
-from validation.fingerprint.take import fingerprint_run
-from validation.fingerprint.trace import Recording, Tracer
-from validation.probes import build_probes
-from validation.session import prepare_libraries
-from validation.subjects import CANDIDATE_TARGET, REFERENCE_TARGET, Subject, read_config
+from theworld_validate.cli.session import prepare_libraries
+from theworld_validate.documents.observations import Fingerprint
+from theworld_validate.fingerprint import round_trip
+from theworld_validate.fingerprint.digest import DigestQueue
+from theworld_validate.fingerprint.take import fingerprint_run
+from theworld_validate.fingerprint.trace import Recording, Tracer
+from theworld_validate.probes.gemma3 import build_probes
+from theworld_validate.subjects.subject import CANDIDATE_TARGET, REFERENCE_TARGET, Subject, read_config
 
 
 def nothing(*_args: Any, **_kwargs: Any) -> None:

@@ -24,16 +24,16 @@ from typing import Any
 import torch
 
 from theworld.synthetic import cached_checkpoint
-from validation.faults.catalogue import CATALOGUE
-from validation.faults.selftest import restored_globals
-from validation.fingerprint.behaviour import to_tensors
-from validation.fingerprint.files import FingerprintFile, write_fingerprint
-from validation.fingerprint.take import take_fingerprint
-from validation.parity import compare_fingerprints
-from validation.probes import Probe, build_probes
-from validation.second_look import rank_with_second_look
-from validation.session import prepare_libraries
-from validation.subjects import CANDIDATE_TARGET, REFERENCE_TARGET, Subject, read_config
+from theworld_validate.cli.session import prepare_libraries
+from theworld_validate.documents.fingerprint import FingerprintFile, write_fingerprint
+from theworld_validate.faults.catalogue import CATALOGUE
+from theworld_validate.faults.selftest import restored_globals
+from theworld_validate.fingerprint.behaviour import to_tensors
+from theworld_validate.fingerprint.take import take_fingerprint
+from theworld_validate.parity.check import compare_fingerprints
+from theworld_validate.parity.second_look import rank_with_second_look
+from theworld_validate.probes.gemma3 import Probe, build_probes
+from theworld_validate.subjects.subject import CANDIDATE_TARGET, REFERENCE_TARGET, Subject, read_config
 
 Places = list[str] | None  # None: equal; otherwise what the method names, first place first; it may be nothing
 

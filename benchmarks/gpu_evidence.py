@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from validation.memory.gpus import GIB, gpu_bytes
+from theworld_validate.memory.gpus import GIB, gpu_bytes
 
 HERE = Path(__file__).parent
 MATRIX = ("--chunked-loss", "both", "--world-tokens", "784", "--world-tokens", "4096")
@@ -77,7 +77,15 @@ def list_stages(checkpoint: Path) -> list[list[Part]]:
 def start(part: Part, folder: Path) -> subprocess.Popen[bytes]:
     """Start one part."""
     environment = {**os.environ, **({} if part.gpu_gb else {"CUDA_VISIBLE_DEVICES": ""})}
-    command = [sys.executable, "-m", "validation", *part.arguments, "--output", str(folder / part.name), "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "theworld_validate",
+        *part.arguments,
+        "--output",
+        str(folder / part.name),
+        "--quiet",
+    ]
     return subprocess.Popen(command, env=environment)
 
 
@@ -181,7 +189,17 @@ def main() -> None:
     began = time.perf_counter()
     checkpoint = options.checkpoint or Path(tempfile.mkdtemp(), "4b")
     if not checkpoint.exists():
-        synth = [sys.executable, "-m", "validation", "synth", str(checkpoint), "--size", "4b", "--device", "cuda"]
+        synth = [
+            sys.executable,
+            "-m",
+            "theworld_validate",
+            "synth",
+            str(checkpoint),
+            "--size",
+            "4b",
+            "--device",
+            "cuda",
+        ]
         subprocess.run(synth, check=True)
 
     gpu_memory = torch.cuda.get_device_properties(0).total_memory

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from transformers import Gemma3ForConditionalGeneration
 
-from validation.fingerprint.behaviour import bytes_to_hold
-from validation.fingerprint.digest import DigestQueue
-from validation.fingerprint.trace import Recording, Tracer
+from theworld_validate.fingerprint.behaviour import bytes_to_hold
+from theworld_validate.fingerprint.digest import DigestQueue
+from theworld_validate.fingerprint.trace import Recording, Tracer
 
 REPEATS = 7
 PAIRS = 25

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from validation.memory.cells import Cell
+from theworld_validate.memory.cells import Cell
 
 PRESETS = ("projection", "vision", "language", "full")
 GB = 1e9
@@ -35,9 +35,9 @@ def by_mem_tracker(cell: Cell) -> int:
     import torch
     from torch.distributed._tools.mem_tracker import MemTracker
 
-    from validation.blueprints import blueprint_of_size, build_without_data
-    from validation.memory.cells import forward_and_backward, make_inputs, prepare_model
-    from validation.memory.predict import tensors_without_data
+    from theworld_validate.memory.cells import forward_and_backward, make_inputs, prepare_model
+    from theworld_validate.memory.predict import tensors_without_data
+    from theworld_validate.subjects.empty_models import blueprint_of_size, build_without_data
 
     config = blueprint_of_size("4b")
     mode, model = build_without_data(config)
@@ -71,7 +71,7 @@ def estimates(cell: Cell) -> dict[str, int]:
     """The two formulas: bytes."""
     from accelerate.commands.estimate import estimate_training_usage
 
-    from validation.blueprints import blueprint_of_size, build_on_meta
+    from theworld_validate.subjects.empty_models import blueprint_of_size, build_on_meta
 
     model = build_on_meta(blueprint_of_size("4b"), freeze=cell.preset)
     parameters = sum(parameter.numel() for parameter in model.parameters())

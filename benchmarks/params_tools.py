@@ -40,7 +40,7 @@ from torchinfo import summary
 print("parameters", sum(summary(model, verbose=0).total_params for model in models))
 """
 )
-_OURS = "from validation.cli import main\nimport sys\nsys.argv[1:] = ['params', '--config', '4b']\nmain()"
+_OURS = "from theworld_validate.cli import main\nimport sys\nsys.argv[1:] = ['params', '--config', '4b']\nmain()"
 
 
 def run(code: str, stdin: str) -> tuple[float, int, int]:

@@ -18,9 +18,9 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 from theworld import TheWorld
-from validation.memory.answers import Question, answer_all
-from validation.memory.cells import LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
-from validation.memory.sharding import shard
+from theworld_validate.memory.answers import Question, answer_all
+from theworld_validate.memory.cells import LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
+from theworld_validate.memory.sharding import shard
 
 NUM_STEPS = 3
 GB = 1e9
@@ -85,7 +85,7 @@ def main() -> None:
     dist.destroy_process_group()
     if not is_first:
         return
-    from validation.blueprints import blueprint_of_size
+    from theworld_validate.subjects.empty_models import blueprint_of_size
 
     answers = answer_all(blueprint_of_size("4b"), cells, Question(), num_processes=8)
     for row, answer in zip(rows, answers, strict=True):

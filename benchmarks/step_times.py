@@ -20,7 +20,14 @@ import torch
 
 from theworld import TheWorld
 from theworld.chunked_loss import available_backends
-from validation.memory.cells import CHUNK_SIZE, LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
+from theworld_validate.memory.cells import (
+    CHUNK_SIZE,
+    LEARNING_RATE,
+    Cell,
+    forward_and_backward,
+    make_inputs,
+    prepare_model,
+)
 
 ROUNDS, STEPS, WARM_UPS = 5, 6, 2
 

@@ -12,7 +12,7 @@ import torch
 from transformers import Gemma3ForConditionalGeneration
 
 from theworld.synthetic import cached_checkpoint
-from validation.fingerprint.trace import Recording, Tracer
+from theworld_validate.fingerprint.trace import Recording, Tracer
 
 GOAL = 1.15
 

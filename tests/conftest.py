@@ -14,9 +14,9 @@ from transformers.utils import logging
 
 from theworld import TheWorld, TheWorldProcessor
 from theworld.synthetic import SyntheticCheckpoint, cached_checkpoint
-from validation.results import Report
+from theworld_validate.results import Report
 
-SCHEMA = Path(__file__).parent.parent / "validation" / "report.schema.json"
+SCHEMA = Path(__file__).parent.parent / "validation" / "theworld_validate" / "report.schema.json"
 FRAME_SIZE = 32  # 16 world tokens a latent step
 
 

@@ -11,8 +11,8 @@ import torch
 from typer.testing import CliRunner
 
 from theworld.synthetic import SyntheticCheckpoint
-from validation.cli import app
-from validation.faults.catalogue import CATALOGUE
+from theworld_validate.cli import app
+from theworld_validate.faults.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -72,8 +72,8 @@ def test_a_command_that_is_shown_passes(
 def test_the_example_of_a_fault_is_caught(tiny: SyntheticCheckpoint) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(@fault.*?)```", text, re.DOTALL)
-    imports = "from typing import Any\nfrom validation.attribution import Cause\n"
-    imports += "from validation.faults.base import fault, text_model\n"
+    imports = "from typing import Any\nfrom theworld_validate.compare.causes import Cause\n"
+    imports += "from theworld_validate.faults.base import fault, text_model\n"
     before = set(CATALOGUE)
     with mock.patch.dict(CATALOGUE):
         exec(imports + example, {})  # the document's own code

@@ -14,8 +14,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 MAX_FILE_BYTES = 200_000
-NEEDED = ("validation/report.schema.json", "validation/rendering/report.html.jinja", "validation/audits/claims.toml")
-ALLOWED = re.compile(r"(theworld|validation)/|theworld-[^/]*\.dist-info/")
+NEEDED = (
+    "theworld_validate/report.schema.json",
+    "theworld_validate/rendering/report.html.jinja",
+    "theworld_validate/audits/claims.toml",
+)
+ALLOWED = re.compile(r"(theworld|theworld_validate)/|theworld-[^/]*\.dist-info/")
 
 
 def faults(dist: Path) -> list[str]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.validation.rendering.sample_reports import make_report, sample_checks
-from validation.rendering.page import render_html
+from tests.theworld_validate.rendering.sample_reports import make_report, sample_checks
+from theworld_validate.rendering.page import render_html
 
 pytestmark = pytest.mark.browser
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from validation.fingerprint.digest import DigestQueue, digest_tensor
+from theworld_validate.fingerprint.digest import DigestQueue, digest_tensor
 
 pytestmark = pytest.mark.gpu
 

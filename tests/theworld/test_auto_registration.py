@@ -47,7 +47,7 @@ def test_import_is_light() -> None:
 def test_import_changes_no_global_state() -> None:
     done = run(
         "import torch, transformers\n"
-        "from validation.fingerprint.state import observe_globals\n"
+        "from theworld_validate.fingerprint.state import observe_globals\n"
         "before = observe_globals()\n"
         "import theworld; theworld.TheWorld; theworld.TheWorldProcessor\n"
         "assert observe_globals() == before, (before, observe_globals())"

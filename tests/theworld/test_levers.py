@@ -17,7 +17,7 @@ from theworld.chunked_loss import (
 )
 from theworld.master_weights import use_master_weights
 from theworld.synthetic import SyntheticCheckpoint
-from validation.memory.cells import Cell, count_labels, make_inputs, prepare_model
+from theworld_validate.memory.cells import Cell, count_labels, make_inputs, prepare_model
 
 # Relative to the largest element: float32 sums in another order; bfloat16 also rounds each piece's gradients.
 BOUNDS = {torch.float32: 2e-6, torch.bfloat16: 2**-5}

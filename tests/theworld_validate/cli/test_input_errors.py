@@ -1,0 +1,132 @@
+"""What cannot be used: one line that names it and the fix, exit code 2, and nothing half-written."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import make_clip
+from tests.theworld.test_checkpoint_files import DAMAGES
+from tests.theworld_validate.command_line import assert_input_error, invoke
+from theworld.synthetic import SyntheticCheckpoint
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_one_line(gemma_copy: Path, damage: str, tmp_path: Path) -> None:
+    inflict, message = DAMAGES[damage]
+    inflict(gemma_copy)
+    output = tmp_path / "report"
+    assert_input_error(invoke("parity", "--model", gemma_copy, "--output", output), message)
+    assert list(output.iterdir()) == []
+
+
+def change_config(folder: Path, **fields: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+@pytest.mark.parametrize("command", [("parity",), ("buffers",), ("gradients",), ("params",), ("globals",), ("claims",)])
+def test_another_architecture_is_one_line(tiny: SyntheticCheckpoint, gemma_copy: Path, command: tuple[str]) -> None:
+    change_config(gemma_copy, model_type="llama")
+    cosmos = () if command == ("parity",) else ("--cosmos", tiny.cosmos)
+    result = invoke(*command, "--model", gemma_copy, *cosmos)
+    assert_input_error(result, "config.json: model_type is 'llama'", "give a Gemma 3")
+
+
+def test_a_wrong_config_field_is_one_line(gemma_copy: Path) -> None:
+    change_config(gemma_copy, mm_tokens_per_image="many")
+    assert_input_error(invoke("parity", "--model", gemma_copy), "config.json", "mm_tokens_per_image")
+
+
+def test_another_z_dim_is_one_line(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
+    cosmos = Path(shutil.copytree(tiny.cosmos, tmp_path / "cosmos"))
+    change_config(cosmos / "vae", z_dim=48)
+    assert_input_error(invoke("world", "--cosmos", cosmos), "cosmos", "z_dim is 48", "Cosmos-Predict2")
+
+
+def test_frames_out_of_range_are_one_line(tmp_path: Path) -> None:
+    np.save(tmp_path / "clip.npy", make_clip(5).numpy() * 127.5 + 127.5)
+    result = invoke("world", "--frames", tmp_path / "clip.npy")
+    assert_input_error(result, "clip.npy", "must be in [-1, 1], got [0.", "divide by 127.5 and subtract 1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["parity", "--model", "no/such/folder/here"], ["no such folder, nor a hub id"]),
+        (["parity", "--candidate", "theworld"], ["not of the form module:Class"]),
+        (["parity", "--candidate", "nowhere.to_be:Found"], ["no module 'nowhere.to_be'"]),
+        (["parity", "--candidate", "theworld:Nothing"], ["module 'theworld' has no 'Nothing'"]),
+        (["parity", "--device", "cuda:99"], ["--device cuda:99: this machine has", "use --device cpu"]),
+        (["parity", "--device", "tpu"], ["--device tpu: no"]),
+        (["parity", "--probe", "txt"], ["--probe txt: no such probe; there are text, image", "did you mean text?"]),
+        (["parity", "--isolate", "--probe", "text"], ["--isolate runs every probe; leave --probe out"]),
+        (["parity", "--attn", "magic"], ["--attn magic: no such attention; there are sdpa, eager"]),
+        (["world", "--model", "TINY"], ["--model was given without --cosmos"]),
+        (["gradients", "--model", "TINY"], ["--model was given without --cosmos"]),
+        (["gradients", "--preset", "half"], ["--preset half: no such freeze preset; there are projection"]),
+        (["params", "--preset", "half"], ["--preset half: no such freeze preset; there are projection"]),
+        (["params", "--model", "TINY"], ["a model without a VAE; name a Cosmos repository or VAE folder"]),
+        (["params", "--model", "TINY", "--config", "4b"], ["--model and --config both name a model"]),
+        (["params", "--config", "27b"], ["--config 27b: no such size or file; give tiny, 4b"]),
+        (["params", "--config", "no/such.json"], ["--config no/such.json: ", "such"]),
+        (["globals", "--import", "nowhere.to_be"], ["--import nowhere.to_be: ModuleNotFoundError"]),
+        (["--suite", "gpuu"], ["--suite gpuu: there is no such name", "did you mean gpu?"]),
+        (["--only", "gradient"], ["--only gradient: there is no such name", "did you mean gradients?"]),
+        (["parity", "--output", "/dev/null/x"], ["--output /dev/null/x: cannot write there"]),
+    ],
+)
+def test_wrong_arguments_are_one_line(tiny: SyntheticCheckpoint, arguments: list[str], parts: list[str]) -> None:
+    arguments = [str(tiny.gemma) if argument == "TINY" else argument for argument in arguments]
+    assert_input_error(invoke(*arguments), *parts)
+
+
+def test_an_input_error_is_json_too(tmp_path: Path) -> None:
+    result = invoke("parity", "--json", "--model", tmp_path)
+    assert result.exit_code == 2
+    report = json.loads(result.stdout)
+    assert report["verdict"] == "error"
+    assert "empty one" in report["checks"][0]["reason"]
+
+
+def test_a_wrong_option_is_usage() -> None:
+    assert invoke("--nope").exit_code == 2
+    assert invoke("parity", "--dtype", "float8").exit_code == 2
+    result = invoke("pairty")
+    assert result.exit_code == 2
+    assert "Did you mean 'parity'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file; make one with theworld-validate fingerprint"),
+        ("{", "not readable as JSON"),
+        ("[]", "field schema is None"),
+        ('{"schema": "theworld-fingerprint/1", "digest": "md5"}', "field digest is 'md5'"),
+        ('{"schema": "theworld-fingerprint/1", "digest": "xxh3-128/16384"}', "field layers is missing"),
+    ],
+)
+def test_a_wrong_fingerprint_file_is_one_line(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_text(content)
+    assert_input_error(invoke("diff", path, path), str(path), message)
+
+
+def test_isolated_input_errors_come_through(tiny: SyntheticCheckpoint) -> None:
+    result = invoke("parity", "--isolate", "--model", tiny.gemma, "--candidate", "theworld:Nothing")
+    assert_input_error(result, "module 'theworld' has no 'Nothing'")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["parity", "--model", "nobody/nothing"], ["world", "--cosmos", "nobody/nothing"]]
+)
+def test_a_hub_id_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert_input_error(invoke(*arguments), "nobody/nothing: not on this machine, and the hub did not give it")

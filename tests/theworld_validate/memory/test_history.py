@@ -1,0 +1,62 @@
+"""The split of a measured peak: from a history written by hand."""
+
+from typing import Any
+
+from theworld_validate.memory.history import bytes_kept_for_backward, split_peak
+
+
+def alloc(address: int, size: int, moment: int, *files: str) -> dict[str, Any]:
+    frames = [{"filename": name, "line": 7, "name": "forward"} for name in files]
+    return {"action": "alloc", "addr": address, "size": size, "time_us": moment, "frames": frames}
+
+
+def free(address: int, moment: int) -> dict[str, Any]:
+    return {"action": "free_completed", "addr": address, "size": 0, "time_us": moment}
+
+
+def test_every_byte_has_a_kind() -> None:
+    before = [
+        {
+            "blocks": [
+                {"address": 1, "size": 1000, "state": "active_allocated"},
+                {"address": 2, "size": 64, "state": "active_allocated"},
+                {"address": 3, "size": 10, "state": "active_allocated"},
+                {"address": 4, "size": 5000, "state": "inactive"},
+            ]
+        }
+    ]
+    events = [
+        alloc(10, 300, 1, "torch/nn/linear.py", "models/modeling_gemma3.py"),  # an activation
+        alloc(11, 800, 2, "models/modeling_gemma3.py"),  # gone before the backward pass
+        free(11, 3),
+        alloc(12, 500, 12),  # a gradient
+        alloc(13, 400, 13),  # scratch, at the peak
+        free(13, 14),
+        free(10, 15),
+    ]
+    split, owners = split_peak(
+        before,
+        {"device_traces": [events]},
+        known={"parameters": {1}, "inputs": {3}, "buffers": set()},
+        gradients=[12],
+        backward_began_us=10,
+    )
+    assert split == {
+        "parameters": 1000,
+        "gradients": 500,
+        "optimizer_state": 0,
+        "activations": 300,
+        "temporaries": 400,
+        "inputs": 10,
+        "workspace": 64,
+    }
+    assert bytes_kept_for_backward({"device_traces": [events]}, backward_began_us=10) == 300
+    assert owners[0] == ("parameters", 1000, "(before)")
+    assert owners[1] == ("gradients", 500, "backward")
+    assert owners[3] == ("activations", 300, "modeling_gemma3.py:7 forward")
+
+
+def test_a_peak_in_the_forward_pass() -> None:
+    events = [alloc(11, 900, 2, "x.py"), free(11, 3), alloc(12, 100, 12)]
+    split, _ = split_peak([], {"device_traces": [events]}, known={}, gradients=[], backward_began_us=10)
+    assert split["temporaries"] == 900

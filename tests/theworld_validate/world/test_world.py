@@ -1,0 +1,81 @@
+"""The world check: passes on the real path, and catches a planted fault in each of its four parts."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import make_clip
+from theworld import TheWorld
+from theworld.synthetic import SyntheticCheckpoint
+from theworld_validate.results import CheckResult, InputError, Status
+from theworld_validate.world.check import check_world, read_clip
+
+
+def run(tiny: SyntheticCheckpoint, **options: Any) -> dict[str, CheckResult]:
+    options = {"dtype": "float32", **options}
+    return {check.id: check for check in check_world(str(tiny.gemma), str(tiny.cosmos), **options)}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_real_path_passes(tiny: SyntheticCheckpoint, dtype: str) -> None:
+    checks = run(tiny, dtype=dtype)
+    assert {check.status for check in checks.values()} == {Status.PASSED}
+    assert checks["world.tokens"].measurements["world_tokens"] == 128
+    assert checks["world.effect"].measurements["max_abs_logit_difference"] > 0
+    assert checks["world.gradients"].measurements["parameters_with_gradient"] == 3
+
+
+def failing(checks: dict[str, CheckResult]) -> dict[str, str]:
+    return {id_: check.findings[0].code for id_, check in checks.items() if check.status is Status.FAILED}
+
+
+def test_lost_world_tokens_are_caught(tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = TheWorld.get_world_features
+    monkeypatch.setattr(TheWorld, "get_world_features", lambda self, *a: original(self, *a) * 0)
+    assert failing(run(tiny)) == {"world.effect": "world.no_effect", "world.gradients": "world.no_gradient"}
+
+
+def test_a_leaking_gradient_is_caught(tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TheWorld, "set_freeze", lambda self, freeze: self.requires_grad_(True))
+    assert failing(run(tiny)) == {"world.gradients": "world.gradient_leak"}
+
+
+def test_overflow_is_caught(tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = TheWorld.get_world_features
+    monkeypatch.setattr(TheWorld, "get_world_features", lambda self, *a: original(self, *a) / 0)
+    assert failing(run(tiny))["world.tokens"] == "world.non_finite"
+
+
+def test_rows_that_reach_each_other_are_caught(tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = TheWorld.get_world_features
+
+    def reversed_rows(self: TheWorld, frames: torch.Tensor, num_frames: torch.Tensor | None = None) -> torch.Tensor:
+        return original(self, frames, num_frames).flip(0)
+
+    monkeypatch.setattr(TheWorld, "get_world_features", reversed_rows)
+    assert failing(run(tiny))["world.batch"] == "world.batch"
+
+
+def test_a_clip_is_read_from_a_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "clip.npy", make_clip(5).numpy())
+    assert torch.equal(read_clip(tmp_path / "clip.npy"), make_clip(5))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (make_clip(5).numpy() * 255, r"clip.npy: world_frames must be in \[-1, 1\], got \[-255.0"),
+        (np.zeros((3, 1, 8, 8), dtype=np.uint8), "floating point in"),
+        (np.array([{}], dtype=object), "not a .npy file of numbers"),
+        (None, "no such file"),
+    ],
+)
+def test_a_wrong_clip_is_an_input_error(tmp_path: Path, array: Any, message: str) -> None:
+    if array is not None:
+        np.save(tmp_path / "clip.npy", array, allow_pickle=True)
+    with pytest.raises(InputError, match=message) as caught:
+        read_clip(tmp_path / "clip.npy")
+    assert "\n" not in str(caught.value)

@@ -1,5 +1,0 @@
-"""`python -m validation` is `theworld-validate`."""
-
-from validation.cli import main
-
-main()

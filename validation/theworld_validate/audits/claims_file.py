@@ -1,0 +1,78 @@
+"""The claims of the implementation notes, as a table that machines read: claims.toml beside this file.
+
+In: nothing. Out: `Claim`s, and the documented counts among them.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from theworld_validate.audits.explanation import DocumentedCount
+
+CLAIMS = Path(__file__).with_name("claims.toml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One thing that the notes say.
+
+    Args:
+        id: its group and its name: "counts.vision_tower".
+        line: of the notes; several where they say it again.
+        says: the statement, in short.
+        measure: how it is measured: a function's name in `claims.py`.
+        about: claims with one `about` speak of one quantity; None where nothing else does.
+        low, high: the documented value or range; None for open ends and for statements.
+        recorded: the verdict that this release publishes; another one here and now is a finding.
+        arguments: what else the measure needs.
+    """
+
+    id: str
+    line: tuple[int, ...]
+    says: str
+    measure: str
+    about: str | None
+    low: float | None
+    high: float | None
+    recorded: str
+    arguments: dict[str, Any]
+
+    @property
+    def group(self) -> str:
+        """Counts, presets, memory, speed, loading or precision."""
+        return self.id.split(".")[0]
+
+
+@cache
+def read_claims() -> tuple[Claim, ...]:
+    """Read the table, in the notes' order."""
+    table = tomllib.loads(CLAIMS.read_text(encoding="utf-8"))
+    known = {"id", "line", "says", "measure", "about", "low", "high", "value", "recorded"}
+    return tuple(
+        Claim(
+            id=entry["id"],
+            line=tuple(entry["line"]),
+            says=entry["says"],
+            measure=entry["measure"],
+            about=entry.get("about"),
+            low=entry.get("low", entry.get("value")),
+            high=entry.get("high", entry.get("value")),
+            recorded=entry["recorded"],
+            arguments={key: value for key, value in entry.items() if key not in known},
+        )
+        for entry in table["claim"]
+    )
+
+
+def read_documented_counts() -> tuple[DocumentedCount, ...]:
+    """The exact counts among the claims."""
+    return tuple(as_documented_count(claim) for claim in read_claims() if claim.measure == "count")
+
+
+def as_documented_count(claim: Claim) -> DocumentedCount:
+    """An exact count's claim as the ledger's explanation takes it."""
+    assert claim.low is not None
+    parts = tuple(claim.arguments["parts"])
+    return DocumentedCount(label=claim.says, parts=parts, count=int(claim.low), line=claim.line[0])

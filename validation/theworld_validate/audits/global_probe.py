@@ -1,0 +1,86 @@
+"""Run in a fresh process: what each import and load changes of the process's global state, as JSON on stdout.
+
+In: a plan on stdin: {"baseline": [step, ...], "stages": [[title, step], ...]}; a step is {"import": "module"},
+{"get": "module:name"} or {"load": {fields of a Subject}}. Out: [{"stage": title, "changes": {field: [before, after]}}].
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import random
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+
+def observe() -> dict[str, Any]:
+    """Everything global that an import or a load may change; environment variables by digest, never by value."""
+    import numpy as np
+    import torch
+
+    from theworld_validate.fingerprint.state import observe_globals
+
+    state = {name: seen["value"] for name, seen in observe_globals().items()}
+    state.pop("cublas_workspace_config", None)  # among the environment variables
+    state.update(
+        cudnn_enabled=torch.backends.cudnn.enabled,
+        num_interop_threads=torch.get_num_interop_threads(),
+        anomaly_mode=torch.is_anomaly_enabled(),
+        flash_sdp=torch.backends.cuda.flash_sdp_enabled(),
+        mem_efficient_sdp=torch.backends.cuda.mem_efficient_sdp_enabled(),
+        math_sdp=torch.backends.cuda.math_sdp_enabled(),
+        cudnn_sdp=torch.backends.cuda.cudnn_sdp_enabled(),
+        rng_state_numpy=_digest(np.random.get_state()),
+        rng_state_python=_digest(random.getstate()),
+        warnings_filters=_digest(warnings.filters),
+    )
+    state.update({f"environment.{name}": _digest(value) for name, value in os.environ.items()})
+    return state
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[Any]]:
+    """The fields that differ: [before, after]; None where there was none."""
+    names = sorted(before.keys() | after.keys())
+    return {name: [before.get(name), after.get(name)] for name in names if before.get(name) != after.get(name)}
+
+
+def run_step(step: dict[str, Any]) -> None:
+    """Import a module, get a name out of one (lazy packages import then), or load a subject."""
+    if "import" in step:
+        importlib.import_module(step["import"])
+    elif "get" in step:
+        module, _, name = step["get"].partition(":")
+        getattr(importlib.import_module(module), name)
+    else:
+        from theworld_validate.subjects.subject import Subject
+
+        Subject(**step["load"]).load()
+
+
+def main() -> None:
+    """Follow the plan on stdin."""
+    plan = json.load(sys.stdin)
+    # What libraries print must not mix with the result.
+    stdout, sys.stdout = sys.stdout, sys.stderr
+    sys.path.insert(0, str(Path.cwd()))
+    for step in plan["baseline"]:
+        run_step(step)
+    seen = []
+    for title, step in plan["stages"]:
+        observe()  # imports what observing needs
+        before = observe()
+        run_step(step)
+        # How many environment variables there are is up to who runs this: a count that is held against a baseline.
+        compared = sum(not name.startswith("environment.") for name in before)
+        seen.append({"stage": title, "changes": changes(before, observe()), "compared": compared})
+    json.dump(seen, stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""Faults of runtime, generation, gradients and files: modes, hooks, globals, and what save_pretrained loses."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from theworld_validate.compare.causes import Cause
+from theworld_validate.faults.base import fault, text_model
+
+
+@fault("runtime", "train mode", "modules", r"", Cause.MODE_FLAG)
+def train_mode(model: Any) -> None:
+    model.train()
+
+
+@fault("runtime", "one module in train mode", "modules", r"layers\.5\.self_attn", Cause.MODE_FLAG)
+def one_module_in_train_mode(model: Any) -> None:
+    text_model(model).layers[5].self_attn.train()
+
+
+@fault("runtime", "transformers #36684", "config", r"generation_config", Cause.CONFIG_VALUE)
+def generation_config_not_carried(model: Any) -> None:
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig(eos_token_id=1, pad_token_id=0, bos_token_id=2)
+
+
+@fault("runtime", "leftover forward hook", "modules", r"layers\.2$", Cause.HOOK)
+def leftover_forward_hook(model: Any) -> None:
+    text_model(model).layers[2].register_forward_hook(lambda *_: None)
+
+
+@fault("runtime", "transformers 5.17: enable then disable checkpointing", "modules", r"", Cause.HOOK, Cause.MODE_FLAG)
+def leftover_checkpointing_hook(model: Any) -> None:
+    model.enable_input_require_grads()
+
+
+@fault("runtime", "checkpointing left on", "modules", r"", Cause.MODE_FLAG, Cause.HOOK)
+def checkpointing_left_on(model: Any) -> None:
+    for module in model.modules():
+        if hasattr(module, "gradient_checkpointing"):
+            module.gradient_checkpointing = True
+
+
+@fault("runtime", "accelerate #3127, transformers #43019", "modules", r"layers\.1\.mlp", Cause.HOOK)
+def device_hook(model: Any) -> None:
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    add_hook_to_module(text_model(model).layers[1].mlp, ModelHook())
+
+
+@fault("runtime", "monkey-patched forward", "modules", r"layers\.0\.mlp", Cause.METHOD_OVERRIDE)
+def patched_forward(model: Any) -> None:
+    mlp = text_model(model).layers[0].mlp
+    original = mlp.forward
+
+    def patched(x: torch.Tensor) -> torch.Tensor:
+        return original(x)
+
+    mlp.forward = patched
+
+
+@contextmanager
+def _autocast() -> Iterator[None]:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        yield
+
+
+@fault("runtime", "leftover autocast", "globals", r"autocast", Cause.GLOBAL_FLAG, how="around")
+def leftover_autocast() -> Any:
+    return _autocast()
+
+
+@contextmanager
+def _restoring(set_it: Any, value: Any, before: Any) -> Iterator[None]:
+    set_it(value)
+    try:
+        yield
+    finally:
+        set_it(before)
+
+
+@fault("runtime", "an import reset grad mode", "globals", r"grad_enabled", Cause.GLOBAL_FLAG, how="around")
+def grad_mode_reset() -> Any:
+    return _restoring(torch.set_grad_enabled, False, True)
+
+
+@fault("runtime", "default dtype changed", "globals", r"default_dtype", Cause.GLOBAL_FLAG, how="inject")
+def default_dtype_changed(model: Any) -> None:  # noqa: ARG001
+    torch.set_default_dtype(torch.float64)
+
+
+@fault("runtime", "loading draws random numbers", "globals", r"rng_state", Cause.RNG_USE)
+def random_draw_while_loading(model: Any) -> None:  # noqa: ARG001
+    torch.rand(1)
+
+
+@fault("generation", "transformers #40917", "generation", r"image", Cause.GENERATION)
+def token_types_dropped_in_generate(model: Any) -> None:
+    original = type(model)
+
+    class Dropping(original):
+        def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> Any:
+            prepared = super().prepare_inputs_for_generation(*args, **kwargs)
+            prepared["token_type_ids"] = None
+            return prepared
+
+    model.__class__ = Dropping
+
+
+@fault("generation", "transformers #25420", "config", r"use_cache", Cause.CONFIG_VALUE)
+def cache_switched_off(model: Any) -> None:
+    model.config.text_config.use_cache = False
+    model.generation_config.use_cache = False
+
+
+@fault("generation", "a repetition penalty crept in", "config", r"repetition_penalty", Cause.CONFIG_VALUE)
+def repetition_penalty(model: Any) -> None:
+    model.generation_config.repetition_penalty = 1.3
+
+
+@fault("generation", "a random draw a step", "generation", r"rng_state|sampled", Cause.RNG_USE)
+def random_draw_in_forward(model: Any) -> None:
+    norm = text_model(model).norm
+    original = type(norm)
+
+    class Drawing(original):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            torch.rand(1)
+            return super().forward(x)
+
+    Drawing.__module__, Drawing.__qualname__ = original.__module__, original.__qualname__
+    norm.__class__ = Drawing
+
+
+@fault("gradients", "detached module", "gradients", r"layers\.3\.(mlp|pre_feed)", Cause.GRADIENT_PATH)
+def detached_module(model: Any) -> None:
+    _rewrite_output(text_model(model).layers[3].mlp, lambda output: output.detach())
+
+
+@fault("gradients", "scaled gradient", "gradients", r"layers\.7\.(mlp|pre_feed)", Cause.GRADIENT_PATH)
+def scaled_gradient(model: Any) -> None:
+    def doubled(output: torch.Tensor) -> torch.Tensor:
+        if output.requires_grad:
+            output.register_hook(lambda gradient: gradient * 2)
+        return output
+
+    _rewrite_output(text_model(model).layers[7].mlp, doubled)
+
+
+@fault("gradients", "leftover gradient hook", "parameters", r"multi_modal_projector", Cause.HOOK)
+def gradient_hook(model: Any) -> None:
+    model.model.multi_modal_projector.mm_input_projection_weight.register_hook(lambda gradient: gradient * 0)
+
+
+def _rewrite_output(module: nn.Module, change: Any) -> None:
+    original = type(module)
+
+    class Rewriting(original):
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            return change(super().forward(*args, **kwargs))
+
+    Rewriting.__module__, Rewriting.__qualname__ = original.__module__, original.__qualname__
+    module.__class__ = Rewriting
+
+
+def _rewrite_saving(model: Any, change: Any) -> None:
+    original = type(model)
+
+    class Saving(original):
+        def save_pretrained(self, directory: Any, *args: Any, **kwargs: Any) -> None:
+            kwargs["state_dict"] = change(self.state_dict())
+            super().save_pretrained(directory, *args, **kwargs)
+
+    model.__class__ = Saving
+
+
+@fault("round trip", "a key left out", "round_trip", r"layers\.2\.post_attention_layernorm", Cause.SAVING)
+def key_not_saved(model: Any) -> None:
+    def without(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: t for name, t in state.items() if "layers.2.post_attention_layernorm" not in name}
+
+    _rewrite_saving(model, without)
+
+
+@fault("round trip", "saved in another precision", "round_trip", r"parameters/", Cause.SAVING)
+def saved_in_lower_precision(model: Any) -> None:
+    def lowered(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: t.to(torch.float8_e4m3fn).to(t.dtype) if "mlp" in name else t for name, t in state.items()}
+
+    _rewrite_saving(model, lowered)
+
+
+@fault("round trip", "generation config not saved", "round_trip", r"generation_config", Cause.SAVING)
+def generation_config_not_saved(model: Any) -> None:
+    original = type(model)
+
+    class Forgetting(original):
+        def save_pretrained(self, directory: Any, *args: Any, **kwargs: Any) -> None:
+            from pathlib import Path
+
+            super().save_pretrained(directory, *args, **kwargs)
+            Path(directory, "generation_config.json").unlink()
+
+    model.__class__ = Forgetting

@@ -1,0 +1,235 @@
+"""GPU memory of real training steps: one process, one model, every cell of a matrix.
+
+In: a loaded model on a CUDA device, and cells. Out: a `Measured` each: peaks from the allocator's own counters, and
+who owns every byte at the peak from its own history. Out of memory is a result.
+"""
+
+import contextlib
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from theworld_validate.memory.cells import LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
+from theworld_validate.memory.history import Owner, bytes_kept_for_backward, split_peak
+
+PHASES = ("forward", "backward", "optimizer", "zero_grad")
+NUM_STEPS = 3  # the second has optimizer states, and its history is recorded; the third is timed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one cell took. Bytes are None where the step ran out of memory before they were known.
+
+    Args:
+        floor_bytes: allocated before the cell: the model alone.
+        peak_allocated_bytes, peak_reserved_bytes: of all steps.
+        driver_bytes: what the driver says that the device has in use, at the end.
+        phase_peaks_bytes: peak allocated of each phase, of the last whole step.
+        split_bytes: who owns the bytes at the peak of the second step: kind -> bytes; they sum to that peak.
+        owners: the ten largest blocks at that peak: kind, bytes, and who asked for them.
+        activation_bytes: what the second step's forward pass kept for its backward pass.
+        step_seconds: of the third step.
+        out_of_memory: the phase that ran out; None if none did.
+    """
+
+    cell: Cell
+    floor_bytes: int
+    peak_allocated_bytes: int | None = None
+    peak_reserved_bytes: int | None = None
+    driver_bytes: int | None = None
+    phase_peaks_bytes: dict[str, int] = field(default_factory=dict)
+    split_bytes: dict[str, int] = field(default_factory=dict)
+    owners: tuple[Owner, ...] = ()
+    activation_bytes: int | None = None
+    step_seconds: float | None = None
+    out_of_memory: str | None = None
+
+
+def measure_cells(
+    model: Any,
+    cells: Sequence[Cell],
+    *,
+    snapshots: Path | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> list[Measured]:
+    """Measure every cell, one after the other, on the model's device.
+
+    Args:
+        model: a `TheWorld` in bfloat16 with its branch on; its weights are trained a little.
+        snapshots: a folder for one snapshot a cell, which PyTorch's memory_viz opens; none if None.
+    """
+    _warm_up(model, cells)
+    measured = {}
+    # Master weights move parameters to other blocks: cells that leave them alone come first.
+    for cell in sorted(cells, key=lambda cell: cell.precision == "mixed"):
+        progress(cell.title)
+        with _precision(model, cell):
+            measured[cell] = _measure(model, cell, snapshots)
+    return [measured[cell] for cell in cells]
+
+
+def _warm_up(model: Any, cells: Sequence[Cell]) -> None:
+    """Have the libraries take their workspaces, so that they are part of every cell's floor.
+
+    One step of every configuration, at the first of its workloads: what a library keeps depends on its kernels.
+    """
+    import torch
+
+    plain = [replace(cell, precision="bfloat16") for cell in reversed(cells)]
+    for cell in {(cell.preset, cell.checkpointing, cell.chunked_loss): cell for cell in plain}.values():
+        with contextlib.suppress(torch.OutOfMemoryError), _precision(model, cell):
+            step = _Step(model, cell)
+            step.inputs = make_inputs(cell, model.config, device=model.device)
+            step.run()
+
+
+@contextlib.contextmanager
+def _precision(model: Any, cell: Cell) -> Any:
+    """Prepare the model for a cell, and take it back to bfloat16 and to no gradients afterwards."""
+    import torch
+
+    from theworld.master_weights import use_master_weights
+
+    prepare_model(model, cell)
+    if cell.precision == "mixed":
+        use_master_weights(model)
+    try:
+        yield
+    finally:
+        for parameter in model.parameters():
+            parameter.grad = None
+            if parameter.dtype != torch.bfloat16:
+                parameter.data = parameter.data.bfloat16()
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _measure(model: Any, cell: Cell, snapshots: Path | None) -> Measured:
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.synchronize()
+    floor = torch.cuda.memory_allocated()
+    step = _Step(model, cell)
+    seen: dict[str, Any] = {}
+    try:
+        step.inputs = make_inputs(cell, model.config, device=model.device)
+        for number in range(NUM_STEPS):
+            if number == 1:
+                with _recorded_history(seen, step, snapshots):
+                    step.run()
+            else:
+                started = time.perf_counter()
+                step.run()
+                seen["step_seconds"] = time.perf_counter() - started
+    except torch.OutOfMemoryError:
+        seen = {"out_of_memory": step.phase}
+    free, total = torch.cuda.mem_get_info()
+    return Measured(
+        cell=cell,
+        floor_bytes=floor,
+        peak_allocated_bytes=None if "out_of_memory" in seen else max(step.peaks.values()),
+        peak_reserved_bytes=None if "out_of_memory" in seen else step.peak_reserved,
+        driver_bytes=total - free,
+        phase_peaks_bytes=dict(step.last_peaks),
+        **seen,
+    )
+
+
+class _Step:
+    """One training step, and the peaks of its phases."""
+
+    def __init__(self, model: Any, cell: Cell) -> None:
+        import torch
+
+        self.model, self.cell, self.phase = model, cell, "inputs"
+        self.inputs: dict[str, Any] = {}
+        self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trainable, lr=LEARNING_RATE)
+        is_mixed = cell.precision == "mixed"
+        self.autocast = torch.autocast(model.device.type, torch.bfloat16) if is_mixed else contextlib.nullcontext()
+        self.peaks: dict[str, int] = {}
+        self.last_peaks: dict[str, int] = {}
+        self.peak_reserved = 0
+        self.phase_started_us: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Forward, loss, backward, AdamW, zero_grad."""
+        import torch
+
+        self._begin("forward")
+        forward_and_backward(self.model, self.inputs, on_phase=self._enter, autocast=self.autocast)
+        self._enter("optimizer")
+        self.optimizer.step()
+        self._enter("zero_grad")
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.synchronize()
+        self._end()
+
+    def _begin(self, phase: str) -> None:
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        self.phase = phase
+        self.phase_started_us[phase] = time.time() * 1e6
+
+    def _end(self) -> None:
+        import torch
+
+        peak = torch.cuda.max_memory_allocated()
+        self.last_peaks[self.phase] = peak
+        self.peaks[self.phase] = max(peak, self.peaks.get(self.phase, 0))
+        self.peak_reserved = max(self.peak_reserved, torch.cuda.max_memory_reserved())
+
+    def _enter(self, phase: str) -> None:
+        if phase != self.phase:
+            self._end()
+            self._begin(phase)
+
+
+@contextlib.contextmanager
+def _recorded_history(seen: dict[str, Any], step: _Step, snapshots: Path | None) -> Any:
+    """Record the allocator's history of one step, and say who owned what at its peak."""
+    import torch
+
+    gradients: list[int] = []
+    handles = [
+        parameter.register_post_accumulate_grad_hook(lambda p: gradients.append(p.grad.untyped_storage().data_ptr()))
+        for parameter in step.trainable
+    ]
+    known = {
+        "parameters": _addresses(step.model.parameters()),
+        "buffers": _addresses(step.model.buffers()),
+        "optimizer_state": _addresses(
+            value for state in step.optimizer.state.values() for value in state.values() if torch.is_tensor(value)
+        ),
+        "inputs": _addresses(step.inputs.values()),
+    }
+    torch.cuda.memory._record_memory_history(enabled="all", context="alloc", stacks="python", max_entries=1_000_000)
+    before = torch.cuda.memory_snapshot()
+    try:
+        yield
+        snapshot = torch.cuda.memory._snapshot()
+    finally:
+        torch.cuda.memory._record_memory_history(enabled=None)
+        for handle in handles:
+            handle.remove()
+    seen["split_bytes"], seen["owners"] = split_peak(
+        before, snapshot, known=known, gradients=gradients, backward_began_us=step.phase_started_us["backward"]
+    )
+    seen["split_bytes"]["rounding"] = max(step.last_peaks.values()) - sum(seen["split_bytes"].values())
+    seen["activation_bytes"] = bytes_kept_for_backward(snapshot, backward_began_us=step.phase_started_us["backward"])
+    if snapshots is not None:
+        import pickle
+
+        snapshots.mkdir(parents=True, exist_ok=True)
+        name = f"{step.cell.name}-{step.cell.world_tokens}-{step.cell.batch}".replace(" + ", "-").replace(" ", "-")
+        (snapshots / f"{name}.pickle").write_bytes(pickle.dumps(snapshot))
+
+
+def _addresses(tensors: Any) -> set[int]:
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.is_cuda}

@@ -1,0 +1,201 @@
+"""GPU memory of a training step, without a GPU and without weights.
+
+In: a `TheWorldConfig` and cells. Out: a `Predicted` each. The real model code runs once on tensors without data; the
+births and deaths of its storages are replayed, three steps long, through a model of the CUDA caching allocator.
+"""
+
+import contextlib
+import gc
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+from theworld_validate.memory.allocator import OutOfMemoryError
+from theworld_validate.memory.cells import (
+    FREEZES,
+    Cell,
+    check_length,
+    count_labels,
+    forward_and_backward,
+    make_inputs,
+    prepare_model,
+)
+from theworld_validate.memory.replay import Replayed, StepTrace, replay
+from theworld_validate.memory.sharding import gathers_seen, process_group, shard, shard_of
+from theworld_validate.results import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """What one cell will take.
+
+    Args:
+        peak_allocated_bytes, peak_reserved_bytes: of three steps; None if it does not fit the capacity.
+        phase_peaks_bytes: peak allocated of each phase of the third step.
+        split_bytes: who owns the bytes at the peak: kind -> bytes; they sum to the peak.
+        owners: the ten largest storages at the peak: kind, bytes, and who asked for them.
+        timeline_bytes: allocated bytes over the third step, thinned.
+        fits: whether it runs in the capacity; None if no capacity was given.
+        seconds: what the prediction took.
+    """
+
+    cell: Cell
+    peak_allocated_bytes: int | None
+    peak_reserved_bytes: int | None
+    phase_peaks_bytes: dict[str, int] = field(default_factory=dict)
+    split_bytes: dict[str, int] = field(default_factory=dict)
+    owners: tuple[tuple[str, int, str], ...] = ()
+    timeline_bytes: tuple[int, ...] = ()
+    fits: bool | None = None
+    seconds: float = 0.0
+
+
+class Predictor:
+    """Predicts cells of one model; what cells have in common is built once.
+
+    Args:
+        config: a `TheWorldConfig` with a world branch.
+
+    Raises:
+        InputError: if no model can be built from the config.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+        self._models: dict[bool, tuple[Any, Any]] = {}
+        self._traces: dict[Cell, StepTrace] = {}
+
+    def predict(self, cell: Cell, *, capacity_bytes: int | None = None, expandable_segments: bool = False) -> Predicted:
+        """Predict one cell.
+
+        Args:
+            capacity_bytes: what the process may reserve; None for no limit.
+            expandable_segments: as PYTORCH_CUDA_ALLOC_CONF sets it.
+
+        Raises:
+            InputError: if the prompt is longer than the model's positions.
+        """
+        started = time.perf_counter()
+        trace = self.trace(cell)
+        try:
+            seen = replay(trace, capacity=capacity_bytes, expandable=expandable_segments)
+        except OutOfMemoryError:
+            unlimited = replay(trace, capacity=None, expandable=expandable_segments)
+            return _predicted(cell, unlimited, fits=False, seconds=time.perf_counter() - started)
+        fits = None if capacity_bytes is None else True
+        return _predicted(cell, seen, fits=fits, seconds=time.perf_counter() - started)
+
+    def trace(self, cell: Cell) -> StepTrace:
+        """Run the model's code for one cell on tensors without data."""
+        if cell in self._traces:
+            return self._traces[cell]
+        try:
+            check_length(cell, self._config)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        mode, model = self._model(cell)
+        with (
+            process_group(cell.num_gpus, device_type="cpu") as mesh,
+            mode,
+            tensors_without_data(),
+            _repeatably(),
+        ):
+            self._traces[cell] = _trace(model, self._config, cell, mesh)
+        return self._traces[cell]
+
+    def _model(self, cell: Cell) -> tuple[Any, Any]:
+        from theworld.freezing import has_temporal_embedding
+        from theworld_validate.subjects.empty_models import build_without_data
+
+        has_temporal = has_temporal_embedding(FREEZES[cell.preset])
+        freeze = "projection" if has_temporal else "documented"
+        if cell.num_gpus > 1:  # sharding changes a model for good
+            return build_without_data(self._config, freeze=freeze)
+        if has_temporal not in self._models:
+            self._models[has_temporal] = build_without_data(self._config, freeze=freeze)
+        return self._models[has_temporal]
+
+
+@contextlib.contextmanager
+def tensors_without_data() -> Iterator[None]:
+    """Switch off the model's checks of values: there are none to look at."""
+    from theworld import world_encoder
+    from theworld_validate.memory.cuda_routes import attention_as_on_cuda
+
+    environment = {"TRANSFORMERS_DISABLE_TORCH_CHECK": "1"}
+    with (
+        mock.patch.dict(os.environ, environment),
+        mock.patch.object(world_encoder, "check_frames"),
+        attention_as_on_cuda(),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _repeatably() -> Iterator[None]:
+    """Have the same cell give the same bytes: storages go with their last reference, not at a collector's whim."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
+    import torch
+
+    from theworld.master_weights import use_master_weights
+    from theworld_validate.memory.cuda_routes import scratch_bytes
+    from theworld_validate.memory.tracer import StorageTracer, modules_named
+
+    prepare_model(model, cell)
+    if cell.precision == "mixed":
+        use_master_weights(model)
+    if mesh is not None:
+        shard(model, mesh)
+    autocast = torch.autocast("cpu", torch.bfloat16) if cell.precision == "mixed" else contextlib.nullcontext()
+    inputs = make_inputs(cell, config, device="cpu", make=lambda shape, dtype: torch.zeros(shape, dtype=dtype))
+    tracer = StorageTracer(scratch=scratch_bytes, num_nonzero=count_labels(cell))
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        tracer.adopt(shard_of(tensor), "parameters", name)
+    for name, tensor in inputs.items():
+        tracer.adopt(tensor, "inputs", name)
+
+    def enter(phase: str) -> None:
+        tracer.phase = phase
+
+    with tracer, modules_named(tracer, model), gathers_seen(tracer) as gathered:
+        forward_and_backward(model, inputs, on_phase=enter, autocast=autocast)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = {tracer.number_of(shard_of(p.grad)) for p in trainable if p.grad is not None}
+    learning = [(shard_of(p).numel(), p.element_size()) for p in trainable if p.grad is not None]
+    events = tuple(tracer.trace.events)
+    for parameter in model.parameters():
+        parameter.grad = None
+        if parameter.dtype == torch.float32 and cell.precision == "mixed":
+            parameter.data = parameter.data.bfloat16()
+    return StepTrace(
+        persistent=tuple(tracer.trace.persistent.items()),
+        events=events,
+        gradients=frozenset(gradients),
+        gathered=frozenset(gathered),
+        learning=tuple(learning),
+        optimizer=cell.optimizer,
+    )
+
+
+def _predicted(cell: Cell, seen: Replayed, *, fits: bool | None, seconds: float) -> Predicted:
+    return Predicted(
+        cell=cell,
+        peak_allocated_bytes=seen.peak_allocated,
+        peak_reserved_bytes=seen.peak_reserved,
+        phase_peaks_bytes=seen.phase_peaks,
+        split_bytes=seen.split,
+        owners=seen.owners,
+        timeline_bytes=seen.timeline,
+        fits=fits,
+        seconds=seconds,
+    )

@@ -1,0 +1,201 @@
+"""A traced step, three times over, through the allocator: peaks, and who owns the bytes at the highest.
+
+In: a `StepTrace`. Out: a `Replayed`. Parameters, inputs and workspaces are there before; AdamW's states come with the
+first optimizer step, its temporaries with each.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from theworld_validate.memory.allocator import CachingAllocator
+from theworld_validate.memory.cuda_routes import CUBLAS_WORKSPACE_BYTES
+from theworld_validate.memory.tracer import Event
+
+NUM_STEPS = 3
+NUM_OWNERS = 10
+NUM_POINTS = 400  # of the timeline
+_MATMULS = ("mm", "addmm", "bmm", "baddbmm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTrace:
+    """One forward and backward pass.
+
+    Args:
+        persistent: (number, (kind, bytes, name)) of storages that are there before.
+        events: in order.
+        gradients: numbers of the storages that are parameters' gradients at the end.
+        gathered: numbers of the storages that hold whole parameters for a while, where the rank keeps a shard.
+        learning: (elements, bytes of one) of each parameter that has a gradient, in the optimizer's order.
+        optimizer: a name out of `cells.OPTIMIZERS`.
+    """
+
+    persistent: tuple[tuple[int, tuple[str, int, str]], ...]
+    events: tuple[Event, ...]
+    gradients: frozenset[int]
+    gathered: frozenset[int] = frozenset()
+    learning: tuple[tuple[int, int], ...]
+    optimizer: str = "adamw"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What the allocator made of it; the fields are those of `predict.Predicted`."""
+
+    peak_allocated: int
+    peak_reserved: int
+    phase_peaks: dict[str, int]
+    split: dict[str, int]
+    owners: tuple[tuple[str, int, str], ...]
+    timeline: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Living:
+    block: Any
+    num_bytes: int
+    kind: str
+    asked_by: str
+
+
+class _Replay:
+    def __init__(self, allocator: CachingAllocator) -> None:
+        self.allocator = allocator
+        self.living: dict[Any, _Living] = {}
+        self.phase_peaks: dict[str, int] = {}
+        self.peak_living: list[_Living] = []
+        self.timeline: list[int] = []
+        self._highest = 0
+
+    def take(
+        self, key: Any, num_bytes: int, kind: str, *, asked_by: str = "", phase: str = "", stream: int = 0
+    ) -> None:
+        if num_bytes <= 0:
+            return
+        self.living[key] = _Living(self.allocator.malloc(num_bytes, stream=stream), num_bytes, kind, asked_by)
+        allocated = self.allocator.allocated
+        self.phase_peaks[phase] = max(allocated, self.phase_peaks.get(phase, 0))
+        self.timeline.append(allocated)
+        self._highest = max(self._highest, allocated)
+
+    def give(self, key: Any) -> None:
+        if (living := self.living.pop(key, None)) is not None:
+            self.allocator.free(living.block)
+            self.timeline.append(self.allocator.allocated)
+
+
+def replay(trace: StepTrace, *, capacity: int | None, expandable: bool) -> Replayed:
+    """Replay three steps.
+
+    Raises:
+        OutOfMemoryError: if they do not fit the capacity.
+    """
+    run = _run(trace, capacity, expandable, stop_at=None)
+    peak = run.allocator.peak_allocated
+    # A second run stops at the peak, to see who lives there: keeping every moment's state would cost more.
+    living = _run(trace, capacity, expandable, stop_at=peak).peak_living
+    split: dict[str, int] = {}
+    for one in living:
+        split[one.kind] = split.get(one.kind, 0) + one.num_bytes
+    split["rounding"] = peak - sum(split.values())
+    largest = sorted(living, key=lambda one: -one.num_bytes)[:NUM_OWNERS]
+    every = max(len(run.timeline) // NUM_POINTS, 1)
+    thinned = [max(run.timeline[i : i + every]) for i in range(0, len(run.timeline), every)]
+    return Replayed(
+        peak_allocated=peak,
+        peak_reserved=run.allocator.peak_reserved,
+        phase_peaks={name: num_bytes for name, num_bytes in run.phase_peaks.items() if name},
+        split=split,
+        owners=tuple((one.kind, one.num_bytes, one.asked_by) for one in largest),
+        timeline=tuple(thinned),
+    )
+
+
+class _ReachedError(Exception):
+    """The peak, in the run that looks for it."""
+
+
+def _run(trace: StepTrace, capacity: int | None, expandable: bool, stop_at: int | None) -> _Replay:
+    run = _Replay(CachingAllocator(capacity=capacity, expandable=expandable))
+    kinds = _kinds(trace)
+    total = sum(size for _, (kind, size, _) in trace.persistent if kind == "parameters")
+    # from_pretrained asks for all parameters at once and gives that back, so that one segment holds them.
+    run.allocator.free(run.allocator.malloc(total))
+    for number, (kind, size, name) in trace.persistent:
+        run.take(number, size, kind, asked_by=name)
+    try:
+        for step in range(NUM_STEPS):
+            run.phase_peaks.clear()
+            run.timeline.clear()
+            _run_step(run, trace, kinds, step, stop_at)
+    except _ReachedError:
+        run.peak_living = list(run.living.values())
+    return run
+
+
+def _run_step(run: _Replay, trace: StepTrace, kinds: Mapping[int, str], step: int, stop_at: int | None) -> None:
+    def check() -> None:
+        if run.allocator.allocated == stop_at:
+            raise _ReachedError
+
+    for event in trace.events:
+        workspace = ("workspace", event.phase)
+        if event.operator in _MATMULS and workspace not in run.living:
+            run.take(workspace, CUBLAS_WORKSPACE_BYTES, "workspace", asked_by="cuBLAS", phase=event.phase)
+            check()
+        if event.num_bytes > 0:
+            asked_by = f"{event.module} ({event.operator})" if event.phase == "forward" else event.operator
+            kind = kinds[event.storage]
+            run.take(event.storage, event.num_bytes, kind, asked_by=asked_by, phase=event.phase, stream=event.stream)
+            check()
+        elif event.num_bytes < 0:
+            run.give(event.storage)
+    if step == 0:
+        for i, (elements, item_bytes) in enumerate(trace.learning):
+            for state in ("exp_avg", "exp_avg_sq"):
+                size = _state_bytes(elements, item_bytes, trace.optimizer)
+                run.take((state, i), size, "optimizer_state", asked_by=f"AdamW {state}", phase="optimizer")
+                check()
+    if trace.optimizer == "adamw":
+        # torch.optim.adam._multi_tensor_adam: the square roots of all second moments at once.
+        for i, (elements, item_bytes) in enumerate(trace.learning):
+            run.take(("sqrt", i), elements * item_bytes, "temporaries", asked_by="AdamW sqrt", phase="optimizer")
+            check()
+        for i in range(len(trace.learning)):
+            run.give(("sqrt", i))
+    for number in [number for number in kinds if number in run.living]:  # zero_grad, and the step's locals
+        run.give(number)
+
+
+def _kinds(trace: StepTrace) -> dict[int, str]:
+    """Kind of each storage that the step makes."""
+    born: dict[int, str] = {}
+    died_in_forward: set[int] = set()
+    for event in trace.events:
+        if event.num_bytes > 0:
+            born[event.storage] = event.phase
+        elif event.phase != "backward":
+            died_in_forward.add(event.storage)
+    kinds = {}
+    for number, phase in born.items():
+        if number in trace.gradients:
+            kinds[number] = "gradients"
+        elif number in trace.gathered:
+            kinds[number] = "parameters"
+        elif phase == "backward" or number in died_in_forward:
+            kinds[number] = "temporaries"
+        else:
+            kinds[number] = "activations"
+    return kinds
+
+
+def _state_bytes(elements: int, item_bytes: int, optimizer: str) -> int:
+    """Bytes of one state of one parameter.
+
+    8-bit states are as in Dettmers et al. 2022 (bitsandbytes): a byte an element and a float32 scale each 256;
+    parameters of fewer than 4,096 elements keep float32 states.
+    """
+    if optimizer == "adamw":
+        return elements * item_bytes
+    return elements + (elements + 255) // 256 * 4 if elements >= 4096 else elements * 4

@@ -1,0 +1,94 @@
+"""A pytest plugin: parity as a fixture and a marker for a user's own suite. It does nothing unless it is asked.
+
+In: `--theworld-gate`, a test marked `theworld_gate`, or one that takes the fixture `theworld_parity`. Out: the test
+fails with the findings. Without the option, such tests are skipped and nothing heavy is imported.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+_OPTION = "--theworld-gate"
+_REASON = f"a gate on a whole model; give {_OPTION} to run it"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("theworld", "gates of theworld-validate")
+    group.addoption(_OPTION, action="store_true", help="Run the tests that compare whole models.")
+    group.addoption("--theworld-model", metavar="DIR|ID", help="Gemma 3 checkpoint. Default: a tiny one that is made.")
+    group.addoption("--theworld-device", metavar="NAME", default="cpu", help="cpu, cuda or cuda:N.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", f"theworld_gate: {_REASON}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip gates, unless they are asked for."""
+    if config.getoption(_OPTION):
+        return
+    for item in items:
+        if item.get_closest_marker("theworld_gate") or "theworld_parity" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason=_REASON))
+
+
+@pytest.fixture
+def theworld_parity(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
+    """A function that compares a candidate with pure Gemma 3, and fails the test unless every check passes.
+
+    Its arguments: `candidate` ("module:class", default "theworld:TheWorld"), `reference`, `model` and `device`
+    (defaults from the options), `dtype`, `attn`, `seed`. It returns the check results.
+    """
+
+    def compare(
+        candidate: str = "theworld:TheWorld",
+        *,
+        reference: str = "transformers:Gemma3ForConditionalGeneration",
+        model: str | None = None,
+        device: str | None = None,
+        dtype: str = "bfloat16",
+        attn: str | None = None,
+        seed: int = 0,
+    ) -> list[Any]:
+        from theworld_validate.results import InputError, Status, combine
+        from theworld_validate.suite import check_parity_of
+
+        checkpoint = model or request.config.getoption("--theworld-model") or _tiny()
+        try:
+            checks = check_parity_of(
+                checkpoint,
+                reference=reference,
+                candidate=candidate,
+                device=device or request.config.getoption("--theworld-device"),
+                dtype=dtype,
+                attn=attn,
+                seed=seed,
+                progress=lambda step: None,
+            )
+        except InputError as error:
+            pytest.fail(str(error), pytrace=False)
+        verdict = combine([check.status for check in checks])
+        if verdict is not Status.PASSED:
+            pytest.fail(f"parity {verdict}\n{_describe(checks)}", pytrace=False)
+        return list(checks)
+
+    return compare
+
+
+def _tiny() -> str:
+    from theworld.synthetic import cached_checkpoint
+
+    return str(cached_checkpoint("tiny").gemma)
+
+
+def _describe(checks: Any) -> str:
+    lines = []
+    for check in checks:
+        if check.status == "passed":
+            continue
+        lines.append(f"{check.id}: {check.status}{f' ({check.reason})' if check.reason else ''}")
+        lines += [f"  {finding.message}\n    remedy: {finding.remedy}" for finding in check.findings]
+    return "\n".join(lines)

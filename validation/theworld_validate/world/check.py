@@ -1,0 +1,255 @@
+"""The world path: does the branch do what it is for, where it is on?
+
+In: a Gemma 3 checkpoint, a Cosmos repository, and optionally a clip. Out: four checks: frames become the
+world tokens that the prompt has room for, they change the logits, gradients reach the branch and nothing else,
+and a batch of rows of different lengths answers as its rows do one by one.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from theworld_validate.results import CheckResult, Finding, InputError, Status
+from theworld_validate.subjects.subject import CANDIDATE_TARGET, Subject
+
+SIDE = 64  # pixels of the default clip: 64 world tokens a latent step
+# Rows of one batch may take other kernels than a row alone: bfloat16 keeps 8 bits, float32 24.
+BATCH_TOLERANCE = {"bfloat16": 2**-4, "float16": 2**-7, "float32": 2**-14}
+
+
+def read_clip(path: Path) -> Any:
+    """Read a clip from a .npy file: (3, F, height, width), float, in [-1, 1].
+
+    Raises:
+        InputError: if the file is not there, is not such an array, or its values are out of range.
+    """
+    import numpy as np
+    import torch
+
+    from theworld.world_encoder import check_frames
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; give a .npy file of shape (3, frames, height, width)") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: not a .npy file of numbers ({error})") from error
+    clip = torch.from_numpy(array)
+    try:
+        check_frames(clip[None])
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    return clip.float()
+
+
+def check_world(
+    checkpoint: str,
+    cosmos: str,
+    *,
+    clip: Any = None,
+    dtype: str = "bfloat16",
+    device: str = "cpu",
+    attn: str | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda step: None,
+) -> tuple[CheckResult, ...]:
+    """Load TheWorld with its branch on, and check the world path.
+
+    Args:
+        clip: (3, F, height, width), float, in [-1, 1]; a random one of 5 frames if None.
+
+    Raises:
+        InputError: if a checkpoint cannot be used.
+    """
+    import torch
+
+    from theworld import TheWorldProcessor
+
+    if clip is None:
+        clip = torch.rand(3, 5, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    progress("loading the world branch")
+    subject = Subject(
+        target=CANDIDATE_TARGET,
+        checkpoint=checkpoint,
+        cosmos=cosmos,
+        dtype=dtype,
+        device=device,
+        attn=attn,
+        seed=seed,
+    )
+    model = subject.load()
+    try:
+        processor = TheWorldProcessor.from_pretrained(checkpoint)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{checkpoint}: no usable processor ({' '.join(str(error).split())})") from error
+
+    path = _WorldPath(model=model, processor=processor, clip=clip, dtype=dtype)
+    results = []
+    for name, step, check in (
+        ("tokens", "world tokens", path.tokens),
+        ("effect", "effect on the logits", path.effect),
+        ("gradients", "gradients", path.gradients),
+        ("batch", "batch against rows", path.batch),
+    ):
+        progress(step)
+        started = time.perf_counter()
+        with _draw_from(seed):
+            measurements, findings = check()
+        results.append(
+            CheckResult(
+                id=f"world.{name}",
+                status=Status.FAILED if findings else Status.PASSED,
+                seconds=time.perf_counter() - started,
+                measurements=measurements,
+                findings=tuple(findings),
+            )
+        )
+    return tuple(results)
+
+
+@contextmanager
+def _draw_from(seed: int) -> Any:
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+_PROMPT = "A clip: <start_of_world> What happens next?"
+_Outcome = tuple[dict[str, Any], list[Finding]]  # measurements, findings
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WorldPath:
+    """One loaded model and one clip; each method is one check."""
+
+    model: Any
+    processor: Any
+    clip: Any
+    dtype: str
+
+    def ask(self, prompts: list[str], clips: list[Any]) -> dict[str, Any]:
+        """Process prompts and clips, on the model's device."""
+        features = self.processor(text=prompts, world_frames=clips, padding=True, return_tensors="pt")
+        return {name: tensor.to(self.model.device) for name, tensor in features.items()}
+
+    def tokens(self) -> _Outcome:
+        import torch
+
+        inputs = self.ask([_PROMPT], [self.clip])
+        with torch.no_grad():
+            features = self.model.get_world_features(inputs["world_frames"])
+        placeholders = int((inputs["input_ids"] == self.model.world_config.world_token_id).sum())
+        non_finite = int((~torch.isfinite(features)).sum())
+        findings = []
+        if features.shape[0] != placeholders:
+            findings.append(
+                Finding(
+                    code="world.token_count",
+                    location="world_projection",
+                    message=f"frames make {features.shape[0]} world tokens, the prompt has {placeholders} placeholders",
+                    expected=placeholders,
+                    actual=int(features.shape[0]),
+                    cause="processor and model count world tokens differently",
+                    remedy="use the TheWorldProcessor of the model's own release, and one frame size",
+                )
+            )
+        if non_finite:
+            findings.append(
+                Finding(
+                    code="world.non_finite",
+                    location="world_encoder",
+                    message=f"{non_finite:,} of {features.numel():,} world features are not finite",
+                    expected=0,
+                    actual=non_finite,
+                    cause="the VAE overflows in this dtype, or its weights are damaged",
+                    remedy="load in bfloat16 or float32, and check the VAE's files",
+                )
+            )
+        measurements = {
+            "world_tokens": int(features.shape[0]),
+            "hidden_size": int(features.shape[1]),
+            "frames": int(self.clip.shape[1]),
+        }
+        return measurements, findings
+
+    def effect(self) -> _Outcome:
+        import torch
+
+        with torch.no_grad():
+            logits = self.model(**self.ask([_PROMPT], [self.clip])).logits[0, -1].float()
+            others = self.model(**self.ask([_PROMPT], [-self.clip])).logits[0, -1].float()
+        difference = float((logits - others).abs().max())
+        findings = []
+        if not difference > 0:
+            findings.append(
+                Finding(
+                    code="world.no_effect",
+                    location="lm_head",
+                    message="the last logits are the same for a clip and for its negative",
+                    expected="different logits",
+                    actual="equal logits",
+                    cause="world tokens do not reach the text model",
+                    remedy="check that placeholders are in input_ids and that attention may see them",
+                )
+            )
+        return {"max_abs_logit_difference": difference}, findings
+
+    def gradients(self) -> _Outcome:
+        inputs = self.ask([_PROMPT], [self.clip])
+        self.model.zero_grad(set_to_none=True)
+        self.model(**inputs, labels=inputs["input_ids"]).loss.backward()
+        findings = []
+        reached = 0
+        for name, parameter in self.model.named_parameters():
+            has_gradient = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
+            reached += has_gradient
+            if has_gradient != name.startswith(("world_projection.", "temporal_embedding.")):
+                findings.append(
+                    Finding(
+                        code="world.gradient_leak" if has_gradient else "world.no_gradient",
+                        location=name,
+                        message=f"{name} {'receives a' if has_gradient else 'receives no'} gradient",
+                        expected=not has_gradient,
+                        actual=has_gradient,
+                        cause="the freeze preset does not cover it" if has_gradient else "it takes no part in the loss",
+                        remedy="look at theworld.components and theworld.freezing",
+                    )
+                )
+        self.model.zero_grad(set_to_none=True)
+        return {"parameters_with_gradient": reached, "parameters": len(list(self.model.parameters()))}, findings
+
+    def batch(self) -> _Outcome:
+        import torch
+
+        prompts = [_PROMPT, f"Look. {_PROMPT} And after that, what else?", "No clip at all."]
+        clips = [self.clip, self.clip[:, :1], None]
+        worst = 0.0
+        with torch.no_grad():
+            together = self.ask(prompts, clips)
+            batch_logits = self.model(**together).logits.float()
+            for row, (prompt, its_clip) in enumerate(zip(prompts, clips, strict=True)):
+                inputs = self.ask([prompt], [its_clip])
+                alone = self.model(**inputs).logits[0].float()
+                # Padding is on the left: a row's own tokens are the last ones.
+                padded = batch_logits[row, -alone.shape[0] :]
+                worst = max(worst, float((padded - alone).abs().max() / alone.abs().max()))
+        tolerance = BATCH_TOLERANCE[self.dtype]
+        findings = []
+        if not worst <= tolerance:
+            findings.append(
+                Finding(
+                    code="world.batch",
+                    location="lm_head",
+                    message=f"a row's logits in a batch differ from its own by {worst:.2e} of their range",
+                    expected=tolerance,
+                    actual=worst,
+                    cause="padding, positions or world tokens of one row reach another",
+                    remedy="pad on the left, and pass the attention_mask that the processor makes",
+                )
+            )
+        return {"rows": len(prompts), "max_relative_difference": worst, "tolerance": tolerance}, findings
