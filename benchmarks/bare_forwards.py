@@ -14,14 +14,16 @@ from unittest import mock
 
 import torch
 
-from theworld_validate.cli.session import prepare_libraries
 from theworld_validate.documents.observations import Fingerprint
 from theworld_validate.fingerprint import round_trip
 from theworld_validate.fingerprint.digest import DigestQueue
 from theworld_validate.fingerprint.take import fingerprint_run
 from theworld_validate.fingerprint.trace import Recording, Tracer
 from theworld_validate.probes.gemma3 import build_probes
-from theworld_validate.subjects.subject import CANDIDATE_TARGET, REFERENCE_TARGET, Subject, read_config
+from theworld_validate.subjects.checkpoints import read_config
+from theworld_validate.subjects.subject import Subject
+from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET
+from theworld_validate.workers import preload  # noqa: F401  it keeps the libraries quiet
 
 
 def nothing(*_args: Any, **_kwargs: Any) -> None:
@@ -33,11 +35,10 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    prepare_libraries()
     checkpoint = str(options.checkpoint)
     probes = build_probes(read_config(checkpoint), seed=0)
     empty = Fingerprint(
-        layers={name: {} for name in ("config", "parameters", "buffers")}, num_bytes={"parameters": 0, "buffers": 0}
+        sections={name: {} for name in ("config", "parameters", "buffers")}, num_bytes={"parameters": 0, "buffers": 0}
     )
     silent = [mock.patch.object(DigestQueue, name, nothing) for name in ("add", "release", "finish")] + [
         mock.patch.object(Tracer, "__enter__", lambda self: self),
@@ -49,7 +50,7 @@ def main() -> None:
     for target, num_runs in ((REFERENCE_TARGET, 2), (CANDIDATE_TARGET, 1)):
         model = Subject(target=target, checkpoint=checkpoint, device=options.device).load()
         for _ in range(num_runs):
-            fingerprint_run(model, probes, seed=0, deterministic=True, progress=nothing)
+            fingerprint_run(model, probes, seed=0, deterministic=True)
         round_trip.fingerprint_round_trip(model)
         del model
         gc.collect()

@@ -24,16 +24,35 @@ from typing import Any
 import torch
 
 from theworld.synthetic import cached_checkpoint
-from theworld_validate.cli.session import prepare_libraries
-from theworld_validate.documents.fingerprint import FingerprintFile, write_fingerprint
+from theworld_validate.compare.explain import rank_roots
+from theworld_validate.documents.fingerprint import make_file, write_fingerprint
+from theworld_validate.documents.observations import Fingerprint, whole_plan
+from theworld_validate.environment import describe_environment
 from theworld_validate.faults.catalogue import CATALOGUE
-from theworld_validate.faults.selftest import restored_globals
 from theworld_validate.fingerprint.behaviour import to_tensors
 from theworld_validate.fingerprint.take import take_fingerprint
-from theworld_validate.parity.check import compare_fingerprints
-from theworld_validate.parity.second_look import rank_with_second_look
-from theworld_validate.probes.gemma3 import Probe, build_probes
-from theworld_validate.subjects.subject import CANDIDATE_TARGET, REFERENCE_TARGET, Subject, read_config
+from theworld_validate.parity.causes import explain_checks, gather_evidence
+from theworld_validate.parity.judge import Comparison, Side, judge
+from theworld_validate.probes.gemma3 import build_probes
+from theworld_validate.probes.probe import Probe
+from theworld_validate.results import Status
+from theworld_validate.subjects.checkpoints import read_config
+from theworld_validate.subjects.subject import Subject
+from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET
+from theworld_validate.workers import preload  # noqa: F401  it keeps the libraries quiet
+
+
+@contextlib.contextmanager
+def restored_globals() -> Iterator[None]:
+    """Leave torch's global state as it was, whatever a fault does to it."""
+    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+            torch.set_grad_enabled(grad)
+
 
 Places = list[str] | None  # None: equal; otherwise what the method names, first place first; it may be nothing
 
@@ -70,16 +89,20 @@ class Fingerprints(Method):
     def see(self, model: Any, probes: Sequence[Probe]) -> Any:
         return take_fingerprint(model, probes)
 
-    def compare(self, expected: Any, actual: Any, models: tuple[Any, Any], probes: Sequence[Probe]) -> Places:
-        checks = compare_fingerprints(expected, actual, None, seconds=0.0)
-        findings = [finding for check in checks for finding in check.findings]
-        if not findings:
-            return None
-        return [location for _, _, location in rank_with_second_look(*models, findings, probes)]
+    def compare(self, expected: Fingerprint, actual: Fingerprint, _models: Any, probes: Sequence[Probe]) -> Places:
+        """Without the second look, which loads both sides again."""
+        plan = whole_plan(tuple(probe.name for probe in probes))
+        sides = (Side(fingerprint=expected), Side(fingerprint=actual))
+        files = {"(summary)": {"keys": 1}}
+        comparison = Comparison(plan=plan, reference=sides[0], candidate=sides[1], files=files)
+        checks = explain_checks(list(judge(comparison)), gather_evidence(comparison, {}))
+        found = [f for check in checks if check.status is Status.FAILED for f in check.findings]
+        return [root.location for root in rank_roots(found)] or None
 
     def stored_bytes(self, seen: Any) -> int:
         with tempfile.TemporaryDirectory() as folder:
-            made = FingerprintFile(fingerprint=seen, subject={}, environment={})
+            subject = Subject(target=REFERENCE_TARGET, checkpoint="tiny").record("model")
+            made = make_file(seen, subject=subject, environment=describe_environment(), plan=whole_plan(()))
             return write_fingerprint(made, Path(folder, "seen.json")).stat().st_size
 
 
@@ -272,7 +295,7 @@ def run(names: Sequence[str]) -> dict[str, Tally]:
     probes = [probe for probe in build_probes(read_config(checkpoint)) if not probe.decode_steps]
     subject = Subject(target=CANDIDATE_TARGET, checkpoint=checkpoint)
     tallies = {method.name: Tally() for method in METHODS}
-    faults = [CATALOGUE[name] for name in names]
+    faults = [CATALOGUE[name] for name in names if CATALOGUE[name].folder is None]  # the others are in no model
     if not torch.cuda.is_available():
         faults = [fault for fault in faults if not fault.needs_cuda]
     for method in METHODS:
@@ -315,7 +338,6 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="also write what was measured here")
     options = parser.parse_args()
-    prepare_libraries()
     tallies = run(options.fault or list(CATALOGUE))
     print("| method | caught | located | false alarms | median seconds a candidate | bytes stored |")
     print("|---|---|---|---|---|---|")

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from theworld import TheWorld
-from theworld.chunked_loss import available_backends
+from theworld.levers.chunked_loss import available_backends
 from theworld_validate.memory.cells import (
     CHUNK_SIZE,
     LEARNING_RATE,

@@ -14,9 +14,10 @@ from transformers.utils import logging
 
 from theworld import TheWorld, TheWorldProcessor
 from theworld.synthetic import SyntheticCheckpoint, cached_checkpoint
+from theworld_validate.documents import report as report_document
 from theworld_validate.results import Report
 
-SCHEMA = Path(__file__).parent.parent / "validation" / "theworld_validate" / "report.schema.json"
+SCHEMA = Path(__file__).parent.parent / "validation" / "theworld_validate" / "documents" / "report.schema.json"
 FRAME_SIZE = 32  # 16 world tokens a latent step
 
 
@@ -39,17 +40,18 @@ def _quiet_and_own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 @pytest.fixture(scope="session", autouse=True)
 def _every_report_is_as_the_schema_says() -> Iterator[None]:
-    """Hold each report that any command makes in any test against the published schema."""
-    make = Report.to_json
+    """Hold each report that any command makes in this process against the published schema, and read it back."""
+    make = report_document.report_to_json
 
     def make_checked(report: Report) -> dict[str, Any]:
         made = make(report)
-        validator.validate(json.loads(json.dumps(made, allow_nan=False)))
+        text = json.dumps(made, allow_nan=False)
+        validator.validate(json.loads(text))
         return made
 
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Report, "to_json", make_checked)
+        patch.setattr(report_document, "report_to_json", make_checked)
         yield
 
 

@@ -1,21 +1,29 @@
-"""What the documents show is run: every command line, and the example of a new fault."""
+"""What the documents show is run: every command line, the Python example, and the example of a new fault."""
 
+import functools
 import re
 import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
+import theworld_validate
+from tests.theworld_validate.command_line import invoke
 from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.cli import app
+from theworld_validate.faults import selftest
 from theworld_validate.faults.catalogue import CATALOGUE
+from theworld_validate.faults.loader import FaultySubject
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(
     {
         line.strip()
@@ -24,6 +32,7 @@ COMMANDS = sorted(
         if line.startswith("    theworld-validate ")
     }
 )
+ENOUGH = {"parity": ("--probe", "text"), "buffers": ("--dtype", "float32")}  # of what takes long
 
 
 def in_this_place(command: str, tiny: SyntheticCheckpoint) -> list[str]:
@@ -38,7 +47,7 @@ def in_this_place(command: str, tiny: SyntheticCheckpoint) -> list[str]:
         words[i] = put_in.get(word, word)
         if word == "DIR":
             words[i] = str(tiny.cosmos if words[i - 1] == "--cosmos" else tiny.gemma)
-    return words
+    return [*words, *ENOUGH.get(words[0], ())]
 
 
 def test_the_documents_show_commands() -> None:
@@ -63,20 +72,83 @@ def test_a_command_that_is_shown_passes(
     monkeypatch.chdir(tmp_path)
     np.save("clip.npy", np.random.default_rng(0).uniform(-1, 1, (3, 5, 32, 32)).astype(np.float32))
     for step in (*needed_by(command), command):
-        result = CliRunner().invoke(app, in_this_place(step, tiny))
+        result = invoke(*in_this_place(step, tiny))
         # What needs a GPU says so where there is none, and does not pass.
         expected = 3 if "memory measure" in step and not torch.cuda.is_available() else 0
         assert result.exit_code == expected, f"{step}: {result.output}"
 
 
-def test_the_example_of_a_fault_is_caught(tiny: SyntheticCheckpoint) -> None:
+def commands_of(group: Any, prefix: str = "") -> list[str]:
+    """The names of all commands that there are."""
+    found = [f"{prefix}{command.name or command.callback.__name__}" for command in group.registered_commands]
+    for inner in group.registered_groups:
+        found += commands_of(inner.typer_instance, f"{inner.name} ")
+    return found
+
+
+def shown_in_the_table() -> list[list[str]]:
+    """The words of every command in the README's table, less the program's name."""
+    cells = [line.split("|")[1] for line in README.splitlines() if line.startswith("| `theworld-validate")]
+    shown = [shlex.split(command) for cell in cells for command in re.findall(r"`([^`]+)`", cell)]
+    return [words[1:] if words[0] == "theworld-validate" else words for words in shown]
+
+
+def test_the_readme_lists_every_command_and_no_other() -> None:
+    names = [words[:2] if words[0] == "memory" else words[:1] for words in shown_in_the_table() if words]
+    assert sorted(" ".join(name) for name in names) == sorted(commands_of(app))
+
+
+@pytest.mark.parametrize("name", ["files", "synth", "doctor"])
+def test_a_command_of_the_table_alone_passes(
+    name: str, tiny: SyntheticCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (words,) = [words for words in shown_in_the_table() if words[:1] == [name]]
+    folder = str(tiny.gemma) if name == "files" else "made"
+    result = invoke(*[folder if word == "DIR" else word for word in words])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "made").is_dir() == (name == "synth")
+
+
+def test_the_python_example_prints_checks_that_pass(
+    tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = re.findall(r"```python\n([^`]*check_parity[^`]*)```", README)
+    code = example.replace("google/gemma-3-4b-it", str(tiny.gemma)).replace("my_package:MyModel", "theworld:TheWorld")
+    assert code.count(str(tiny.gemma)) == code.count("theworld:TheWorld") == 1
+    check_parity: Callable[..., Any] = theworld_validate.check_parity
+    monkeypatch.setattr(theworld_validate, "check_parity", functools.partial(check_parity, probes=("text",)))
+    exec(code, {})  # the document's own code
+    printed = capsys.readouterr().out.splitlines()
+    assert "parity.probe.text passed" in printed
+    assert "parity.round_trip passed" in printed
+    assert {line.split()[1] for line in printed} == {"passed"}
+
+
+def example_of_a_fault() -> str:
+    """The code that CONTRIBUTING.md shows, with the imports that its file has."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(@fault.*?)```", text, re.DOTALL)
     imports = "from typing import Any\nfrom theworld_validate.compare.causes import Cause\n"
-    imports += "from theworld_validate.faults.base import fault, text_model\n"
+    return imports + "from theworld_validate.faults.base import fault, text_model\n" + example
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithTheExample(FaultySubject):
+    """A faulty subject in whose worker the example stands in the catalogue too."""
+
+    def load(self) -> Any:
+        exec(example_of_a_fault(), {})  # the document's own code
+        return FaultySubject.load(self)
+
+
+def test_the_example_of_a_fault_is_caught(tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "FaultySubject", WithTheExample)
     before = set(CATALOGUE)
     with mock.patch.dict(CATALOGUE):
-        exec(imports + example, {})  # the document's own code
+        exec(example_of_a_fault(), {})
         (name,) = CATALOGUE.keys() - before
-        result = CliRunner().invoke(app, ["selftest", "--model", str(tiny.gemma), "--fault", name, "--quiet"])
+        shown = f"theworld-validate selftest --fault {name}"
+        assert shown in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+        result = invoke("selftest", "--model", tiny.gemma, "--fault", name, "--quiet")
     assert result.exit_code == 0, result.output

@@ -4,17 +4,25 @@ In: a Gemma 3 or TheWorld config dictionary. Out: a `TheWorldConfig`; `world_con
 world branch is off, and then every other value is Gemma 3's.
 """
 
+import os
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import Gemma3Config
 
+from theworld.checkpoints.bounded_files import check_readable_path, is_folder, read_json_object
+from theworld.checkpoints.configuration_rules import check_builds, check_gemma3_config
+from theworld.checkpoints.error_text import one_line, shown_name
+from theworld.checkpoints.vae_rules import LATENT_CHANNELS, SPATIAL_COMPRESSION, TEMPORAL_COMPRESSION, check_vae_config
 from theworld.world_tokens import WORLD_PLACEHOLDER
 
-LATENT_CHANNELS = 16  # z_dim of the Wan 2.1 VAE that Cosmos-Predict2 uses
-SPATIAL_COMPRESSION = 8  # pixels per latent cell, each way
-TEMPORAL_COMPRESSION = 4  # frames per latent step, after the first frame
+__all__ = ["LATENT_CHANNELS", "SPATIAL_COMPRESSION", "TEMPORAL_COMPRESSION", "TheWorldConfig", "WorldConfig"]
+
+_MAX_FRAME_SIZE = 4096  # pixels
+_MAX_WORLD_STEPS = 65_536
+_MAX_TOKEN_ID = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +51,13 @@ class WorldConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.vae_config, dict):
-            raise ValueError(f"world_config.vae_config must be a dictionary, got {self.vae_config!r}")
-        for name in ("frame_size", "max_world_steps"):
+            raise ValueError(f"world_config.vae_config must be a dictionary, got {shown_name(self.vae_config)}")
+        for name, highest in (("frame_size", _MAX_FRAME_SIZE), ("max_world_steps", _MAX_WORLD_STEPS)):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                raise ValueError(f"world_config.{name} must be a positive whole number, got {value!r}")
+                raise ValueError(f"world_config.{name} must be a positive whole number, got {shown_name(repr(value))}")
+            if value > highest:
+                raise ValueError(f"world_config.{name} must be at most {highest:,}, got {value:,}")
         if self.frame_size % SPATIAL_COMPRESSION:
             lower = max(self.frame_size // SPATIAL_COMPRESSION, 1) * SPATIAL_COMPRESSION
             raise ValueError(
@@ -56,24 +66,22 @@ class WorldConfig:
             )
         if type(self.use_temporal_embedding) is not bool:
             raise ValueError(
-                f"world_config.use_temporal_embedding must be true or false, got {self.use_temporal_embedding!r}"
+                f"world_config.use_temporal_embedding must be true or false, "
+                f"got {shown_name(repr(self.use_temporal_embedding))}"
             )
         if not isinstance(self.world_token, str) or not self.world_token:
-            raise ValueError(f"world_config.world_token must be a token's text, got {self.world_token!r}")
+            shown = shown_name(repr(self.world_token))
+            raise ValueError(f"world_config.world_token must be a token's text, got {shown}")
         ids = [self.world_token_id, self.start_of_world_token_id, self.end_of_world_token_id]
-        if any(type(i) is not int or i < 0 for i in ids) or len(set(ids)) != 3:
-            raise ValueError(f"world_config's three token ids must be different whole numbers, got {ids}")
-        z_dim = self.vae_config.get("z_dim", LATENT_CHANNELS)
-        if z_dim != LATENT_CHANNELS:
-            where = (
-                f"{self.cosmos_model_name_or_path}: its VAE's config.json"
-                if self.cosmos_model_name_or_path
-                else ("world_config.vae_config")
-            )
+        if any(type(i) is not int or not 0 <= i < _MAX_TOKEN_ID for i in ids) or len(set(ids)) != 3:
+            raise ValueError(f"world_config's three token ids must be different whole numbers, got {shown_name(ids)}")
+        cosmos = self.cosmos_model_name_or_path
+        if cosmos is not None and (not isinstance(cosmos, str) or not cosmos):
             raise ValueError(
-                f"{where}: z_dim is {z_dim}, and TheWorld's projection takes {LATENT_CHANNELS} channels; "
-                "use a Cosmos-Predict2 (Wan 2.1) VAE"
+                f"world_config.cosmos_model_name_or_path must be a folder or a hub id, got {shown_name(repr(cosmos))}"
             )
+        where = f"{one_line(cosmos)}: its VAE's config.json" if cosmos else "world_config.vae_config"
+        check_vae_config(self.vae_config, where=where)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "WorldConfig":
@@ -85,7 +93,8 @@ class WorldConfig:
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise ValueError(f"world_config has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+            named = ", ".join(map(shown_name, unknown[:3]))
+            raise ValueError(f"world_config has no field {named}; it has {', '.join(sorted(known))}")
         if "vae_config" not in values:
             raise ValueError("world_config.vae_config is missing: it describes the VAE to build")
         return cls(**values)
@@ -113,21 +122,34 @@ class TheWorldConfig(Gemma3Config):
         """Read a config dictionary; a Gemma 3 one is taken as TheWorld's with the branch off.
 
         Raises:
-            ValueError: if the checkpoint is of another architecture.
+            ValueError: if the checkpoint is of another architecture, or a field is out of range.
         """
+        path = Path(os.fspath(pretrained_model_name_or_path))
+        check_readable_path(path)
+        if is_folder(path):
+            # Strictly, before transformers reads it: a FIFO, a device or a broken file is named here.
+            read_json_object(path / (kwargs.get("subfolder") or "") / "config.json")
         values, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         return cls.adopt(values, source=str(pretrained_model_name_or_path)), kwargs
 
     @classmethod
     def adopt(cls, values: dict[str, Any], *, source: str) -> dict[str, Any]:
-        """Return `values`, of a Gemma 3 or TheWorld config, as those of a TheWorld config."""
+        """Return `values`, of a Gemma 3 or TheWorld config, as those of a TheWorld config.
+
+        Raises:
+            ValueError: if they are of another architecture, or a field is out of range; config.json is named.
+        """
         found = values.get("model_type")
         if found not in (Gemma3Config.model_type, cls.model_type):
             raise ValueError(
-                f"{source}/config.json: model_type is {found!r}, and TheWorld is built on "
+                f"{source}/config.json: model_type is {shown_name(repr(found))}, and TheWorld is built on "
                 f"'{Gemma3Config.model_type}'; give a Gemma 3 vision-language checkpoint"
             )
-        return {**values, "model_type": cls.model_type}
+        where = f"{source}/config.json"
+        check_gemma3_config(values, where=where)
+        adopted = {**values, "model_type": cls.model_type}
+        check_builds(cls, adopted, where=where)
+        return adopted
 
     def to_dict(self) -> dict[str, Any]:
         """Serialise; `world_config` is left out where the branch is off."""

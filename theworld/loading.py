@@ -1,23 +1,37 @@
 """How `TheWorld.from_pretrained` puts a model together.
 
 In: a Gemma 3, TheWorld or trainable-only checkpoint, and what the caller asked for. Out: the loaded model.
-The parent class loads every Gemma weight; diffusers loads the VAE; only then is the branch added.
+Files, config and keys are checked first; the parent class loads every Gemma weight; diffusers loads the VAE; only then
+is the branch added.
 """
 
 from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedConfig
+from transformers import PreTrainedConfig
 
-from theworld.checkpoint_files import check_safetensors_folder
+from theworld.checkpoints.bounded_files import check_readable_path, is_folder
+from theworld.checkpoints.error_text import not_reachable, one_line, shown_name, summary
+from theworld.checkpoints.key_audit import audit_checkpoint
+from theworld.checkpoints.key_problems import require_complete, require_matching_keys
+from theworld.checkpoints.tokenizer_files import load_tokenizer
 from theworld.configuration_theworld import TheWorldConfig, WorldConfig
+from theworld.folder_rules import CheckedFolder, check_gemma3_folder
 from theworld.freezing import FreezeConfig, has_temporal_embedding
-from theworld.partial_checkpoint import is_partial_checkpoint, load_trainable, read_base, verify_base
+from theworld.partial_checkpoint import (
+    check_trainable_file,
+    is_partial_checkpoint,
+    load_trainable,
+    read_base,
+    verify_base,
+)
 from theworld.world_encoder import WorldEncoder, load_vae, read_vae_config
-from theworld.world_tokens import WORLD_PLACEHOLDER, add_world_tokens
+from theworld.world_tokens import WORLD_PLACEHOLDER, WorldTokenIds, add_world_tokens
 
 DEFAULT_COSMOS = "nvidia/Cosmos-Predict2-2B-Video2World"
+WORLD_PREFIXES = ("world_encoder.", "world_projection.", "temporal_embedding.")
 _HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
@@ -35,10 +49,12 @@ def load_theworld(
     """Load a model of class `cls`; the arguments are those of `TheWorld.from_pretrained`.
 
     Raises:
-        ValueError: for contradictory arguments, or a checkpoint that cannot be read.
+        ValueError: for contradictory arguments, a checkpoint that cannot be read, or keys that are not the model's.
     """
     if not isinstance(enable_world, bool):
         raise ValueError(f"enable_world must be True or False, got {enable_world!r}")
+    if name_or_path is not None or kwargs.get("state_dict") is None:
+        check_name(name_or_path)
     hub_kwargs = {key: kwargs[key] for key in _HUB_KEYWORDS if key in kwargs}
     if is_partial_checkpoint(name_or_path):
         if not enable_world or cosmos_model_name_or_path or world:
@@ -48,8 +64,11 @@ def load_theworld(
             )
         return _load_partial(cls, Path(name_or_path), *model_args, freeze=freeze, **kwargs)
 
-    if Path(str(name_or_path)).is_dir():
-        check_safetensors_folder(Path(name_or_path, kwargs.get("subfolder") or ""))
+    _refuse_pickles(name_or_path, kwargs)
+    checked = None
+    if is_folder(Path(str(name_or_path))) and kwargs.get("gguf_file") is None:
+        folder = Path(name_or_path, kwargs.get("subfolder") or "")
+        checked = check_gemma3_folder(folder, variant=kwargs.get("variant"))
     has_branch = _adopt_config(name_or_path, kwargs, hub_kwargs)
     if enable_world and has_branch and (cosmos_model_name_or_path or world):
         raise ValueError(
@@ -57,25 +76,40 @@ def load_theworld(
         )
     if not enable_world:
         _leave_branch_out(kwargs)
-    world_settings = None
+    plan = None
     if enable_world and not has_branch:
         # Read before the weights: a wrong Cosmos repository must not cost a load of Gemma first.
-        world_settings = _plan_world_branch(name_or_path, cosmos_model_name_or_path, world, freeze)
+        settings = _plan_world_branch(name_or_path, cosmos_model_name_or_path, world, freeze)
+        tokenizer = load_tokenizer(name_or_path, **hub_kwargs)
+        plan = settings, add_world_tokens(tokenizer, settings.get("world_token", WORLD_PLACEHOLDER))
 
-    loaded = parent_from_pretrained(name_or_path, *model_args, **kwargs)
-    model = loaded[0] if isinstance(loaded, tuple) else loaded  # with its loading info, if that was asked for
+    leave_out = () if enable_world else WORLD_PREFIXES
+    if checked is not None:
+        _check_keys(cls, name_or_path, checked, kwargs, hub_kwargs, leave_out)
+    model, info = _load_parent(parent_from_pretrained, name_or_path, *model_args, leave_out=leave_out, **kwargs)
     # transformers hands leftover keyword arguments to the generation config too; Gemma 3's has no such field.
     vars(model.generation_config).pop("world_config", None)
-    if world_settings is not None:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, **hub_kwargs)
-        tokens = add_world_tokens(tokenizer, world_settings.get("world_token", WORLD_PLACEHOLDER))
-        vae = load_vae(world_settings["cosmos_model_name_or_path"], dtype=model.dtype)
-        model.add_world_branch(
-            WorldEncoder(vae), WorldConfig.from_dict({**world_settings, **tokens.config_fields()}), tokens.vocab_size
-        )
+    if plan is not None:
+        _add_branch(model, *plan)
     if freeze is not None or enable_world:
         model.set_freeze(freeze or "projection")
-    return loaded
+    return (model, info) if kwargs.get("output_loading_info") else model
+
+
+def check_name(name_or_path: Any) -> None:
+    """Raise a `ValueError` unless this can name a checkpoint: a folder, or a hub id."""
+    if not isinstance(name_or_path, (str, PathLike)) or not str(name_or_path):
+        raise ValueError(f"{shown_name(name_or_path)!r} names no checkpoint; give a folder or a hub id")
+    check_readable_path(name_or_path)
+
+
+def _refuse_pickles(name_or_path: Any, kwargs: dict[str, Any]) -> None:
+    if kwargs.get("use_safetensors") is False:
+        raise ValueError(
+            f"{one_line(name_or_path)}: use_safetensors=False would open a pickle, which is never done; leave it out"
+        )
+    if kwargs.get("gguf_file") is None and kwargs.get("state_dict") is None:
+        kwargs["use_safetensors"] = True
 
 
 def _adopt_config(name_or_path: Any, kwargs: dict[str, Any], hub_kwargs: dict[str, Any]) -> bool:
@@ -85,7 +119,10 @@ def _adopt_config(name_or_path: Any, kwargs: dict[str, Any], hub_kwargs: dict[st
         values = TheWorldConfig.adopt(given.to_dict(), source="config=")
         kwargs["config"] = TheWorldConfig(**values)
     else:
-        values, _ = TheWorldConfig.get_config_dict(given or name_or_path, **hub_kwargs)
+        try:
+            values, _ = TheWorldConfig.get_config_dict(given or name_or_path, **hub_kwargs)
+        except OSError as error:
+            raise not_reachable(given or name_or_path, error) from error
     return values.get("world_config") is not None
 
 
@@ -96,13 +133,65 @@ def _leave_branch_out(kwargs: dict[str, Any]) -> None:
         kwargs["world_config"] = None
 
 
+def _check_keys(
+    cls: type,
+    name_or_path: Any,
+    checked: CheckedFolder,
+    kwargs: dict[str, Any],
+    hub_kwargs: dict[str, Any],
+    leave_out: tuple[str, ...],
+) -> None:
+    """Hold the files' keys against the model's, from headers, before a weight is read.
+
+    A caller who asks for the loading info gets to see missing and unexpected keys there.
+    """
+    if kwargs.get("output_loading_info") or kwargs.get("quantization_config") is not None or checked.is_quantised:
+        return
+    config = kwargs.get("config")
+    if not isinstance(config, PreTrainedConfig):
+        fields = set(TheWorldConfig.__dataclass_fields__) - {"dtype"}
+        own = {key: value for key, value in kwargs.items() if key in fields}
+        config = TheWorldConfig.from_pretrained(config or name_or_path, **hub_kwargs, **own)
+    audit = audit_checkpoint(checked.weights, cls, config, key_mapping=kwargs.get("key_mapping"))
+    require_matching_keys(audit, ignore_mismatched=bool(kwargs.get("ignore_mismatched_sizes")), leave_out=leave_out)
+
+
+def _load_parent(
+    parent_from_pretrained: Callable[..., Any],
+    name_or_path: Any,
+    *model_args: Any,
+    leave_out: tuple[str, ...],
+    **kwargs: Any,
+) -> tuple[Any, dict[str, Any]]:
+    """Load Gemma's part, and hold transformers' own account of it against the same rule: nothing is left random."""
+    try:
+        model, info = parent_from_pretrained(name_or_path, *model_args, **{**kwargs, "output_loading_info": True})
+    except OSError as error:
+        if is_folder(Path(str(name_or_path))):
+            raise ValueError(f"{one_line(name_or_path)}: {summary(error)}") from error
+        raise not_reachable(name_or_path, error) from error
+    if not kwargs.get("output_loading_info"):
+        # A quantiser's own tensors may be left over; a lost weight may not.
+        seen = {"missing_keys": info["missing_keys"]} if hasattr(model, "hf_quantizer") else info
+        ignore = bool(kwargs.get("ignore_mismatched_sizes"))
+        require_complete(name_or_path, seen, ignore_mismatched=ignore, leave_out=leave_out)
+    return model, info
+
+
+def _add_branch(model: Any, settings: dict[str, Any], tokens: WorldTokenIds) -> None:
+    vae = load_vae(settings["cosmos_model_name_or_path"], dtype=model.dtype)
+    world_config = WorldConfig.from_dict({**settings, **tokens.config_fields()})
+    model.add_world_branch(WorldEncoder(vae), world_config, tokens.vocab_size)
+
+
 def _load_partial(cls: Any, folder: Path, *model_args: Any, freeze: FreezeConfig | None, **kwargs: Any) -> Any:
     base = read_base(folder)
+    check_trainable_file(folder, base)
     verify_base(folder, base)
     loaded = cls.from_pretrained(
         base.name_or_path, *model_args, **{**kwargs, **base.load_arguments()}, freeze=freeze or base.freeze
     )
-    load_trainable(loaded[0] if isinstance(loaded, tuple) else loaded, folder)
+    load_trainable(loaded[0] if isinstance(loaded, tuple) else loaded, folder, base)
     return loaded
 
 

@@ -16,7 +16,7 @@ from transformers.utils import torch_compilable_check
 from theworld.components import count_parameters
 from theworld.configuration_theworld import TEMPORAL_COMPRESSION, TheWorldConfig, WorldConfig
 from theworld.freezing import FreezeConfig, apply_freeze, resolve_freeze
-from theworld.memory_levers import MemoryLevers
+from theworld.levers.memory_levers import MemoryLevers
 from theworld.world_encoder import WorldEncoder
 from theworld.world_projection import TemporalEmbedding, WorldProjection
 

@@ -1,4 +1,4 @@
-"""Trainable-only checkpoints: the weights that train, beside the name and digest of their base.
+"""Trainable-only checkpoints: the weights that train, beside the name and digests of their base.
 
 In: a model, or such a folder. Out: the folder, or the trained weights copied into a model whose base is
 the very one that they were trained on. The file is not called model.safetensors, so that no other
@@ -8,91 +8,74 @@ loader takes it for a whole model.
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from theworld.checkpoint_files import checkpoint_digest, read_json_object, read_safetensors_header
-from theworld.freezing import FreezeConfig
+from theworld.base_digests import WEIGHTS, base_digests, changed_files
+from theworld.checkpoints.bounded_files import is_folder, is_regular_file, read_json_object
+from theworld.checkpoints.error_text import file_error, one_line, shown_name
+from theworld.checkpoints.safetensors_header import FLOATING_DTYPES, TensorEntry, read_safetensors_header
+from theworld.checkpoints.weight_files import Layout
+from theworld.partial_base import BASE_FILE, SCHEMA, Base, read_base, world_settings
 
-BASE_FILE = "theworld_base.json"
+__all__ = ["BASE_FILE", "Base", "is_partial_checkpoint", "load_trainable", "read_base", "save_trainable", "verify_base"]
+
 WEIGHTS_FILE = "trainable.safetensors"
-_SCHEMA = "theworld-trainable/1"
-_DERIVED_FIELDS = (
-    "vae_config",
-    "cosmos_model_name_or_path",
-    "world_token_id",
-    "start_of_world_token_id",
-    "end_of_world_token_id",
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
-    """What a trainable-only checkpoint stands on; the digests are of the safetensors files on disk."""
-
-    name_or_path: str
-    digest: str
-    cosmos_model_name_or_path: str
-    cosmos_digest: str
-    world: dict[str, Any]
-    trainable: tuple[str, ...]
-
-    @property
-    def freeze(self) -> FreezeConfig:
-        """The freeze configuration that the weights were trained under."""
-        return FreezeConfig(trainable=self.trainable)
-
-    def load_arguments(self) -> dict[str, Any]:
-        """The keyword arguments of `TheWorld.from_pretrained` that rebuild the model."""
-        return {"cosmos_model_name_or_path": self.cosmos_model_name_or_path, "world": self.world}
+_LOADED = "_theworld_loaded_trainable"  # on a model: names of parameters that came from a trainable-only checkpoint
+_MAX_SHOWN = 3
 
 
 def is_partial_checkpoint(name_or_path: Any) -> bool:
     """Whether a local folder is a trainable-only checkpoint."""
-    return Path(str(name_or_path), BASE_FILE).is_file()
+    folder = Path(str(name_or_path))
+    return name_or_path is not None and is_folder(folder) and is_regular_file(folder / BASE_FILE)
 
 
-def read_base(folder: Any) -> Base:
-    """Read which base a trainable-only checkpoint names.
+def _base_folder(name_or_path: str, *, field: str, where: Path, subfolder: str | None = None) -> Path:
+    """Find the local folder of a base's weights, in the hub's cache where it is a hub id.
 
     Raises:
-        ValueError: if a field is missing, or the schema is another one.
+        ValueError: if the base is not on this machine.
     """
-    path = Path(folder, BASE_FILE)
-    values = read_json_object(path)
-    if values.pop("schema", None) != _SCHEMA:
-        raise ValueError(f"{path}: field schema is not {_SCHEMA!r}; save the checkpoint with this release")
-    missing = sorted(set(Base.__dataclass_fields__) - set(values))
-    if missing:
-        raise ValueError(f"{path}: missing field {', '.join(missing)}; save the checkpoint again")
-    values["trainable"] = tuple(values["trainable"])
-    return Base(**{name: values[name] for name in Base.__dataclass_fields__})
-
-
-def _weights_folder(name_or_path: str, *, subfolder: str | None = None) -> Path:
-    """Find the local folder of a checkpoint's weights, in the hub's cache where it is a hub id."""
     folder = Path(name_or_path)
-    if not folder.is_dir():
-        from transformers.utils import cached_file
+    if is_folder(folder):
+        return folder / subfolder if subfolder and is_folder(folder / subfolder) else folder
+    fix = f"put it back, or edit field {field} of {BASE_FILE}"
+    if folder.is_absolute() or len(folder.parts) != 2:
+        raise file_error(where, f"its base {one_line(name_or_path)} is not there", fix)
+    from transformers.utils import cached_file
 
-        inside = f"{subfolder}/config.json" if subfolder else "config.json"
+    inside = f"{subfolder}/config.json" if subfolder else "config.json"
+    try:
         found = cached_file(name_or_path, inside, local_files_only=True)
-        if found is None:
-            raise ValueError(f"{name_or_path}: not in the hub's cache; load the model once before saving it")
-        return Path(found).parent
-    return folder / subfolder if subfolder and (folder / subfolder).is_dir() else folder
+    except (OSError, ValueError) as error:
+        raise file_error(
+            where,
+            f"its base {one_line(name_or_path)} is no folder, and not in the hub's cache",
+            f"download it, or edit field {field} of {BASE_FILE}",
+        ) from error
+    if found is None:
+        raise file_error(where, f"its base {one_line(name_or_path)} is not in the hub's cache", fix)
+    return Path(found).parent
 
 
-def _digests(name_or_path: str, cosmos: str) -> tuple[str, str]:
-    return (
-        checkpoint_digest(_weights_folder(name_or_path)),
-        checkpoint_digest(_weights_folder(cosmos, subfolder="vae")),
-    )
+def _digests_of(name_or_path: str, layout: Layout, *, where: Path) -> dict[str, str]:
+    if layout == "transformers":
+        return base_digests(_base_folder(name_or_path, field="name_or_path", where=where), layout)
+    field = "cosmos_model_name_or_path"
+    return base_digests(_base_folder(name_or_path, field=field, where=where, subfolder="vae"), layout)
+
+
+def _absolute(name_or_path: str) -> str:
+    return str(Path(name_or_path).resolve()) if Path(name_or_path).is_dir() else name_or_path
 
 
 def save_trainable(model: Any, save_directory: Any) -> None:
     """Write the trainable parameters, and what they stand on, to a folder; the base must still be there.
+
+    Parameters that a trainable-only checkpoint brought into the model are written too, frozen or not.
 
     Raises:
         ValueError: if nothing is trainable, or the model was not loaded from a base checkpoint.
@@ -103,81 +86,132 @@ def save_trainable(model: Any, save_directory: Any) -> None:
 
     world_config = model.world_config
     components = parameters_by_component(model)
-    trainable = {
+    loaded = getattr(model, _LOADED, frozenset())
+    kept = {
         name: parameter.detach().cpu().contiguous()
         for parameters in components.values()
         for name, parameter in parameters.items()
-        if parameter.requires_grad
+        if parameter.requires_grad or name in loaded
     }
-    if not trainable:
+    whole = {name: all(p.requires_grad for p in ps.values()) for name, ps in components.items()}
+    if not any(p.requires_grad for ps in components.values() for p in ps.values()):
         raise ValueError("no parameter is trainable; set a freeze preset before saving with trainable_only=True")
     base_name, cosmos = model.config.name_or_path, world_config.cosmos_model_name_or_path
     if not base_name or not cosmos:
         raise ValueError("the model does not know its base checkpoint; save it whole, without trainable_only")
-    whole = {name: all(p.requires_grad for p in ps.values()) for name, ps in components.items()}
     partly = [n for n, ps in components.items() if not whole[n] and any(p.requires_grad for p in ps.values())]
     if partly:
         raise ValueError(f"only a part of {', '.join(partly)} is trainable; save the model whole")
-    base_digest, cosmos_digest = _digests(base_name, cosmos)
-    base = Base(
-        name_or_path=base_name if not Path(base_name).is_dir() else str(Path(base_name).resolve()),
-        digest=base_digest,
-        cosmos_model_name_or_path=cosmos if not Path(cosmos).is_dir() else str(Path(cosmos).resolve()),
-        cosmos_digest=cosmos_digest,
-        world={k: v for k, v in asdict(world_config).items() if k not in _DERIVED_FIELDS},
-        trainable=tuple(name for name in components if whole[name]),
-    )
     folder = Path(save_directory)
+    has_own_branch = _has_branch(_base_folder(base_name, field="name_or_path", where=folder))
+    bound: dict[str, Any] = {
+        "name_or_path": _absolute(base_name),
+        "digests": _digests_of(base_name, "transformers", where=folder),
+        "cosmos_model_name_or_path": None if has_own_branch else _absolute(cosmos),
+        "cosmos_digests": {} if has_own_branch else _digests_of(cosmos, "diffusers", where=folder),
+        "world": None if has_own_branch else world_settings(world_config),
+        "trainable": tuple(name for name in components if whole[name]),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     # Weights first, then the file that makes the folder a checkpoint: a killed save leaves none.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
-        save_file(trainable, Path(scratch, WEIGHTS_FILE), metadata={"format": "pt"})
-        Path(scratch, BASE_FILE).write_text(json.dumps({"schema": _SCHEMA, **asdict(base)}, indent=2) + "\n")
+        save_file(kept, Path(scratch, WEIGHTS_FILE), metadata={"format": "pt"})
+        base = Base(**bound, tensors=_held(read_safetensors_header(Path(scratch, WEIGHTS_FILE))))
+        Path(scratch, BASE_FILE).write_text(json.dumps({"schema": SCHEMA, **asdict(base)}, indent=2) + "\n")
         for name in (WEIGHTS_FILE, BASE_FILE):
             os.replace(Path(scratch, name), folder / name)
+
+
+def _held(entries: Mapping[str, TensorEntry]) -> dict[str, str]:
+    return {name: f"{entry.dtype} {list(entry.shape)}" for name, entry in entries.items()}
+
+
+def _has_branch(folder: Path) -> bool:
+    return read_json_object(folder / "config.json").get("world_config") is not None
 
 
 def verify_base(folder: Path, base: Base) -> None:
     """Check, before anything is loaded, that the base on disk is the one that was trained on.
 
     Raises:
-        ValueError: if a digest differs.
+        ValueError: if a file of it is missing or differs; the file is named.
     """
-    found = _digests(base.name_or_path, base.cosmos_model_name_or_path)
-    for what, where, expected, actual in zip(
-        ("base checkpoint", "Cosmos VAE"),
-        (base.name_or_path, base.cosmos_model_name_or_path),
-        (base.digest, base.cosmos_digest),
-        found,
-        strict=True,
-    ):
-        if expected != actual:
-            raise ValueError(
-                f"{folder}: trained on a {what} with digest {expected}, and {where} has {actual}; "
-                f"restore the original files, or edit {BASE_FILE} to name the right folder"
+    bases: list[tuple[str, str, Layout, Mapping[str, str]]] = [
+        ("base checkpoint", base.name_or_path, "transformers", base.digests)
+    ]
+    if base.cosmos_model_name_or_path is not None:
+        bases.append(("Cosmos VAE", base.cosmos_model_name_or_path, "diffusers", base.cosmos_digests))
+    for what, name, layout, recorded in bases:
+        found = _digests_of(name, layout, where=folder)
+        if base.tensors is None:  # the first release bound a checkpoint to its base's tensors only
+            found = {WEIGHTS: found[WEIGHTS]}
+        changed = changed_files(recorded, found)
+        if changed:
+            raise file_error(
+                folder,
+                f"trained on another {what}: in {one_line(name)}, {', '.join(map(shown_name, changed[:_MAX_SHOWN]))} "
+                "changed since",
+                f"restore the original files, or edit {BASE_FILE} to name the right folder",
             )
 
 
-def load_trainable(model: Any, folder: Path) -> None:
+def check_trainable_file(folder: Path, base: Base) -> None:
+    """Check the weights' file of a trainable-only checkpoint, from its header.
+
+    Raises:
+        ValueError: if it is missing, a pickle lies in its place, or a tensor is missing, unknown or not floating.
+    """
+    path = folder / WEIGHTS_FILE
+    if not is_regular_file(path):
+        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
+        instead = f" ({shown_name(pickles[0])} is a pickle, which is never opened)" if pickles else ""
+        raise file_error(path, f"missing{instead}", "save the checkpoint again, or restore the file")
+    entries = read_safetensors_header(path)
+    held = _held(entries)
+    if base.tensors is not None and held != base.tensors:
+        name = min(n for n in {**held, **base.tensors} if held.get(n) != base.tensors.get(n))
+        what = f"{shown_name(name)} is {held.get(name, 'missing')}, and {base.tensors.get(name, 'nothing')} was saved"
+        raise file_error(path, what, "restore the file, or save the checkpoint again")
+    if not entries:
+        raise file_error(path, "holds no tensor", "restore the file, or save the checkpoint again")
+    for name, entry in entries.items():
+        if entry.dtype not in FLOATING_DTYPES:
+            raise file_error(path, f"{shown_name(name)} is {entry.dtype}, expected floating point", "restore the file")
+
+
+def load_trainable(model: Any, folder: Path, base: Base) -> None:
     """Copy trained weights into a model that was just loaded from their base.
 
     Raises:
-        ValueError: if names or shapes differ from the model's.
+        ValueError: if names or shapes differ from the model's, a trained parameter is missing, or a value is
+            not finite.
     """
+    import torch
     from safetensors.torch import load_file
-    from torch import no_grad
+
+    from theworld.components import parameters_by_component
 
     path = folder / WEIGHTS_FILE
-    read_safetensors_header(path)
+    check_trainable_file(folder, base)
     weights = load_file(path)
-    parameters = {name: p for name, p in model.named_parameters() if name in weights}
+    parameters = dict(model.named_parameters())
+    components = parameters_by_component(model)
+    trained = [name for component in base.trainable for name in components.get(component, {})]
     unknown = sorted(set(weights) - set(parameters))
     if unknown:
-        raise ValueError(f"{path}: the model has no parameter {unknown[0]}; it was saved from another configuration")
-    with no_grad():
+        raise file_error(
+            path, f"the model has no parameter {shown_name(unknown[0])}", "it was saved from another configuration"
+        )
+    missing = [name for name in trained if name not in weights]
+    if missing:
+        raise file_error(path, f"lacks {missing[0]}, which was trained", "restore the file, or save again")
+    for name, weight in weights.items():
+        if parameters[name].shape != weight.shape:
+            shapes = f"{tuple(weight.shape)}, the model's is {tuple(parameters[name].shape)}"
+            raise file_error(path, f"{name} is {shapes}", "it was saved from another configuration")
+        if not torch.isfinite(weight.float()).all():
+            raise file_error(path, f"{name} holds values that are not finite", "give weights of a run that went well")
+    with torch.no_grad():
         for name, weight in weights.items():
-            if parameters[name].shape != weight.shape:
-                raise ValueError(
-                    f"{path}: {name} is {tuple(weight.shape)}, the model's is {tuple(parameters[name].shape)}"
-                )
             parameters[name].copy_(weight)
+    setattr(model, _LOADED, frozenset(weights))

@@ -40,6 +40,7 @@ def write_checkpoint(
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
+    scratch: Path | None = None,
 ) -> SyntheticCheckpoint:
     """Write a checkpoint in bfloat16; the folder appears whole or not at all.
 
@@ -49,15 +50,18 @@ def write_checkpoint(
         seed: of every tensor.
         device: where tensors are drawn: "cpu", or "cuda" (much faster; other numbers).
         progress: called after each shard.
+        scratch: an empty folder to write in first, beside `directory`; a new one, that is removed, by default.
 
     Raises:
         ValueError: for an unknown size, or a folder that holds something.
+        OSError: if it cannot be written.
     """
     shape = geometry(size)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ValueError(f"{directory}: already there and not an empty folder; name a new one")
     directory.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
+    if scratch is None:
+        scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
     try:
         _write_gemma(shape, scratch / GEMMA_FOLDER, seed=seed, device=device, progress=progress)
         _write_cosmos(shape, scratch / COSMOS_FOLDER, seed=seed, device=device)
@@ -77,10 +81,7 @@ def cached_checkpoint(size: str = "tiny", *, seed: int = 0) -> SyntheticCheckpoi
     The folder's name holds a digest of the recipe (geometry, seed and the code that draws), so a changed
     recipe is a new folder. `THEWORLD_CACHE` overrides where it lies.
     """
-    cache = os.environ.get("THEWORLD_CACHE") or Path(
-        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "theworld"
-    )
-    directory = Path(cache, f"{size}-{recipe_digest(size, seed=seed)}")
+    directory = cache_folder(size, seed=seed)
     if not directory.is_dir():
         try:
             return write_checkpoint(size, directory, seed=seed)
@@ -88,6 +89,14 @@ def cached_checkpoint(size: str = "tiny", *, seed: int = 0) -> SyntheticCheckpoi
             if not directory.is_dir():  # not merely another process that was first
                 raise
     return SyntheticCheckpoint(gemma=directory / GEMMA_FOLDER, cosmos=directory / COSMOS_FOLDER)
+
+
+def cache_folder(size: str = "tiny", *, seed: int = 0) -> Path:
+    """Where `cached_checkpoint` has a checkpoint, or will have it."""
+    cache = os.environ.get("THEWORLD_CACHE") or Path(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "theworld"
+    )
+    return Path(cache, f"{size}-{recipe_digest(size, seed=seed)}")
 
 
 def recipe_digest(size: str, *, seed: int) -> str:
@@ -188,15 +197,13 @@ def _write_shards(
     device: str,
     progress: Progress | None,
 ) -> None:
-    from safetensors.torch import save_file
-
     sizes = {name: 2 * tensor.numel() for name, tensor in meta_tensors.items()}
     shards = list(_shards(sizes, max_shard_bytes))
     weight_map, written = {}, 0
     for i, names in enumerate(shards, start=1):
         filename = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
         tensors = {name: draw_tensor(name, meta_tensors[name].shape, seed=seed, device=device) for name in names}
-        save_file(tensors, folder / filename, metadata={"format": "pt"})
+        _save(tensors, folder / filename)
         weight_map.update(dict.fromkeys(names, filename))
         written += sum(sizes[name] for name in names)
         if progress is not None:
@@ -208,7 +215,6 @@ def _write_shards(
 def _write_cosmos(shape: Geometry, folder: Path, *, seed: int, device: str) -> None:
     import torch
     from diffusers import AutoencoderKLWan
-    from safetensors.torch import save_file
 
     with torch.device("meta"):
         vae: Any = AutoencoderKLWan(**shape.vae_config)
@@ -218,6 +224,16 @@ def _write_cosmos(shape: Geometry, folder: Path, *, seed: int, device: str) -> N
         name: draw_tensor(f"vae.{name}", tensor.shape, seed=seed, device=device)
         for name, tensor in vae.state_dict().items()
     }
-    save_file(tensors, folder / "vae" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    _save(tensors, folder / "vae" / "diffusion_pytorch_model.safetensors")
     pipeline = {"_class_name": "Cosmos2VideoToWorldPipeline", "vae": ["diffusers", "AutoencoderKLWan"]}
     (folder / "model_index.json").write_text(json.dumps(pipeline, indent=2) + "\n")
+
+
+def _save(tensors: dict[str, "torch.Tensor"], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OSError(f"{path}: {error}") from error

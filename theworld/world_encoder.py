@@ -12,6 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from theworld.checkpoints.bounded_files import check_readable_path, is_folder, is_regular_file, read_json_object
+from theworld.checkpoints.checkpoint_files import check_safetensors_folder
+from theworld.checkpoints.error_text import file_error, not_reachable, one_line, shown_name
+from theworld.checkpoints.key_audit import audit_model, read_headers
+from theworld.checkpoints.key_problems import require_complete, require_matching_keys
+from theworld.checkpoints.vae_rules import check_vae_config
 from theworld.configuration_theworld import SPATIAL_COMPRESSION, TEMPORAL_COMPRESSION
 
 VAE_CLASS_NAME = "AutoencoderKLWan"
@@ -103,35 +109,57 @@ def read_vae_config(cosmos_model_name_or_path: str) -> tuple[dict[str, Any], str
         The config, without diffusers' private keys, and the sub-folder it lies in (or None).
 
     Raises:
-        ValueError: if nothing is there, or it is not a Wan VAE.
+        ValueError: if nothing is there, it is not a Wan VAE, or a field is out of range.
     """
+    check_readable_path(cosmos_model_name_or_path)
     folder = Path(cosmos_model_name_or_path)
     subfolder: str | None = "vae"
-    if folder.is_dir():
-        if not (folder / "vae" / "config.json").is_file():
+    if is_folder(folder):
+        if not is_regular_file(folder / "vae" / "config.json"):
             subfolder = None
-        if subfolder is None and not (folder / "config.json").is_file():
-            raise ValueError(f"{folder}: no vae/config.json; give a Cosmos repository or its vae folder")
-    config = _vae_class().load_config(cosmos_model_name_or_path, subfolder=subfolder)
+        if subfolder is None and not is_regular_file(folder / "config.json"):
+            raise file_error(folder, "no vae/config.json", "give a Cosmos repository or its vae folder")
+        config = read_json_object(folder / (subfolder or "") / "config.json")
+    else:
+        try:
+            config = _vae_class().load_config(cosmos_model_name_or_path, subfolder=subfolder)
+        except (OSError, ValueError) as error:
+            raise not_reachable(cosmos_model_name_or_path, error) from error
+    where = str(folder / (subfolder or "") / "config.json")
     class_name = config.get("_class_name")
     if class_name != VAE_CLASS_NAME:
-        where = folder / (subfolder or "") / "config.json"
-        raise ValueError(f"{where}: _class_name is {class_name!r}, and TheWorld needs {VAE_CLASS_NAME!r}")
-    return {key: value for key, value in config.items() if not key.startswith("_")}, subfolder
+        raise ValueError(
+            f"{one_line(where)}: _class_name is {shown_name(repr(class_name))}, and TheWorld needs {VAE_CLASS_NAME!r}"
+        )
+    values = {key: value for key, value in config.items() if not key.startswith("_")}
+    check_vae_config(values, where=where)
+    return values, subfolder
 
 
 def load_vae(cosmos_model_name_or_path: str, *, dtype: torch.dtype) -> Any:
-    """Load the VAE's safetensors weights, in `dtype`, on the CPU.
+    """Load the VAE's safetensors weights, in `dtype`, on the CPU; not one of them is left random.
 
     Raises:
-        ValueError: if the repository holds no readable Wan VAE.
+        ValueError: if the repository holds no readable Wan VAE, or its keys are not those of its config.
     """
-    from theworld.checkpoint_files import check_safetensors_folder
-
-    _, subfolder = read_vae_config(cosmos_model_name_or_path)
+    config, subfolder = read_vae_config(cosmos_model_name_or_path)
     folder = Path(cosmos_model_name_or_path, subfolder or "")
     if folder.is_dir():
-        check_safetensors_folder(folder)
-    return _vae_class().from_pretrained(
-        cosmos_model_name_or_path, subfolder=subfolder, torch_dtype=dtype, use_safetensors=True
-    )
+        weights = check_safetensors_folder(folder, "diffusers")
+        with torch.device("meta"):
+            empty = _vae_class().from_config(config)
+        require_matching_keys(audit_model(weights, read_headers(weights), empty))
+        # The folder itself: diffusers would take a file of the repository's top before the sub-folder's.
+        return _vae_class().from_pretrained(str(folder), torch_dtype=dtype, use_safetensors=True)
+    try:
+        vae, info = _vae_class().from_pretrained(
+            cosmos_model_name_or_path,
+            subfolder=subfolder,
+            torch_dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise not_reachable(cosmos_model_name_or_path, error) from error
+    require_complete(cosmos_model_name_or_path, info)
+    return vae

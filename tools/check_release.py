@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 MAX_FILE_BYTES = 200_000
 NEEDED = (
-    "theworld_validate/report.schema.json",
+    "theworld_validate/documents/report.schema.json",
     "theworld_validate/rendering/report.html.jinja",
     "theworld_validate/audits/claims.toml",
 )

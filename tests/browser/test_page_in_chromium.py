@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.theworld_validate.rendering.sample_reports import make_report, sample_checks
+from tests.theworld_validate.rendering.sample_reports import CAUSE, make_report, parity_report, sample_checks
+from tests.theworld_validate.rendering.test_hostile_text import HOSTILE, hostile_report
 from theworld_validate.rendering.page import render_html
+from theworld_validate.results import Report
 
 pytestmark = pytest.mark.browser
 
@@ -41,8 +43,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render_html(make_report(sample_checks())), encoding="utf-8")
+    return write_page(make_report(sample_checks()), tmp_path_factory.mktemp("page"))
+
+
+def write_page(report: Report, folder: Path) -> str:
+    path = folder / "report.html"
+    path.write_text(render_html(report), encoding="utf-8")
     return path.as_uri()
 
 
@@ -95,3 +101,42 @@ def test_dark_and_light_differ(browser: Any, page: str) -> None:
         show(browser, page, DESKTOP)
         colours.append(browser.find_element("tag name", "body").value_of_css_property("background-color"))
     assert colours[0] != colours[1]
+
+
+@pytest.mark.parametrize("screen", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_a_failing_report_opens_with_its_cause(browser: Any, screen: dict[str, Any], tmp_path: Path) -> None:
+    show(browser, write_page(parity_report(), tmp_path), screen)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= screen["width"]
+    cause = browser.find_element("css selector", ".likeliest")
+    assert CAUSE.cause in cause.text
+    assert CAUSE.location in cause.text
+    assert cause.location["y"] < 200
+    card = browser.find_element("css selector", "#findings article")
+    assert CAUSE.message in card.text
+    followed = card.find_element("css selector", "li")
+    assert not followed.is_displayed()
+    summary = card.find_element("css selector", "summary")
+    assert summary.text == "8 that follow from it"
+    summary.click()
+    assert followed.is_displayed()
+    assert "theworld:TheWorld" in browser.find_element("css selector", ".banner").text
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nothing_hostile_runs(browser: Any, name: str, tmp_path: Path) -> None:
+    show(browser, write_page(hostile_report(HOSTILE[name]), tmp_path), DESKTOP)
+    assert browser.get_log("browser") == []  # an attempt that the page's policy stops would be told here
+    assert browser.execute_script("return document.scripts.length") == 1
+    assert browser.execute_script("return document.querySelectorAll('main > section').length") >= 5
+    assert browser.execute_script("return document.querySelectorAll('#checks tbody tr').length") == 7
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= DESKTOP["width"]
+
+
+def test_the_policy_lets_no_other_script_run(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    html = render_html(make_report(sample_checks()))
+    path.write_text(html.replace("</main>", "</main><script>document.title = 'ran'</script>"), encoding="utf-8")
+    show(browser, path.as_uri(), DESKTOP)
+    assert browser.title == "failed: theworld-validate"
+    assert browser.find_element("id", "filter").is_displayed()  # its own did

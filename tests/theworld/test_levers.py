@@ -7,15 +7,16 @@ import torch
 from torch.nn import functional
 
 from tests.conftest import load_world
-from theworld import TheWorld, memory_levers
-from theworld.chunked_loss import (
+from theworld import TheWorld
+from theworld.levers import memory_levers
+from theworld.levers.chunked_loss import (
     IGNORED_LABEL,
     available_backends,
     chunked_cross_entropy,
     rows_that_count,
     shift_labels,
 )
-from theworld.master_weights import use_master_weights
+from theworld.levers.master_weights import use_master_weights
 from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.memory.cells import Cell, count_labels, make_inputs, prepare_model
 

@@ -1,6 +1,7 @@
 """Loading and saving: round trips, contradictory arguments, damaged checkpoints."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def test_whole_round_trip(tiny: SyntheticCheckpoint, tmp_path: Path, dtype: torc
 
 def test_files_are_named_as_gemmas(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
     load_world(tiny).save_pretrained(tmp_path)
-    from theworld.checkpoint_files import list_safetensors, read_safetensors_header
+    from theworld.checkpoints.checkpoint_files import list_safetensors, read_safetensors_header
 
     def names(folder: Path) -> set[str]:
         return {name for path in list_safetensors(folder) for name in read_safetensors_header(path)}
@@ -128,6 +129,21 @@ def test_damaged_checkpoints_are_value_errors(gemma_copy: Path) -> None:
     (gemma_copy / "model-00002-of-00004.safetensors").unlink()
     with pytest.raises(ValueError, match=r"missing shard model-00002-of-00004.safetensors"):
         TheWorld.from_pretrained(gemma_copy, enable_world=False)
+
+
+@pytest.mark.parametrize("name", ["nowhere/at-all", "/nowhere/gemma", "a\nb", "", None, 5, os.fsdecode(b"\xff-ck")])
+def test_what_names_no_checkpoint_is_one_line(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"give a folder|rename the folder") as caught:
+        TheWorld.from_pretrained(name, enable_world=False)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(("name", "text"), [("tokenizer.json", "[]"), ("tokenizer_config.json", "{")])
+def test_a_broken_tokenizer_is_named(gemma_copy: Path, tiny: SyntheticCheckpoint, name: str, text: str) -> None:
+    (gemma_copy / name).write_text(text)
+    with pytest.raises(ValueError, match=re.escape(f"{gemma_copy}/{name}: ")):
+        TheWorld.from_pretrained(gemma_copy, cosmos_model_name_or_path=str(tiny.cosmos))
 
 
 def test_another_z_dim_is_refused_before_any_weight_is_read(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoTokenizer, Gemma3ForConditionalGeneration
 
-from theworld.checkpoint_files import checkpoint_digest
+from theworld.checkpoints.checkpoint_files import checkpoint_digest
 from theworld.geometries import geometry
 from theworld.synthetic import SyntheticCheckpoint, cached_checkpoint, draw_tensor, recipe_digest, write_checkpoint
 from theworld.synthetic_tokenizer import build_vocabulary
@@ -17,7 +17,7 @@ def test_deterministic_by_seed(tiny: SyntheticCheckpoint, tmp_path: Path) -> Non
     again = write_checkpoint("tiny", tmp_path / "again")
     other = write_checkpoint("tiny", tmp_path / "other", seed=1)
     assert checkpoint_digest(again.gemma) == checkpoint_digest(tiny.gemma) != checkpoint_digest(other.gemma)
-    assert checkpoint_digest(again.cosmos / "vae") == checkpoint_digest(tiny.cosmos / "vae")
+    assert checkpoint_digest(again.cosmos / "vae", "diffusers") == checkpoint_digest(tiny.cosmos / "vae", "diffusers")
     for path in tiny.gemma.iterdir():
         assert path.read_bytes() == (again.gemma / path.name).read_bytes(), path.name
 

@@ -42,7 +42,10 @@ def write_release(
         ({}, None),
         ({"more": "tests/test_x.py"}, "tests/test_x.py has no place in it"),
         ({"more": "theworld/big.bin", "size": 300_000}, "theworld/big.bin is 300,000 bytes"),
-        ({"less": "theworld_validate/report.schema.json"}, "theworld_validate/report.schema.json is missing"),
+        (
+            {"less": "theworld_validate/documents/report.schema.json"},
+            "theworld_validate/documents/report.schema.json is missing",
+        ),
         ({"version": "9.9.9"}, f"not version {__version__}"),
     ],
 )

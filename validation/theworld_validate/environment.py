@@ -1,4 +1,4 @@
-"""Where a command runs: versions and devices, as JSON scalars."""
+"""Where a command runs: versions and devices."""
 
 import hashlib
 import os
@@ -6,7 +6,8 @@ import platform
 import statistics
 import time
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+
+from theworld_validate.results import Environment
 
 _PACKAGES = ("theworld", "torch", "transformers", "diffusers", "accelerate", "safetensors", "numpy")
 
@@ -42,20 +43,29 @@ def calibrate() -> float:
     return statistics.median(times)
 
 
-def describe_environment() -> dict[str, Any]:
-    """Describe interpreter, packages, processor and GPU; None for what is not there."""
+def describe_machine() -> Environment:
+    """Describe interpreter, packages and processor, without torch: what the judge knows by itself."""
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        machine=platform.machine(),
+        processor=_processor(),
+        cpu_count=os.cpu_count(),
+        packages={package: _version(package) for package in _PACKAGES},
+    )
+
+
+def describe_environment() -> Environment:
+    """Describe interpreter, packages, processor and GPU, from inside of a worker."""
+    from dataclasses import replace
+
     import torch
 
     has_cuda = torch.cuda.is_available()
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cpu_count": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "packages": {package: _version(package) for package in _PACKAGES},
-        "cuda": torch.version.cuda if has_cuda else None,
-        "gpu": torch.cuda.get_device_name(0) if has_cuda else None,
-        "gpu_count": torch.cuda.device_count() if has_cuda else 0,
-    }
+    return replace(
+        describe_machine(),
+        torch_threads=torch.get_num_threads(),
+        cuda=torch.version.cuda if has_cuda else None,
+        gpu=torch.cuda.get_device_name(0) if has_cuda else None,
+        gpu_count=torch.cuda.device_count() if has_cuda else 0,
+    )

@@ -4,7 +4,7 @@ In: `--theworld-gate`, a test marked `theworld_gate`, or one that takes the fixt
 fails with the findings. Without the option, such tests are skipped and nothing heavy is imported.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -40,7 +40,8 @@ def theworld_parity(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
     """A function that compares a candidate with pure Gemma 3, and fails the test unless every check passes.
 
     Its arguments: `candidate` ("module:class", default "theworld:TheWorld"), `reference`, `model` and `device`
-    (defaults from the options), `dtype`, `attn`, `seed`. It returns the check results.
+    (defaults from the options), `dtype`, `attn`, `seed`, `probes`, `timeout_seconds`. Each side has a process of its
+    own. It returns the check results.
     """
 
     def compare(
@@ -52,36 +53,32 @@ def theworld_parity(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
         dtype: str = "bfloat16",
         attn: str | None = None,
         seed: int = 0,
+        probes: Sequence[str] = (),
+        timeout_seconds: float = 1800.0,
     ) -> list[Any]:
         from theworld_validate.results import InputError, Status, combine
-        from theworld_validate.suite import check_parity_of
+        from theworld_validate.suite import compare_targets, prepare_tiny
+        from theworld_validate.target import Target
+        from theworld_validate.workers.run import Run
 
-        checkpoint = model or request.config.getoption("--theworld-model") or _tiny()
+        run = Run(timeout_seconds=timeout_seconds)
         try:
-            checks = check_parity_of(
-                checkpoint,
-                reference=reference,
-                candidate=candidate,
+            target = Target(
+                checkpoint=model or request.config.getoption("--theworld-model") or prepare_tiny(run)[0],
                 device=device or request.config.getoption("--theworld-device"),
                 dtype=dtype,
                 attn=attn,
                 seed=seed,
-                progress=lambda step: None,
             )
+            checks = list(compare_targets(target, run, reference=reference, candidate=candidate, probe_names=probes))
         except InputError as error:
             pytest.fail(str(error), pytrace=False)
         verdict = combine([check.status for check in checks])
         if verdict is not Status.PASSED:
             pytest.fail(f"parity {verdict}\n{_describe(checks)}", pytrace=False)
-        return list(checks)
+        return checks
 
     return compare
-
-
-def _tiny() -> str:
-    from theworld.synthetic import cached_checkpoint
-
-    return str(cached_checkpoint("tiny").gemma)
 
 
 def _describe(checks: Any) -> str:
@@ -90,5 +87,8 @@ def _describe(checks: Any) -> str:
         if check.status == "passed":
             continue
         lines.append(f"{check.id}: {check.status}{f' ({check.reason})' if check.reason else ''}")
-        lines += [f"  {finding.message}\n    remedy: {finding.remedy}" for finding in check.findings]
+        lines += [
+            f"  {finding.message}" + (f"\n    remedy: {finding.remedy}" if finding.remedy else "")
+            for finding in check.findings
+        ]
     return "\n".join(lines)

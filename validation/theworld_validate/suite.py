@@ -1,176 +1,294 @@
-"""What the commands run: checks put together from the options of the command line."""
+"""The table of checks: what there is, what each needs, and the function that runs it. The commands read it.
 
-import json
-import subprocess
-import sys
+In: what is to be loaded, and a run. Out: check results as they are made.
+"""
+
+import contextlib
+import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from theworld_validate.documents.fingerprint import FingerprintFile, read_fingerprint
-from theworld_validate.environment import describe_environment
-from theworld_validate.fingerprint.take import take_fingerprint
-from theworld_validate.parity.check import check_control, check_parity, compare_fingerprints
-from theworld_validate.probes.gemma3 import build_probes, choose_probes
-from theworld_validate.results import CheckResult, InputError, did_you_mean
-from theworld_validate.subjects.subject import CANDIDATE_TARGET, REFERENCE_TARGET, Subject, read_config
-from theworld_validate.world.check import check_world, read_clip
+from theworld_validate import jobs
+from theworld_validate.results import CheckResult, Environment, InputError, Status, combine, did_you_mean
+from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET, Target
+from theworld_validate.workers.child import Job
+from theworld_validate.workers.run import Run, ask, check_in_worker
 
-Progress = Callable[[str], None]
+if TYPE_CHECKING:
+    from theworld_validate.memory.cells import Cell
+    from theworld_validate.parity.allowances import Allowance
+
+Checks = Iterator[CheckResult]
 
 
-def check_parity_of(
-    checkpoint: str,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """What earlier groups of the same command found."""
+
+    checks: Sequence[CheckResult] = field(default_factory=list)
+
+    def verdict_of(self, group: str) -> Status | None:
+        """The verdict of a group; None where it did not run."""
+        found = [check.status for check in self.checks if check.id.partition(".")[0] == group]
+        return combine(found) if found else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """One group of checks.
+
+    Args:
+        id: what --only takes; the ids of its checks start with it.
+        about: one line for people.
+        needs: "cosmos" where it is about the world branch, "gpu" where it needs a device; empty for neither.
+        work: yields its checks.
+    """
+
+    id: str
+    about: str
+    needs: tuple[str, ...] = ()
+    work: Callable[[Target, Run, Earlier], Checks]
+
+
+def parity(target: Target, run: Run, _earlier: Earlier) -> Checks:
+    """TheWorld with its branch off against pure Gemma 3."""
+    yield from compare_targets(target, run)
+
+
+def compare_targets(
+    target: Target,
+    run: Run,
     *,
-    device: str,
-    dtype: str,
-    attn: str | None,
-    seed: int,
-    progress: Progress,
     reference: str = REFERENCE_TARGET,
     candidate: str = CANDIDATE_TARGET,
     probe_names: Sequence[str] = (),
-    save_to: Path | None = None,
-) -> tuple[CheckResult, ...]:
-    """Compare two targets on one checkpoint; see `parity.check_parity`.
+    control_in_own_process: bool = False,
+    allowances: "Sequence[Allowance]" = (),
+) -> Checks:
+    """Two loaders on one checkpoint; see `parity.check.check_parity`."""
+    from theworld_validate.parity.check import check_parity
 
-    Raises:
-        InputError: if a subject cannot be loaded, or no probe has a name.
-    """
-    probes = choose_probes(build_probes(read_config(checkpoint), seed=seed), probe_names)
-    loading: dict[str, Any] = {
-        "checkpoint": checkpoint,
-        "device": device,
-        "dtype": dtype,
-        "attn": attn,
-        "seed": seed,
-    }
-    return check_parity(
-        Subject(target=reference, **loading),
-        Subject(target=candidate, **loading),
-        probes,
-        save_to=save_to,
-        progress=progress,
+    yield from check_parity(
+        jobs.subject_of(target, reference),
+        jobs.subject_of(target, candidate),
+        run=run,
+        probe_names=probe_names,
+        control_in_own_process=control_in_own_process,
+        allowances=allowances,
     )
 
 
-def make_fingerprint(
-    checkpoint: str, *, target: str, progress: Progress, deterministic: bool = True, **loading: Any
-) -> FingerprintFile:
-    """Load one target and observe everything about it."""
-    probes = build_probes(read_config(checkpoint), seed=loading["seed"])
-    subject = Subject(target=target, checkpoint=checkpoint, **loading)
-    progress("loading")
-    fingerprint = take_fingerprint(
-        subject.load(), probes, seed=subject.seed, deterministic=deterministic, progress=progress
-    )
-    return FingerprintFile(fingerprint=fingerprint, subject=asdict(subject), environment=describe_environment())
+def _audit(name: str, run: Run, target: Target | None, **arguments: object) -> Checks:
+    given = arguments if target is None else {"target": target, **arguments}
+    record = None
+    if target is not None:
+        record = jobs.subject_of(target, CANDIDATE_TARGET, cosmos=target.cosmos).record("model")
+    job = Job(name=name, function=f"theworld_validate.jobs:{name}", arguments=dict(given), is_subject=True)
+    yield from check_in_worker(run, job, record)
 
 
-def check_parity_isolated(
-    checkpoint: str, *, reference: str, candidate: str, progress: Progress, **loading: Any
-) -> tuple[CheckResult, ...]:
-    """Compare two targets, each in a process of its own; the control is a second process of the reference.
+def world(target: Target, run: Run, _earlier: Earlier, *, frames: Path | None = None) -> Checks:
+    """The world path."""
+    yield from _audit("world", run, target, frames=frames)
+
+
+def files(target: Target, run: Run, _earlier: Earlier) -> Checks:
+    """The checkpoint's files."""
+    yield from audit_files(target.checkpoint, run)
+
+
+def audit_files(checkpoint: str, run: Run, *, verify: bool = False) -> Checks:
+    """A checkpoint's files, and with `verify` a hub cache's checksums."""
+    yield from _audit("files", run, None, checkpoint=checkpoint, verify=verify)
+
+
+def buffers(
+    target: Target,
+    run: Run,
+    _earlier: Earlier,
+    *,
+    dtypes: Sequence[str] = (),
+    after: Sequence[str] = ("save",),
+) -> Checks:
+    """Every buffer."""
+    yield from _audit("buffers", run, target, dtypes=tuple(dtypes) or (target.dtype,), after=tuple(after))
+
+
+def gradients(target: Target, run: Run, _earlier: Earlier, *, presets: Sequence[str] = ()) -> Checks:
+    """One training step a preset."""
+    yield from _audit("gradients", run, target, presets=tuple(presets))
+
+
+def params(target: Target, run: Run, _earlier: Earlier) -> Checks:
+    """Parameters by component."""
+    yield from count_params(run, model=target.checkpoint, cosmos=target.cosmos, dtype=target.dtype)
+
+
+def count_params(
+    run: Run,
+    *,
+    model: str | None = None,
+    cosmos: str | None = None,
+    config: str | None = None,
+    presets: Sequence[str] = (),
+    dtype: str = "bfloat16",
+) -> Checks:
+    """Count parameters of a checkpoint, or of a geometry by name or file."""
+    arguments = {"model": model, "cosmos": cosmos, "config": config, "presets": tuple(presets), "dtype": dtype}
+    yield from _audit("params", run, None, **arguments)
+
+
+def global_state(target: Target, run: Run, _earlier: Earlier, *, modules: Sequence[str] = ()) -> Checks:
+    """What imports and loads change, in fresh processes."""
+    from theworld_validate.audits.global_state import check_globals
+
+    yield from check_globals(target, modules=modules, run=run)
+
+
+def memory(_target: Target, run: Run, _earlier: Earlier) -> Checks:
+    """Predict a few cells of the tiny geometry: that the prediction runs here at all."""
+    from theworld_validate.memory.answers import ModelSource, Terms
+    from theworld_validate.memory.checks import predict_in_workers
+
+    yield from predict_in_workers(run, ModelSource(geometry="tiny"), _few_cells(), terms=Terms())
+
+
+def _few_cells() -> "tuple[Cell, ...]":
+    """The two presets at the ends, with and without checkpointing."""
+    from theworld_validate.memory.cells import build_matrix
+
+    return tuple(build_matrix(preset=("projection", "full"), checkpointing=(False, True), text_tokens=(256,)))
+
+
+def measure(target: Target, run: Run, _earlier: Earlier) -> Checks:
+    """Measure the memory of the two presets at the ends."""
+    from theworld_validate.memory.checks import measure_target
+
+    device = "cuda" if target.device == "cpu" else target.device
+    yield from measure_target(run, replace(target, device=device), _few_cells())
+
+
+def claims(target: Target, run: Run, earlier: Earlier) -> Checks:
+    """Every documented claim; parity is run for it where it was not."""
+    verdict = earlier.verdict_of("parity")
+    if verdict is None:
+        verdict = combine([check.status for check in parity(target, run, earlier)])
+    yield from _audit("claims", run, target, parity=verdict)
+
+
+TABLE = (
+    Group(id="parity", about="the candidate with the branch off is pure Gemma 3, bit for bit", work=parity),
+    Group(id="files", about="the checkpoint's files fit the model and hold numbers", work=files),
+    Group(id="world", about="the world path does what it is for", needs=("cosmos",), work=world),
+    Group(id="buffers", about="every buffer is as the base class and its formula have it", work=buffers),
+    Group(id="gradients", about="one training step reaches what is meant", needs=("cosmos",), work=gradients),
+    Group(id="params", about="parameters by component and preset", needs=("cosmos",), work=params),
+    Group(id="globals", about="imports and loads change no global state", work=global_state),
+    Group(id="memory", about="GPU memory can be predicted here", work=memory),
+    Group(id="claims", about="documented claims, measured", work=claims),
+    Group(id="measure", about="GPU memory of real steps", needs=("cosmos", "gpu"), work=measure),
+)
+GROUPS = {group.id: group for group in TABLE}
+SUITES = {
+    "all": tuple(group.id for group in TABLE if "gpu" not in group.needs),
+    "gpu": tuple(GROUPS),
+    "parity": ("parity", "files", "buffers", "globals"),
+}
+ALONE = Earlier()
+
+
+def choose_groups(suite: str, only: Sequence[str]) -> tuple[Group, ...]:
+    """The groups of checks that the options name, in the order in which they run.
 
     Raises:
-        InputError: if a process cannot load its subject.
+        InputError: for a name that does not exist, with the closest that does.
     """
-    with tempfile.TemporaryDirectory(prefix="theworld-isolated-") as scratch:
-        files = []
-        # The candidate first: a name that is wrong is most often its own.
-        for name, target in (("candidate", candidate), ("reference", reference), ("control", reference)):
-            progress(f"{name}, in its own process")
-            path = Path(scratch, f"{name}.json")
-            _run_fingerprint_process(checkpoint, target, path, **loading)
-            files.append(read_fingerprint(path))
-    actual, expected, control = (file.fingerprint for file in files)
-    return compare_fingerprints(expected, actual, check_control(expected, control, seconds=0.0), seconds=0.0)
+    for option, name, known in (("--suite", suite, SUITES), *(("--only", name, GROUPS) for name in only)):
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise InputError(f"{option} {name}: there is no such name; there are {', '.join(known)}{hint}")
+    return tuple(group for name, group in GROUPS.items() if name in (only or SUITES[suite]))
 
 
-def _run_fingerprint_process(
-    checkpoint: str, target: str, path: Path, *, device: str, dtype: str, attn: str | None, seed: int
-) -> None:
-    command = [sys.executable, "-m", "theworld_validate", "fingerprint", "--target", target, "--model", checkpoint]
-    command += ["--device", device, "--dtype", dtype, "--seed", str(seed), "--output", str(path), "--quiet"]
-    command += ["--attn", attn] if attn is not None else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise InputError(lines[0].removeprefix("error: "))
+def run_groups(target: Target, run: Run, groups: Sequence[Group]) -> Checks:
+    """Every check of some groups; those about a world branch that is not there are skipped."""
+    done: list[CheckResult] = []
+    for group in groups:
+        for check in _run_group(group, target, run, done):
+            done.append(check)
+            yield check
 
 
-def check_selftest(
-    checkpoint: str, *, progress: Progress, names: Sequence[str] = (), num_base_runs: int | None = None, **loading: Any
-) -> tuple[CheckResult, ...]:
-    """Run the self-test on one checkpoint; all faults, or those named.
+def _run_group(group: Group, target: Target, run: Run, done: list[CheckResult]) -> Checks:
+    """One group; an error of the harness itself costs this group alone."""
+    if "cosmos" in group.needs and target.cosmos is None:
+        reason = "--model was given without --cosmos, and this is about the world branch"
+        yield CheckResult(id=group.id, status=Status.SKIPPED, reason=reason, seconds=0.0)
+        return
+    try:
+        yield from group.work(target, run, Earlier(checks=tuple(done)))
+    except InputError:
+        raise
+    except Exception as error:
+        import traceback
+
+        from theworld.checkpoints.bounded_files import one_line
+
+        run.tracebacks.append("".join(traceback.format_exception(error)))
+        reason = one_line(f"an error of the harness itself: {type(error).__name__}: {error}")
+        yield CheckResult(id=f"{group.id}.internal", status=Status.ERROR, reason=reason, seconds=0.0)
+
+
+def prepare_tiny(run: Run) -> tuple[str, str]:
+    """The embedded tiny checkpoints, written first where they are not in the cache: of Gemma and of Cosmos.
 
     Raises:
-        InputError: if a name is not in the catalogue.
+        InputError: if the cache folder cannot be used.
     """
-    from theworld_validate.faults.catalogue import CATALOGUE
-    from theworld_validate.faults.selftest import NUM_BASE_RUNS, run_selftest
+    from theworld.synthetic import COSMOS_FOLDER, GEMMA_FOLDER, cache_folder
 
-    unknown = [name for name in names if name not in CATALOGUE]
-    if unknown:
-        hint = did_you_mean(unknown[0], CATALOGUE, otherwise="; theworld-validate selftest --list shows them")
-        raise InputError(f"--fault {unknown[0]}: no such fault{hint}")
-    probes = build_probes(read_config(checkpoint), seed=loading["seed"])
-    return run_selftest(
-        Subject(target=CANDIDATE_TARGET, checkpoint=checkpoint, **loading),
-        probes,
-        faults=[CATALOGUE[name] for name in names] or None,
-        num_base_runs=NUM_BASE_RUNS if num_base_runs is None else num_base_runs,
-        progress=progress,
-    )
-
-
-def check_world_of(
-    checkpoint: str, cosmos: str, *, frames: Path | None = None, progress: Progress, **loading: Any
-) -> tuple[CheckResult, ...]:
-    """Check the world path, on a clip from a file if one is named; see `world.check_world`."""
-    clip = None if frames is None else read_clip(frames)
-    return check_world(checkpoint, cosmos, clip=clip, progress=progress, **loading)
+    try:
+        folder = cache_folder("tiny")
+        is_there = folder.is_dir()
+    except (OSError, RuntimeError) as error:  # no home, or none that can be looked into
+        raise InputError(f"the cache folder for the tiny checkpoint: {error}; set THEWORLD_CACHE") from error
+    if not is_there:
+        run.progress("preparing the tiny checkpoint")
+        try:
+            write_synthetic(run, size="tiny", directory=folder, seed=0, device="cpu")
+        except InputError as error:
+            if not folder.is_dir():  # not merely another process that was first
+                raise InputError(f"the cache folder for the tiny checkpoint: {error}; set THEWORLD_CACHE") from error
+    return str(folder / GEMMA_FOLDER), str(folder / COSMOS_FOLDER)
 
 
-def write_synthetic(size: str, directory: Path, *, seed: int, device: str) -> Any:
-    """Write a synthetic checkpoint, with a progress bar on stderr.
+def write_synthetic(run: Run, *, size: str, directory: Path, seed: int, device: str) -> tuple[str, str]:
+    """Write a synthetic checkpoint; return its Gemma and its Cosmos folder. Nothing half-written is left.
 
     Raises:
         InputError: if the folder cannot be used.
     """
-    from rich.console import Console
-    from rich.progress import Progress as Bar
+    from theworld.checkpoints.error_text import one_line
 
-    from theworld.synthetic import write_checkpoint
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"writing {size}", total=None)
+    with contextlib.ExitStack() as stack:
         try:
-            return write_checkpoint(
-                size,
-                directory,
-                seed=seed,
-                device=device,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-        except (ValueError, OSError) as error:
-            raise InputError(str(error)) from error
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            # The judge's, and not the worker's, which may be killed.
+            scratch = tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name[:100]}-")
+        except OSError as error:
+            raise InputError(f"{one_line(directory)}: cannot write there ({error.strerror})") from error
+        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+        arguments = {"size": size, "directory": str(directory), "scratch": scratch, "seed": seed, "device": device}
+        values = ask(run, Job(name="synth", function=jobs.job_name(jobs.synth), arguments=arguments)).values
+    return str(values["gemma"]), str(values["cosmos"])
 
 
-def print_doctor(*, as_json: bool) -> None:
-    """Print the environment, and which checks can run on this machine."""
-    environment = describe_environment()
-    can_run = {
-        "parity": True,
-        "world": environment["packages"]["diffusers"] is not None,
-        "on a GPU": environment["gpu"] is not None,
-    }
-    if as_json:
-        print(json.dumps({"environment": environment, "can_run": can_run}, indent=2))
-        return
-    for name, value in {**environment.pop("packages"), **environment}.items():
-        print(f"{name:14} {'-' if value is None else value}")
-    for name, possible in can_run.items():
-        print(f"can run {name}: {'yes' if possible else 'no'}")
+def ask_environment(run: Run) -> Environment:
+    """Where workers run, with the devices that they see."""
+    run.do([Job(name="environment", function=jobs.job_name(jobs.environment))])
+    if run.environment is None:
+        raise RuntimeError("the environment could not be described")
+    return run.environment

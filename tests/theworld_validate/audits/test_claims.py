@@ -6,29 +6,28 @@ from typing import Any
 import pytest
 
 from theworld.synthetic import SyntheticCheckpoint
-from theworld_validate.audit_suite import check_claims_of
+from theworld_validate import jobs
 from theworld_validate.audits import claims
 from theworld_validate.audits.claims import MEASURES, Evidence, Training, check_claims, find_contradictions
 from theworld_validate.audits.claims_file import read_claims
 from theworld_validate.results import CheckResult, Status
+from theworld_validate.target import Target
+from theworld_validate.workers.messages import Checked
 
 
 @pytest.fixture(scope="module")
 def evidence(tiny: SyntheticCheckpoint) -> Evidence:
-    """What the command gathers."""
+    """What the command gathers, in this process."""
     gathered: list[Evidence] = []
+
+    def gather(evidence: Evidence) -> tuple[CheckResult, ...]:
+        gathered.append(evidence)
+        return ()
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(claims, "check_claims", lambda evidence: gathered.append(evidence) or ())
-        passed = CheckResult(id="parity", status=Status.PASSED, seconds=0.0)
-        check_claims_of(
-            str(tiny.gemma),
-            parity=[passed],
-            progress=lambda step: None,
-            device="cpu",
-            dtype="bfloat16",
-            attn=None,
-            seed=0,
-        )
+        patch.setattr(claims, "check_claims", gather)
+        messages = list(jobs.claims(Target(checkpoint=str(tiny.gemma)), parity=Status.PASSED))
+        assert not [message for message in messages if isinstance(message, Checked)]
     return gathered[0]
 
 

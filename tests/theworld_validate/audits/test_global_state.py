@@ -1,16 +1,23 @@
 """The globals audit: theworld changes nothing, and a module that does is named with what it changes."""
 
+from pathlib import Path
+
 import pytest
 
 from theworld.synthetic import SyntheticCheckpoint
+from theworld_validate.audits import global_state
+from theworld_validate.audits.global_probe import changes, observe
 from theworld_validate.audits.global_state import check_globals, judge_stages
-from theworld_validate.results import InputError, Status
+from theworld_validate.results import CheckResult, InputError, Status
+from theworld_validate.target import Target
+from theworld_validate.workers.run import Run
 
 RUDE = "tests.theworld_validate.audits.rude_module"
 
 
 def test_theworld_changes_nothing_and_a_rude_module_is_named(tiny: SyntheticCheckpoint) -> None:
-    ours, cosmos, rude = check_globals(str(tiny.gemma), str(tiny.cosmos), modules=[RUDE], dtype="float32")
+    target = Target(checkpoint=str(tiny.gemma), cosmos=str(tiny.cosmos), dtype="float32")
+    ours, cosmos, rude = check_globals(target, modules=[RUDE], run=Run())
     assert (ours.status, cosmos.status, rude.status) == (Status.PASSED, Status.PASSED, Status.FAILED)
     assert ours.measurements["stages"] == 4
     assert {finding.severity for finding in (*ours.findings, *cosmos.findings)} <= {"warning"}
@@ -41,6 +48,41 @@ def test_only_a_new_branch_may_draw_random_numbers() -> None:
     assert judge_stages("globals.x", [], seconds=0.0).status is Status.INCONCLUSIVE
 
 
-def test_an_unknown_module_is_one_line(tiny: SyntheticCheckpoint) -> None:
+def test_modules_that_cannot_be_imported(
+    tiny: SyntheticCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that ends its process, with exit code 0 too, is a failed check; one that raises is one line."""
+    (tmp_path / "leaves.py").write_text("import os\nos._exit(0)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(global_state, "_theworld_plan", lambda target: {"baseline": [], "stages": []})
+    checks = check_globals(Target(checkpoint=str(tiny.gemma)), modules=["leaves", "nowhere.to_be"], run=Run())
+    nothing, left = next(checks), next(checks)
+    assert (nothing.id, nothing.status) == ("globals.theworld", Status.INCONCLUSIVE)
+    assert (left.id, left.status) == ("globals.leaves", Status.FAILED)
+    (finding,) = left.findings
+    assert finding.message == "leaves: ended its process with exit code 0 before it had delivered"
     with pytest.raises(InputError, match=r"--import nowhere\.to_be: ModuleNotFoundError: No module named 'nowhere'"):
-        check_globals(str(tiny.gemma), None, modules=["nowhere.to_be"])
+        next(checks)
+
+
+def test_processes_that_take_too_long_are_failed_checks(tiny: SyntheticCheckpoint) -> None:
+    checks: list[CheckResult] = list(
+        check_globals(Target(checkpoint=str(tiny.gemma)), modules=["json"], run=Run(timeout_seconds=0.01))
+    )
+    assert {check.status for check in checks} == {Status.FAILED}
+    assert [check.findings[0].message for check in checks] == [
+        "theworld: did not finish in time (--timeout)",
+        "json: did not finish in time (--timeout)",
+    ]
+
+
+def test_changes_are_before_and_after() -> None:
+    assert changes({"a": 1, "b": 2}, {"a": 1, "c": 3}) == {"b": [2, None], "c": [None, 3]}
+
+
+def test_environment_variables_are_observed_by_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = observe()
+    monkeypatch.setenv("THEWORLD_TEST_SECRET", "hunter2")
+    after = observe()
+    assert set(changes(before, after)) == {"environment.THEWORLD_TEST_SECRET"}
+    assert "hunter2" not in str(after)

@@ -99,7 +99,11 @@ def test_a_bare_config_counts_as_its_size(tmp_path: Path, real: Any) -> None:
         (None, "config.json"),
         ("{", "config.json"),
         (json.dumps({"model_type": "llama"}), "model_type is 'llama'"),
-        (json.dumps({"model_type": "gemma3", "text_config": {"hidden_size": "many"}}), "hidden_size"),
+        (json.dumps({"model_type": "gemma3", "text_config": {"hidden_size": 8}}), "text_config.model_type is ''"),
+        (
+            json.dumps({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "hidden_size": "many"}}),
+            "hidden_size",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_used_is_one_line(tmp_path: Path, content: str | None, message: str) -> None:

@@ -1,54 +1,113 @@
 """The command line: exit codes, JSON alone on stdout, one line for bad input, help without torch."""
 
-import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import Result
 
+from tests.theworld_validate import faulty_candidates
 from tests.theworld_validate.command_line import assert_input_error, invoke
 from theworld.synthetic import SyntheticCheckpoint
+from theworld_validate import suite
 from theworld_validate.cli.session import Options, run_checks
-from theworld_validate.results import CheckResult
+from theworld_validate.documents.observations import SECTIONS
+from theworld_validate.results import CheckResult, Status
+from theworld_validate.workers.child import Job
+from theworld_validate.workers.messages import Message, Step
+from theworld_validate.workers.run import Run, check_in_worker
 
 FAULTY = "tests.theworld_validate.faulty_candidates:"
 CHECKS = ("parity", "fingerprint", "diff", "selftest", "world")
-AUDITS = ("buffers", "params", "gradients", "globals", "claims")
-COMMANDS = (*CHECKS, *AUDITS, "regress", "memory", "memory measure", "memory predict", "synth", "doctor")
+AUDITS = ("files", "buffers", "params", "gradients", "globals", "claims")
+REPORTS = ("regress", "render", "memory", "memory measure", "memory predict")
+COMMANDS = (*CHECKS, *AUDITS, *REPORTS, "synth", "doctor")
+BARE_CHECKS = [
+    "parity.control", "parity.files", "parity.config", "parity.modules", "parity.parameters", "parity.buffers",
+    "parity.globals", "parity.gradients", "parity.probe.text", "parity.probe.image", "parity.probe.two_images",
+    "parity.probe.left_padded_batch", "parity.probe.right_padded_batch", "parity.probe.beyond_window",
+    "parity.probe.cached_decode", "parity.round_trip", "files.keys", "files.values", "world.tokens", "world.effect",
+    "world.gradients", "world.batch", "buffers.bfloat16", "buffers.bfloat16.after_save", "gradients.projection",
+    "gradients.vision", "gradients.language", "gradients.full", "params.components", "params.presets",
+    "globals.theworld", "globals.cosmos_pipeline", "memory.predict", "claims.loading", "claims.counts",
+    "claims.presets", "claims.shapes", "claims.memory", "claims.speed", "claims.precision",
+]  # fmt: skip
 
 
-def test_bare_command_passes_and_writes_a_report(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
-    result = invoke("--output", tmp_path / "report")
+@pytest.fixture(scope="module")
+def bare(_quiet_and_own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """The bare command, run once: its folder and its result."""
+    folder = tmp_path_factory.mktemp("bare") / "report"
+    return folder, invoke("--output", folder)
+
+
+def test_bare_command_passes_and_writes_a_report(bare: tuple[Path, Result]) -> None:
+    folder, result = bare
     assert result.exit_code == 0, result.output
-    report = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert report["schema"] == "theworld-validate/1"
+    report = json.loads((folder / "report.json").read_text())
+    assert report["schema"] == "theworld-validate/2"
     assert report["verdict"] == "passed"
+    statuses = {check["id"]: check["status"] for check in report["checks"]}
+    assert list(statuses) == BARE_CHECKS
+    skipped = {check["id"]: check["reason"] for check in report["checks"] if check["status"] == "skipped"}
+    assert skipped == {"claims.memory": "13 claims need a GPU", "claims.speed": "1 claims need a GPU"}
+    assert set(statuses.values()) == {"passed", "skipped"}
     probes = [check for check in report["checks"] if check["id"].startswith("parity.probe.")]
-    assert len(probes) == 6
+    assert [probe["measurements"]["probe"] for probe in probes] == report["plan"]["probes"]
     assert all(probe["measurements"]["tensors_compared"] > 0 for probe in probes)
-    ids = {check["id"] for check in report["checks"]}
-    assert ids >= {"world.tokens", "parity.buffers", "buffers.bfloat16", "gradients.full", "params.components"}
-    assert ids >= {"globals.theworld", "globals.cosmos_pipeline", "claims.counts", "memory.predict"}
-    skipped = {check["id"] for check in report["checks"] if check["status"] == "skipped"}
-    assert skipped == {"claims.memory", "claims.speed"}
-    assert f"PASSED: {len(ids) - 2} of {len(ids)} checks passed" in result.stdout
+    assert report["plan"]["sections"] == list(SECTIONS)
+    roles = [subject["role"] for subject in report["subjects"]]
+    assert roles[:2] == ["reference", "candidate"]
+    assert {subject["checkpoint_digest"] for subject in report["subjects"][:2]} != {None}
+    assert report["environment"]["packages"]["torch"]
+    assert f"PASSED: {len(statuses) - 2} of {len(statuses)} checks passed" in result.stdout
     assert max(len(line) for line in result.stdout.splitlines()) <= 80
-    assert (tmp_path / "report" / "report.md").read_text().startswith("# theworld-validate: passed")
-    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert result.stderr == f"report: {folder}/report.html\n"
+    assert (folder / "report.md").read_text().startswith("# theworld-validate: passed")
     figures = {"memory.predict.split.svg", "memory.predict.timeline.svg"}
-    assert written == {"report.json", "report.md", "report.html", "junit.xml", *figures}
-    # The same tree again: nothing regressed, and a check that is left out is one that vanished.
-    result = invoke("regress", tmp_path / "report", tmp_path / "report")
+    written = {path.name for path in folder.iterdir()}
+    assert written == {"report.json", "report.md", "report.html", "junit.xml", *figures} == set(report["files"])
+
+
+def test_forms_are_made_again_from_the_json(bare: tuple[Path, Result], tmp_path: Path) -> None:
+    folder, _ = bare
+    result = invoke("render", folder / "report.json", "--output", tmp_path)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{tmp_path}/report.html\n", "")
+    for path in folder.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_report_about_less_than_the_baseline_proves_nothing(bare: tuple[Path, Result], tmp_path: Path) -> None:
+    folder, _ = bare
+    result = invoke("regress", folder, folder)
     assert result.exit_code == 0, result.output
     chosen = invoke("--only", "params", "--only", "world", "--output", tmp_path / "some")
     assert chosen.exit_code == 0, chosen.output
-    result = invoke("regress", tmp_path / "report", tmp_path / "some")
-    assert result.exit_code == 1
-    assert "the check was passed, is missing" in result.stdout
+    result = invoke("regress", folder, tmp_path / "some")
+    assert result.exit_code == 3
+    assert "regress.checks: parity.control: the check was passed, is missing" in result.stdout
+    assert "regress.subjects     about something else than the baseline" in result.stdout
+    assert "torch_threads" not in result.stdout  # where it ran is known, whatever ran
+
+
+@pytest.mark.parametrize("arguments", [(), ("CHECKPOINT",)])
+def test_files_audits_a_checkpoint_without_loading_it(tiny: SyntheticCheckpoint, arguments: tuple[str, ...]) -> None:
+    result = invoke("files", *(str(tiny.gemma) for _ in arguments), "--json")
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert [(check["id"], check["status"]) for check in report["checks"]] == [
+        ("files.keys", "passed"),
+        ("files.values", "passed"),
+    ]
 
 
 def test_json_is_alone_on_stdout(tiny: SyntheticCheckpoint) -> None:
@@ -83,69 +142,87 @@ def test_an_inconclusive_control_exits_3(tiny: SyntheticCheckpoint) -> None:
     assert result.stdout == ""
 
 
-def test_an_unexpected_error_says_how_to_report_it(tiny: SyntheticCheckpoint) -> None:
-    arguments = ("parity", "--model", tiny.gemma, "--probe", "text", "--candidate", FAULTY + "not_a_model")
+def test_a_candidate_that_raises_is_a_failed_check_that_says_so(tiny: SyntheticCheckpoint) -> None:
+    result = invoke("parity", "--model", tiny.gemma, "--probe", "text", "--candidate", FAULTY + "not_a_model", "--json")
+    assert (result.exit_code, result.stderr) == (1, "")
+    checks = {check["id"]: check for check in json.loads(result.stdout)["checks"]}
+    assert [name for name, check in checks.items() if check["status"] == "failed"] == ["parity.candidate"]
+    (finding,) = checks["parity.candidate"]["findings"]
+    assert "RuntimeError" in finding["message"]
+    assert "kaboom\\nsecond line" in finding["message"]
+    assert finding["location"].startswith(str(Path(faulty_candidates.__file__)))
+
+
+def test_an_error_of_the_harness_exits_4_and_says_how_to_report_it(
+    monkeypatch: pytest.MonkeyPatch, tiny: SyntheticCheckpoint, tmp_path: Path
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("kaboom\nsecond line")
+
+    monkeypatch.setattr("theworld_validate.suite.compare_targets", fail)
+    arguments = ("parity", "--model", tiny.gemma, "--output", tmp_path)
     result = invoke(*arguments)
-    assert result.exit_code == 1
-    first, second = result.stderr.strip().splitlines()
-    assert first == "internal error: RuntimeError: kaboom second line"
+    assert result.exit_code == 4
+    first, second, third = result.stderr.strip().splitlines()
+    assert first == "internal error: RuntimeError: kaboom\\nsecond line"
     assert "--debug" in second
     assert "report it at" in second
+    assert third == f"report: {tmp_path}/report.html"
+    assert json.loads((tmp_path / "report.json").read_text())["verdict"] == "error"
     assert "Traceback" in invoke(*arguments, "--debug").stderr
 
 
-def test_an_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch, tiny: SyntheticCheckpoint) -> None:
+def test_an_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch, tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("theworld_validate.suite.check_parity", interrupt)
-    result = invoke("parity", "--model", tiny.gemma)
-    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+    monkeypatch.setattr("theworld_validate.suite.compare_targets", interrupt)
+    result = invoke("parity", "--model", tiny.gemma, "--output", tmp_path)
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_run_writes_what_it_finished(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
-    """A real Ctrl-C: the first group is whole, the process is gone soon, and no scratch file is left."""
-    arguments = ["--only", "params", "--only", "claims", "--output", str(tmp_path)]
-    code = (
-        "import signal, sys, threading, os\nfrom theworld_validate import whole_suite\n"
-        "original = whole_suite.check_claims_of\n"
-        "def interrupted(*args, **kwargs):\n"
-        "    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
-        "    return original(*args, **kwargs)\n"
-        "whole_suite.check_claims_of = interrupted\n"
-        "from theworld_validate.cli import main\nsys.argv[1:] = " + repr(arguments) + "\nmain()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 130, done.stderr
-    assert done.stderr.endswith("interrupted\n")
+def test_an_interrupted_run_writes_what_it_finished(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A real signal while a worker is at work: what was finished is whole, and no scratch file is left."""
+
+    def interrupted(*_: Any) -> Iterator[CheckResult]:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        yield from check_in_worker(Run(), Job(name="sleeper", function=f"{__name__}:sleep_for_a_minute"))
+
+    monkeypatch.setitem(suite.GROUPS, "claims", replace(suite.GROUPS["claims"], work=interrupted))
+    began = time.monotonic()
+    result = invoke("--only", "params", "--only", "claims", "--output", tmp_path)
+    assert time.monotonic() - began < 30
+    assert result.exit_code == 130, result.output
+    assert result.stderr.endswith("interrupted\n")
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["verdict"] == "error"
     assert [check["id"] for check in report["checks"]] == ["params.components", "params.presets", "interrupted"]
     assert not list(tmp_path.glob(".*"))
 
 
-def test_an_interrupt_that_a_library_swallows_ends_the_run_at_the_next_step(tmp_path: Path) -> None:
+def sleep_for_a_minute() -> Iterator[Message]:
+    """The work of a worker that does not end by itself."""
+    yield Step(text="sleeping")
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_and_puts_the_handlers_back(tmp_path: Path, number: signal.Signals) -> None:
     begun = []
 
-    def body(progress: Any) -> list[CheckResult]:
-        with contextlib.suppress(BaseException):
-            signal.raise_signal(signal.SIGINT)
-        begun.append("swallowed")
-        progress("next")
-        begun.append("next")
-        return []
+    def body(_run: Run) -> Iterator[CheckResult]:
+        begun.append("first")
+        yield CheckResult(id="a.first", status=Status.PASSED, seconds=0.0)
+        signal.raise_signal(number)
+        begun.append("second")
 
-    def last_step(progress: Any) -> list[CheckResult]:
-        with contextlib.suppress(BaseException):
-            signal.raise_signal(signal.SIGINT)
-        return []
-
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     assert run_checks("a", Options(output=tmp_path), body) == 130
-    assert begun == ["swallowed"]
-    assert run_checks("a", Options(output=tmp_path), last_step) == 130
-    assert list(tmp_path.iterdir()) == []
-    assert signal.getsignal(signal.SIGINT) is before
+    assert begun == ["first"]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [check["id"] for check in report["checks"]] == ["a.first", "interrupted"]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_fingerprints_of_two_processes_are_equal(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
@@ -182,7 +259,8 @@ def test_diff_says_what_surrounds_a_difference(tiny: SyntheticCheckpoint, tmp_pa
 
 
 def test_isolated_parity(tiny: SyntheticCheckpoint) -> None:
-    result = invoke("parity", "--isolate", "--model", tiny.gemma, "--candidate", FAULTY + "train_mode", "--json")
+    arguments = ("--isolate", "--model", tiny.gemma, "--probe", "text", "--candidate", FAULTY + "train_mode")
+    result = invoke("parity", *arguments, "--json")
     assert result.exit_code == 1
     checks = {check["id"]: check for check in json.loads(result.stdout)["checks"]}
     assert [id_ for id_, check in checks.items() if check["status"] == "failed"] == ["parity.modules"]

@@ -1,7 +1,10 @@
 """What cannot be used: one line that names it and the fix, exit code 2, and nothing half-written."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import make_clip
-from tests.theworld.test_checkpoint_files import DAMAGES
+from tests.theworld.checkpoints.test_checkpoint_files import DAMAGES
 from tests.theworld_validate.command_line import assert_input_error, invoke
 from theworld.synthetic import SyntheticCheckpoint
 
@@ -60,10 +63,13 @@ def test_frames_out_of_range_are_one_line(tmp_path: Path) -> None:
         (["parity", "--candidate", "theworld"], ["not of the form module:Class"]),
         (["parity", "--candidate", "nowhere.to_be:Found"], ["no module 'nowhere.to_be'"]),
         (["parity", "--candidate", "theworld:Nothing"], ["module 'theworld' has no 'Nothing'"]),
-        (["parity", "--device", "cuda:99"], ["--device cuda:99: this machine has", "use --device cpu"]),
-        (["parity", "--device", "tpu"], ["--device tpu: no"]),
+        (["parity", "--device", "cuda:99"], ["--device cuda:99: this machine has", "CUDA devices; use --device cpu"]),
+        (["parity", "--device", "tpu"], ["--device tpu: no such device; give cpu, auto, cuda or cuda:N"]),
+        (["world", "--device", "meta"], ["--device meta: no such device; give cpu, auto, cuda or cuda:N"]),
+        (["memory", "measure", "--device", "cpu"], ["--device cpu: memory is measured on cuda or cuda:N"]),
+        (["synth", "NEW", "--device", "tpu"], ["--device tpu: no such device; give cpu, auto, cuda or cuda:N"]),
+        (["files", "no/such/folder"], ["no such folder, nor a hub id"]),
         (["parity", "--probe", "txt"], ["--probe txt: no such probe; there are text, image", "did you mean text?"]),
-        (["parity", "--isolate", "--probe", "text"], ["--isolate runs every probe; leave --probe out"]),
         (["parity", "--attn", "magic"], ["--attn magic: no such attention; there are sdpa, eager"]),
         (["world", "--model", "TINY"], ["--model was given without --cosmos"]),
         (["gradients", "--model", "TINY"], ["--model was given without --cosmos"]),
@@ -73,15 +79,31 @@ def test_frames_out_of_range_are_one_line(tmp_path: Path) -> None:
         (["params", "--model", "TINY", "--config", "4b"], ["--model and --config both name a model"]),
         (["params", "--config", "27b"], ["--config 27b: no such size or file; give tiny, 4b"]),
         (["params", "--config", "no/such.json"], ["--config no/such.json: ", "such"]),
-        (["globals", "--import", "nowhere.to_be"], ["--import nowhere.to_be: ModuleNotFoundError"]),
         (["--suite", "gpuu"], ["--suite gpuu: there is no such name", "did you mean gpu?"]),
         (["--only", "gradient"], ["--only gradient: there is no such name", "did you mean gradients?"]),
         (["parity", "--output", "/dev/null/x"], ["--output /dev/null/x: cannot write there"]),
     ],
 )
-def test_wrong_arguments_are_one_line(tiny: SyntheticCheckpoint, arguments: list[str], parts: list[str]) -> None:
-    arguments = [str(tiny.gemma) if argument == "TINY" else argument for argument in arguments]
-    assert_input_error(invoke(*arguments), *parts)
+def test_wrong_arguments_are_one_line(
+    tiny: SyntheticCheckpoint, tmp_path: Path, arguments: list[str], parts: list[str]
+) -> None:
+    places = {"TINY": str(tiny.gemma), "NEW": str(tmp_path / "new")}
+    assert_input_error(invoke(*(places.get(argument, argument) for argument in arguments)), *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_found_before_the_wrong_input_is_kept(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
+    """A module to import is only seen to be wrong when it is imported, after other checks."""
+    arguments = ("--model", tiny.gemma, "--import", "nowhere.to_be", "--output", tmp_path)
+    result = invoke("globals", *arguments)
+    assert result.exit_code == 2
+    place, error = result.stderr.splitlines()
+    assert error == "error: --import nowhere.to_be: ModuleNotFoundError: No module named 'nowhere'"
+    assert place == f"report: {tmp_path}/report.html"
+    report = json.loads((tmp_path / "report.json").read_text())
+    statuses = {check["id"]: check["status"] for check in report["checks"]}
+    assert statuses == {"globals.theworld": "passed", "input": "error"}
+    assert report["verdict"] == "error"
 
 
 def test_an_input_error_is_json_too(tmp_path: Path) -> None:
@@ -103,11 +125,12 @@ def test_a_wrong_option_is_usage() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file; make one with theworld-validate fingerprint"),
-        ("{", "not readable as JSON"),
-        ("[]", "field schema is None"),
-        ('{"schema": "theworld-fingerprint/1", "digest": "md5"}', "field digest is 'md5'"),
-        ('{"schema": "theworld-fingerprint/1", "digest": "xxh3-128/16384"}', "field layers is missing"),
+        (None, "missing; check the path"),
+        ("{", "not valid JSON"),
+        ("[]", "holds a list, expected a JSON object"),
+        ('{"schema": "theworld-fingerprint/1"}', "field schema is 'theworld-fingerprint/1', expected"),
+        ('{"schema": "theworld-fingerprint/2", "digest": "md5"}', "field digest is 'md5'"),
+        ('{"schema": "theworld-fingerprint/2", "digest": "xxh3-128/16384"}', "field subject: field required"),
     ],
 )
 def test_a_wrong_fingerprint_file_is_one_line(tmp_path: Path, content: str | None, message: str) -> None:
@@ -122,11 +145,15 @@ def test_isolated_input_errors_come_through(tiny: SyntheticCheckpoint) -> None:
     assert_input_error(result, "module 'theworld' has no 'Nothing'")
 
 
-@pytest.mark.parametrize(
-    "arguments", [["parity", "--model", "nobody/nothing"], ["world", "--cosmos", "nobody/nothing"]]
-)
-def test_a_hub_id_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert_input_error(invoke(*arguments), "nobody/nothing: not on this machine, and the hub did not give it")
+def test_a_hub_id_that_cannot_be_had_is_one_line() -> None:
+    """In a process of its own: huggingface_hub decides whether it is offline where it is imported."""
+    code = (
+        "from tests.theworld_validate.command_line import assert_input_error, invoke\n"
+        "error = 'nobody/nothing: not on this machine, and the hub did not give it'\n"
+        "assert_input_error(invoke('parity', '--model', 'nobody/nothing'), error)\n"
+        "error = 'nobody/nothing: no such folder, and not to be had from the hub'\n"
+        "assert_input_error(invoke('world', '--cosmos', 'nobody/nothing'), error)\n"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from theworld_validate.fingerprint.digest import describe_shape, digest_tensor
+from theworld_validate.fingerprint.digest import DigestQueue, describe_shape, digest_tensor
+from theworld_validate.fingerprint.tensor_parts import NoBits
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.bool, torch.uint8]
 
@@ -54,3 +55,70 @@ def test_meta_has_no_bits() -> None:
 
 def test_shape_is_written_plainly() -> None:
     assert describe_shape(torch.zeros(2, 3, dtype=torch.bfloat16)) == "bfloat16[2, 3]"
+
+
+def test_a_tensor_made_of_others_has_the_digest_of_its_parts() -> None:
+    """As a quantised or distributed weight is: it has no memory of its own, and reading there would end the process."""
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    one, other = torch.randn(3, 4), torch.randn(3, 4)
+    digest = digest_tensor(TwoTensor(one, other))
+    assert digest == digest_tensor(torch.nn.Parameter(TwoTensor(one.clone(), other.clone())))
+    assert digest not in (digest_tensor(one), digest_tensor(other))
+    assert digest != digest_tensor(TwoTensor(other, one))
+    changed = other.clone()
+    changed[2, 3] = -changed[2, 3]
+    assert digest != digest_tensor(TwoTensor(one, changed))
+    nested = TwoTensor(TwoTensor(one, other), TwoTensor(other, one))
+    assert digest_tensor(nested) != digest_tensor(TwoTensor(TwoTensor(one, other), TwoTensor(one, other)))
+
+
+def test_a_subclass_with_memory_of_its_own_is_digested_as_what_it_is() -> None:
+    class Weight(torch.nn.Parameter):
+        pass
+
+    tensor = torch.randn(3, 4)
+    assert digest_tensor(tensor.as_subclass(Weight)) == digest_tensor(tensor)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch says of sparse and quantised tensors that they may change
+def test_other_layouts_are_digested_by_what_they_hold() -> None:
+    tensor = torch.eye(4)
+    assert digest_tensor(tensor.to_sparse()) == digest_tensor(tensor)
+    pair = torch.complex(tensor, tensor + 1)
+    assert digest_tensor(pair.conj()) == digest_tensor(torch.complex(tensor, -tensor - 1)) != digest_tensor(pair)
+
+
+class Bare(torch.Tensor):
+    """A wrapper without parts: there is nothing to read."""
+
+    @staticmethod
+    def __new__(cls, shape: tuple[int, ...]) -> "Bare":
+        return torch.Tensor._make_wrapper_subclass(cls, shape)
+
+    @classmethod
+    def __torch_dispatch__(cls, function: object, types: object, args: tuple = (), kwargs: object = None) -> object:
+        if function is torch.ops.aten.detach.default:
+            return args[0]
+        raise NotImplementedError
+
+
+def test_what_has_no_bits_is_said_and_not_read() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        fake = torch.zeros(3)
+    for tensor in (fake, Bare((2, 2))):
+        with pytest.raises(NoBits, match="no bits that can be read"):
+            digest_tensor(tensor)
+
+
+def test_a_queue_goes_on_behind_what_has_no_bits() -> None:
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    queue, seen = DigestQueue(), {}
+    with pytest.raises(NoBits):
+        queue.add(TwoTensor(torch.zeros(2, device="meta"), torch.zeros(2, device="meta")), {})
+    queue.add(torch.ones(2), seen)
+    queue.finish()
+    assert seen["digest"] == digest_tensor(torch.ones(2))

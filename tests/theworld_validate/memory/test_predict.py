@@ -12,13 +12,16 @@ from tests.conftest import load_world
 from theworld import TheWorld
 from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.memory.allocator import SMALL_SEGMENT
-from theworld_validate.memory.answers import Question, answer_all
+from theworld_validate.memory.answers import ModelSource, Question, answer_all
 from theworld_validate.memory.cells import Cell, build_matrix, forward_and_backward, make_inputs, prepare_model
 from theworld_validate.memory.cuda_routes import attention_as_on_cuda, attention_scratch_bytes
-from theworld_validate.memory.gpus import find_levers, gpu_bytes, sweep
+from theworld_validate.memory.gpus import find_gpu, gpu_bytes
+from theworld_validate.memory.in_workers import answer_in_workers
+from theworld_validate.memory.levers import find_levers, sweep
 from theworld_validate.memory.predict import Predictor
 from theworld_validate.results import InputError
 from theworld_validate.subjects.empty_models import blueprint_of_size
+from theworld_validate.workers.run import Run
 
 MATRIX = build_matrix(
     preset=["projection", "vision", "language", "full"],
@@ -100,6 +103,7 @@ def test_the_same_cell_gives_the_same_bytes(predictor: Predictor) -> None:
     assert replace(one, seconds=0.0) == replace(other, seconds=0.0)
     assert sum(one.split_bytes.values()) == one.peak_allocated_bytes == max(one.phase_peaks_bytes.values())
     assert one.peak_reserved_bytes is not None
+    assert one.peak_allocated_bytes is not None
     assert one.peak_reserved_bytes >= one.peak_allocated_bytes
     assert len(one.owners) == 10
 
@@ -142,8 +146,8 @@ def test_fitting_and_what_would_make_it_fit(predictor: Predictor) -> None:
     capacity = checkpointed.peak_reserved_bytes
     assert predictor.predict(cell, capacity_bytes=capacity).fits is False
     found = find_levers(predictor, cell, capacity_bytes=capacity)
-    assert "gradient checkpointing" in [title for title, _, _ in found]
-    assert [cost for _, cost, _ in found if cost] == sorted(cost for _, cost, _ in found if cost)
+    assert "gradient checkpointing" in [way.title for way in found]
+    assert [way.step_time for way in found if way.step_time] == sorted(way.step_time for way in found if way.step_time)
     assert find_levers(predictor, cell, capacity_bytes=1000) == []
 
 
@@ -179,8 +183,14 @@ def test_what_cannot_be_predicted_is_refused(predictor: Predictor) -> None:
         ({"preset": ["half"]}, "no preset is named 'half'"),
         ({"precision": ["float8"]}, "no precision is named 'float8'"),
         ({"optimizer": ["lion"]}, "no optimizer is named 'lion'"),
-        ({"batch": [0]}, "batch must be at least 1"),
-        ({"num_gpus": [0]}, "num_gpus must be at least 1"),
+        ({"batch": [0]}, "batch must be a whole number from 1 to 1,000,000, got 0"),
+        ({"batch": [10**400]}, "batch must be a whole number from 1 to 1,000,000, got a number of 1,329 bits"),
+        ({"num_gpus": [0]}, "num_gpus must be a whole number from 1 to 512"),
+        ({"num_gpus": [10**9]}, "num_gpus must be a whole number from 1 to 512, got 1000000000"),
+        ({"world_tokens": [10**40]}, "world_tokens must be a whole number from 1 to 1,048,576"),
+        ({"text_tokens": [True]}, "text_tokens must be a whole number"),
+        ({"checkpointing": [1]}, "checkpointing must be true or false"),
+        ({"batch": range(1, 5000)}, "the matrix has 4,999 cells, and at most 4,096 are taken"),
         ({"num_gpus": [2], "precision": ["mixed"]}, "predicted in bfloat16 only"),
         ({"world_tokens": [785]}, "785 is none; 784 would do"),
     ],
@@ -207,25 +217,84 @@ def test_one_of_two_gpus_has_half_of_everything(predictor: Predictor) -> None:
     assert not torch.distributed.is_initialized()
 
 
-def test_processes_share_the_cells_and_change_nothing() -> None:
+def test_a_value_that_is_given_twice_is_one_cell() -> None:
+    assert len(build_matrix(batch=[1, 2, 1])) == 2
+
+
+def test_what_cannot_fit_is_answered_without_a_step(predictor: Predictor) -> None:
+    cell = Cell(batch=1_000_000, text_tokens=16, world_tokens=16)
+    predicted = predictor.predict(cell, capacity_bytes=10**9)
+    assert predicted.fits is False
+    assert predicted.peak_reserved_bytes is None
+    assert predicted.least_bytes > 10**9
+    assert find_levers(predictor, cell, capacity_bytes=10**9) == []
+    assert not [traced for traced in predictor._traces if traced.batch == cell.batch]
+
+
+def test_the_least_is_less_than_any_peak(predictor: Predictor) -> None:
+    for cell in (Cell(text_tokens=16, world_tokens=16), Cell(preset="full", text_tokens=16, world_tokens=16)):
+        for num_gpus in (1, 2):
+            predicted = predictor.predict(replace(cell, num_gpus=num_gpus))
+            assert predicted.peak_allocated_bytes is not None
+            held = predicted.split_bytes["parameters"] + predicted.split_bytes["inputs"]
+            assert 0 < predicted.least_bytes <= held <= predicted.peak_allocated_bytes
+
+
+@pytest.mark.parametrize("name", ["nan", "inf", "-inf", "0", "-3", "1e308", "", "1e7", "\x1b[31m"])
+def test_a_gpu_that_cannot_be_is_one_line(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        find_gpu(name)
+    assert str(caught.value).startswith("--gpu ")
+    assert str(caught.value).isprintable()
+
+
+def test_a_gpu_that_the_context_fills_has_room_for_nothing() -> None:
+    assert (find_gpu("1.01").capacity_bytes, find_gpu("0.5").capacity_bytes) == (0, 0)
+    assert (find_gpu("1.01").title, find_gpu("H200").title) == ("1.01 GiB", "h200")
+
+
+def test_an_error_in_one_cell_is_that_cells(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail_on_full(model: Any, cell: Cell) -> None:
+        if cell.preset == "full":
+            raise RuntimeError("planted\nhere")
+        prepare_model(model, cell)
+
+    monkeypatch.setattr("theworld_validate.memory.predict.prepare_model", fail_on_full)
+    cells = build_matrix(preset=["full", "projection"], text_tokens=[17], world_tokens=[16])
+    full, projection = answer_all(blueprint_of_size("tiny"), cells, Question())
+    assert (full.error, full.results) == ("RuntimeError: planted\\nhere", ())
+    expected = predictor.predict(cells[1])
+    assert projection.error is None
+    assert replace(projection.results[0], seconds=0.0) == replace(expected, seconds=0.0)
+
+
+def test_workers_share_the_cells_and_change_nothing() -> None:
     """Each process has a hash seed of its own, and Gemma calls its two rotary embeddings in that order."""
     cells = build_matrix(preset=["projection", "full"], text_tokens=[30], world_tokens=[16])
-    config = blueprint_of_size("tiny")
-    alone = answer_all(config, cells, Question())
+    alone = answer_all(blueprint_of_size("tiny"), cells, Question())
     seen: list[str] = []
-    shared = answer_all(config, cells, Question(), num_processes=2, progress=seen.append)
-    for one, other in zip(alone, shared, strict=True):
-        (mine,), (theirs,) = one.results, other.results
-        for field in ("cell", "peak_allocated_bytes", "phase_peaks_bytes", "split_bytes", "fits"):
+    run, source = Run(progress=seen.append), ModelSource(geometry="tiny")
+    shared = {answer.cell: answer for answer in answer_in_workers(run, source, cells, Question(), num_workers=2)}
+    for one in alone:
+        (mine,), (theirs,) = one.results, shared[one.cell].results
+        for field in ("cell", "peak_allocated_bytes", "phase_peaks_bytes", "split_bytes", "fits", "least_bytes"):
             assert getattr(mine, field) == getattr(theirs, field)
         # The order of equal requests decides which of them finds room: one small segment, at most.
         assert mine.peak_reserved_bytes is not None
         assert theirs.peak_reserved_bytes is not None
         assert abs(mine.peak_reserved_bytes - theirs.peak_reserved_bytes) <= SMALL_SEGMENT
-    assert seen == [cell.title for cell in cells]
+    assert sorted(seen) == sorted(cell.title for cell in cells)
 
 
-def test_an_error_in_a_process_is_the_users() -> None:
+def test_an_error_in_a_worker_is_the_users() -> None:
     cells = build_matrix(preset=["projection", "full"], text_tokens=[5000])
     with pytest.raises(InputError, match="the prompt has 5,805 tokens"):
-        answer_all(blueprint_of_size("tiny"), cells, Question(), num_processes=2)
+        list(answer_in_workers(Run(), ModelSource(geometry="tiny"), cells, Question(), num_workers=2))
+
+
+def test_a_worker_that_ends_early_costs_the_cells_that_it_owed() -> None:
+    cells = build_matrix(text_tokens=[16, 17], world_tokens=[16])
+    run, source = Run(timeout_seconds=0.01), ModelSource(geometry="tiny")
+    owed = {answer.cell: answer.error for answer in answer_in_workers(run, source, cells, Question())}
+    assert "did not finish within 0.01 s" in (owed[cells[0]] or "")
+    assert owed[cells[1]] == "it was not begun: its process had ended before"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import Gemma3ForConditionalGeneration
 
 from theworld.synthetic import SyntheticCheckpoint
-from theworld_validate.compare.differences import diff_layer
+from theworld_validate.compare.differences import diff_section
 from theworld_validate.documents.observations import Fingerprint
 from theworld_validate.fingerprint.state import fingerprint_state
 
@@ -40,7 +40,9 @@ def test_any_flipped_bit_is_found_where_it_is(model_and_state: tuple[Any, Finger
     words[index] ^= mask
     try:
         after = fingerprint_state(model)
-        found = [f for name_ in before.layers for f in diff_layer(name_, before.layers[name_], after.layers[name_])]
+        found = [
+            f for name_ in before.sections for f in diff_section(name_, before.sections[name_], after.sections[name_])
+        ]
         assert [(f.code, f.location) for f in found] == [(f"{layer}.digest", name)]
     finally:
         words[index] ^= mask

@@ -11,12 +11,18 @@ from tests.conftest import make_clip
 from theworld import TheWorld
 from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.results import CheckResult, InputError, Status
+from theworld_validate.subjects.subject import CANDIDATE_TARGET, Subject
 from theworld_validate.world.check import check_world, read_clip
 
 
 def run(tiny: SyntheticCheckpoint, **options: Any) -> dict[str, CheckResult]:
-    options = {"dtype": "float32", **options}
-    return {check.id: check for check in check_world(str(tiny.gemma), str(tiny.cosmos), **options)}
+    subject = Subject(
+        target=CANDIDATE_TARGET,
+        checkpoint=str(tiny.gemma),
+        cosmos=str(tiny.cosmos),
+        **{"dtype": "float32", **options},
+    )
+    return {check.id: check for check in check_world(subject)}
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

@@ -12,8 +12,8 @@ from typing import Any
 from theworld_validate.audits.buffer_formulas import distance_in_ulps, expect_buffers
 from theworld_validate.audits.latents_statistics import audit_latents_statistics
 from theworld_validate.audits.transformations import TRANSFORMATIONS
-from theworld_validate.compare.differences import diff_layer
-from theworld_validate.documents.observations import Layer
+from theworld_validate.compare.differences import diff_section
+from theworld_validate.documents.observations import Section
 from theworld_validate.fingerprint.state import fingerprint_buffers
 from theworld_validate.results import CheckResult, Finding, Status
 from theworld_validate.subjects.subject import Subject
@@ -69,7 +69,7 @@ def check_buffers(
     return tuple(checks)
 
 
-def audit_buffers(model: Any, *, base_names: Names, expected: Layer, actual: Layer) -> list[Finding]:
+def audit_buffers(model: Any, *, base_names: Names, expected: Section, actual: Section) -> list[Finding]:
     """Find what is wrong with a model's buffers.
 
     Args:
@@ -79,7 +79,7 @@ def audit_buffers(model: Any, *, base_names: Names, expected: Layer, actual: Lay
     findings = _changed_kinds(base_names, _names(model))
     changed = {finding.location for finding in findings}
     ours = {name: seen for name, seen in actual.items() if not name.startswith(WORLD_PREFIXES) and name not in changed}
-    findings += diff_layer("buffers", {n: seen for n, seen in expected.items() if n not in changed}, ours)
+    findings += diff_section("buffers", {n: seen for n, seen in expected.items() if n not in changed}, ours)
     findings += _off_formula(model)
     findings += _misplaced(model)
     findings += audit_latents_statistics(model)
@@ -183,7 +183,7 @@ def _row(name: str, seen: dict[str, Any], ulps: int | None) -> dict[str, Any]:
     return {"buffer": name, **{field: seen[field] for field in fields}, "float32_ulps": ulps}
 
 
-def _judge(findings: Sequence[Finding], actual: Layer) -> Status:
+def _judge(findings: Sequence[Finding], actual: Section) -> Status:
     if any(finding.severity == "error" for finding in findings):
         return Status.FAILED
     return Status.PASSED if actual else Status.INCONCLUSIVE
@@ -200,7 +200,7 @@ def _check_after(name: str, base: Any, model: Any, *, dtype: str) -> CheckResult
     base, model = transformation.apply(base), transformation.apply(model)
     after = fingerprint_buffers(model)
     ours = {key: seen for key, seen in after.items() if not key.startswith(WORLD_PREFIXES)}
-    errors = diff_layer("buffers", fingerprint_buffers(base), ours)
+    errors = diff_section("buffers", fingerprint_buffers(base), ours)
     changes = [
         replace(
             finding,
@@ -210,7 +210,7 @@ def _check_after(name: str, base: Any, model: Any, *, dtype: str) -> CheckResult
             cause=transformation.why,
             remedy=transformation.remedy,
         )
-        for finding in diff_layer("buffers", before, after)
+        for finding in diff_section("buffers", before, after)
     ]
     num_changed = sum(before.get(key) != after.get(key) for key in before | after)
     return CheckResult(

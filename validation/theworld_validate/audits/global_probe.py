@@ -1,7 +1,8 @@
-"""Run in a fresh process: what each import and load changes of the process's global state, as JSON on stdout.
+"""Run in a fresh process: what each import and load changes of the process's global state.
 
 In: a plan on stdin: {"baseline": [step, ...], "stages": [[title, step], ...]}; a step is {"import": "module"},
-{"get": "module:name"} or {"load": {fields of a Subject}}. Out: [{"stage": title, "changes": {field: [before, after]}}].
+{"get": "module:name"} or {"load": {fields of a Subject}}. Out: a file, named as the
+argument, of {"stages": [{"stage": title, "changes": {field: [before, after]}}]}.
 """
 
 import hashlib
@@ -64,11 +65,22 @@ def run_step(step: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Follow the plan on stdin."""
-    plan = json.load(sys.stdin)
-    # What libraries print must not mix with the result.
-    stdout, sys.stdout = sys.stdout, sys.stderr
+    """Follow the plan on stdin, and deliver a file: {"stages": [...]}, {"error": one line} or {"input": one line}."""
+    from theworld.checkpoints.bounded_files import one_line
+    from theworld_validate.results import InputError
+
+    plan, result = json.load(sys.stdin), Path(sys.argv[1]).absolute()
     sys.path.insert(0, str(Path.cwd()))
+    try:
+        delivered: dict[str, Any] = {"stages": _follow(plan)}
+    except InputError as error:
+        delivered = {"input": str(error)}
+    except Exception as error:
+        delivered = {"error": one_line(f"{type(error).__name__}: {error}")}
+    result.write_text(json.dumps(delivered), encoding="utf-8")
+
+
+def _follow(plan: dict[str, Any]) -> list[dict[str, Any]]:
     for step in plan["baseline"]:
         run_step(step)
     seen = []
@@ -79,7 +91,7 @@ def main() -> None:
         # How many environment variables there are is up to who runs this: a count that is held against a baseline.
         compared = sum(not name.startswith("environment.") for name in before)
         seen.append({"stage": title, "changes": changes(before, observe()), "compared": compared})
-    json.dump(seen, stdout)
+    return seen
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from theworld_validate.results import CheckResult, Finding, InputError, Status
+from theworld_validate.results import CheckResult, Finding, InputError, Severity, Status
 from theworld_validate.subjects.subject import Subject
 
 PRESETS = ("projection", "vision", "language", "full")  # "documented" is a mistake that is kept to be shown
@@ -132,7 +132,7 @@ def audit_gradients(model: Any, inputs: Any, *, check_id: str, seed: int = 0) ->
 
 
 _KINDS = ("learns", "dead", "zero", "non_finite", "frozen", "frozen_but_receives")
-_PROBLEMS = {
+_PROBLEMS: dict[str, tuple[Severity, str, str, str]] = {
     "dead": (
         "error",
         "trainable, and no gradient reaches it",

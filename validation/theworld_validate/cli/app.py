@@ -1,13 +1,16 @@
 """The application, and the bare command: every check that the machine can run."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from theworld_validate.cli.options import Loading, shared_options
 from theworld_validate.cli.session import Options, run_checks
+from theworld_validate.results import CheckResult
+from theworld_validate.workers.run import Run
 
 app = typer.Typer(
     add_completion=True,
@@ -15,11 +18,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Prove what a fused model really is: parity with Gemma 3 bit for bit, and what the world branch costs.",
-    epilog="Exit codes: 0 passed, 1 a check failed, 2 wrong usage or unreadable input, 3 inconclusive.",
+    epilog=(
+        "Exit codes: 0 every check passed, 1 a check failed, 2 wrong usage or unreadable input, 3 inconclusive, "
+        "4 an error of the harness itself, 130 interrupted."
+    ),
 )
 
 DEFAULT_OUTPUT = Path("reports/latest")
-NUM_STEPS = 80  # of the progress bar
 
 
 @app.callback(invoke_without_command=True)
@@ -45,15 +50,13 @@ def default(
     if context.invoked_subcommand is not None:
         return 0
 
-    finished: list[Any] = []
-
-    def body(progress: Any) -> Any:
-        from theworld_validate.whole_suite import check_everything, choose_groups
+    def body(run: Run) -> Iterable[CheckResult]:
+        from theworld_validate.suite import choose_groups, run_groups
 
         groups = choose_groups(suite, only or ())
-        here = replace(loading, device="cuda") if suite == "gpu" and loading.device == "cpu" else loading
-        arguments = here.arguments()
-        checkpoint, cosmos = here.checkpoints(progress)
-        return check_everything(checkpoint, cosmos, groups=groups, finished=finished, progress=progress, **arguments)
+        target = loading.target(run)
+        if suite == "gpu" and target.device == "cpu":
+            target = replace(target, device="cuda")
+        return run_groups(target, run, groups)
 
-    return run_checks("theworld-validate", options, body, num_steps=NUM_STEPS, finished=finished)
+    return run_checks("theworld-validate", options, body)

@@ -1,14 +1,38 @@
-"""Commands that audit one model: buffers, params, gradients, globals, claims."""
+"""Commands that audit one model: files, buffers, params, gradients, globals, claims."""
 
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated
 
 import typer
 
 from theworld_validate.cli.app import app
 from theworld_validate.cli.options import Dtype, Loading, shared_options
 from theworld_validate.cli.session import Options, run_checks
+from theworld_validate.results import CheckResult
+from theworld_validate.workers.run import Run
 
 _PRESET = typer.Option("--preset", metavar="NAME", help="Only this freeze preset; may be given again.")
+
+
+@app.command()
+@shared_options(loads=False)
+def files(
+    options: Options,
+    checkpoint: Annotated[
+        str | None, typer.Argument(metavar="DIR|ID", help="A checkpoint: a folder or a hub id. Default: a tiny one.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Also check a hub cache's files against the checksums they are named by.")
+    ] = False,
+) -> int:
+    """Audit a checkpoint's files without loading them: every key against every parameter, and every value once."""
+
+    def body(run: Run) -> Iterable[CheckResult]:
+        from theworld_validate.suite import audit_files
+
+        return audit_files(Loading(model=checkpoint).target(run).checkpoint, run, verify=verify)
+
+    return run_checks("theworld-validate files", options, body)
 
 
 @app.command()
@@ -23,20 +47,14 @@ def buffers(
 ) -> int:
     """Audit every buffer: against the base class, against its formula, and after casts, saving, moves, compiling."""
 
-    def body(progress: Any) -> Any:
-        from theworld_validate.audit_suite import check_buffers_of
+    def body(run: Run) -> Iterable[CheckResult]:
+        from theworld_validate import suite
         from theworld_validate.audits.transformations import TRANSFORMATIONS
 
-        checkpoint, cosmos = loading.checkpoints(progress)
-        arguments = loading.arguments()
-        arguments.pop("dtype")
-        checks = []
-        for each in dtype or list(Dtype):
-            more = {**arguments, "dtype": each.value, "after": tuple(TRANSFORMATIONS)}
-            checks += check_buffers_of(checkpoint, cosmos, progress=progress, **more)
-        return checks
+        dtypes = [each.value for each in dtype or list(Dtype)]
+        return suite.buffers(loading.target(run), run, suite.ALONE, dtypes=dtypes, after=tuple(TRANSFORMATIONS))
 
-    return run_checks("theworld-validate buffers", options, body, num_steps=6 * len(dtype or list(Dtype)) + 2)
+    return run_checks("theworld-validate buffers", options, body)
 
 
 @app.command()
@@ -52,19 +70,19 @@ def params(
 ) -> int:
     """Count parameters: each component, each freeze preset, and what the documented figures really are."""
 
-    def body(progress: Any) -> Any:
-        from theworld_validate.audit_suite import check_params_of
+    def body(run: Run) -> Iterable[CheckResult]:
+        from theworld_validate.suite import count_params
 
-        return check_params_of(
+        return count_params(
+            run,
             model=loading.model,
             cosmos=loading.cosmos,
             config=config,
             presets=preset or (),
             dtype=loading.dtype.value,
-            progress=progress,
         )
 
-    return run_checks("theworld-validate params", options, body, num_steps=8)
+    return run_checks("theworld-validate params", options, body)
 
 
 @app.command()
@@ -72,13 +90,12 @@ def params(
 def gradients(options: Options, loading: Loading, preset: Annotated[list[str] | None, _PRESET] = None) -> int:
     """Run one training step a preset: which parameters receive a gradient, and which wrongly do or do not."""
 
-    def body(progress: Any) -> Any:
-        from theworld_validate.audit_suite import check_gradients_of
+    def body(run: Run) -> Iterable[CheckResult]:
+        from theworld_validate import suite
 
-        checkpoint, cosmos = loading.both_checkpoints(progress)
-        return check_gradients_of(checkpoint, cosmos, presets=preset, progress=progress, **loading.arguments())
+        return suite.gradients(loading.target(run, needs_cosmos=True), run, suite.ALONE, presets=preset or ())
 
-    return run_checks("theworld-validate gradients", options, body, num_steps=6)
+    return run_checks("theworld-validate gradients", options, body)
 
 
 @app.command(name="globals")
@@ -92,13 +109,12 @@ def global_state(
 ) -> int:
     """Compare a fresh process's global state before and after imports and loads."""
 
-    def body(progress: Any) -> Any:
-        from theworld_validate.audits.global_state import check_globals
+    def body(run: Run) -> Iterable[CheckResult]:
+        from theworld_validate import suite
 
-        checkpoint, cosmos = loading.checkpoints(progress)
-        return check_globals(checkpoint, cosmos, modules=modules or (), progress=progress, **loading.arguments())
+        return suite.global_state(loading.target(run), run, suite.ALONE, modules=modules or ())
 
-    return run_checks("theworld-validate globals", options, body, num_steps=3)
+    return run_checks("theworld-validate globals", options, body)
 
 
 @app.command()
@@ -106,10 +122,9 @@ def global_state(
 def claims(options: Options, loading: Loading) -> int:
     """Hold every documented claim against what is measured here and now."""
 
-    def body(progress: Any) -> Any:
-        from theworld_validate.audit_suite import check_claims_of
+    def body(run: Run) -> Iterable[CheckResult]:
+        from theworld_validate import suite
 
-        checkpoint, cosmos = loading.checkpoints(progress)
-        return check_claims_of(checkpoint, cosmos, progress=progress, **loading.arguments())
+        return suite.claims(loading.target(run), run, suite.ALONE)
 
-    return run_checks("theworld-validate claims", options, body, num_steps=60)
+    return run_checks("theworld-validate claims", options, body)

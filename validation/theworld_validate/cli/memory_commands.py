@@ -1,14 +1,21 @@
 """Commands about GPU memory: memory measure, memory predict."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from theworld_validate.cli.app import app
-from theworld_validate.cli.options import Loading, check_device, shared_options
-from theworld_validate.cli.session import Options, expect_steps, run_checks
+from theworld_validate.cli.options import Loading, shared_options
+from theworld_validate.cli.session import Options, run_checks
+from theworld_validate.results import CheckResult, InputError
+from theworld_validate.workers.run import Run
+
+if TYPE_CHECKING:
+    from theworld_validate.memory.cells import Cell
 
 memory_app = typer.Typer(help="Peak GPU memory per freeze configuration: measured on a GPU, predicted without one.")
 app.add_typer(memory_app, name="memory")
@@ -50,22 +57,34 @@ BudgetFile = Annotated[
 ]
 
 
-def _cells(**choices: Any) -> Any:
-    from theworld_validate.memory.cells import build_matrix
-    from theworld_validate.results import InputError
+Choices = dict[str, Sequence[str] | Sequence[int] | Sequence[bool] | None]
+_DEFAULTS: dict[str, Sequence[str] | Sequence[int]] = {
+    "preset": ("projection", "vision", "language", "full"),
+    "precision": ("bfloat16",),
+    "world_tokens": (784,),
+    "batch": (1,),
+    "text_tokens": (1024,),
+}
 
-    presets = choices.pop("preset") or ("projection", "vision", "language", "full")
-    defaults: dict[str, tuple[Any, ...]] = {
-        "precision": ("bfloat16",),
-        "world_tokens": (784,),
-        "batch": (1,),
-        "text_tokens": (1024,),
-        "optimizer": ("adamw",),
-        "num_gpus": (1,),
-    }
-    given = {name: tuple(value) for name, value in choices.items() if value}
+
+def _cells(choices: Choices) -> "tuple[Cell, ...]":
+    """The matrix of the choices; what was not given is the default.
+
+    Raises:
+        InputError: for a value that no cell can have, with its option.
+    """
+    from theworld_validate.memory.cells import build_matrix, check_value
+
+    given = {**_DEFAULTS, **{field: values for field, values in choices.items() if values}}
+    for field, values in given.items():
+        option = "--gpus" if field == "num_gpus" else f"--{field.replace('_', '-')}"
+        try:
+            for value in values:
+                check_value(field, value)
+        except ValueError as error:
+            raise InputError(f"{option}: {error}") from error
     try:
-        return build_matrix(preset=presets, **{**defaults, **given})
+        return build_matrix(**given)
     except ValueError as error:
         raise InputError(str(error)) from error
 
@@ -111,35 +130,37 @@ def predict(
 ) -> int:
     """Predict peak GPU memory of training, without a GPU and without weights."""
 
-    def body(progress: Any) -> Any:
-        from theworld_validate.audit_suite import read_blueprint
+    def body(run: Run) -> Iterator[CheckResult]:
+        from theworld_validate.memory.answers import ModelSource, Terms
         from theworld_validate.memory.budget import read_budgets
-        from theworld_validate.memory.checks import check_predicted
-        from theworld_validate.memory.gpus import check_sweep, gpu_bytes
+        from theworld_validate.memory.checks import check_sweep, predict_in_workers
+        from theworld_validate.memory.gpus import find_gpu
 
+        if model is not None and config is not None:
+            raise InputError("--model and --config both name a model; give one of the two")
         cells = _cells(
-            preset=preset,
-            checkpointing=checkpointing.values,
-            chunked_loss=chunked_loss.values,
-            precision=precision,
-            world_tokens=world_tokens,
-            batch=batch,
-            text_tokens=text_tokens,
-            optimizer=optimizer,
-            num_gpus=gpus,
+            {
+                "preset": preset,
+                "checkpointing": checkpointing.values,
+                "chunked_loss": chunked_loss.values,
+                "precision": precision,
+                "world_tokens": world_tokens,
+                "batch": batch,
+                "text_tokens": text_tokens,
+                "optimizer": optimizer,
+                "num_gpus": gpus,
+            }
         )
-        expect_steps(progress, len(cells))
-        return check_predicted(
-            read_blueprint(model=model, cosmos=cosmos, config=config, default="4b"),
-            cells,
-            gpu=gpu,
-            capacity_bytes=None if gpu is None else gpu_bytes(gpu),
+        terms = Terms(
+            gpu=None if gpu is None else find_gpu(gpu),
             sweep_over=check_sweep(sweep),
             expandable_segments=expandable_segments,
             budgets=() if budget is None else read_budgets(budget),
-            num_processes=jobs or (2 if len(cells) > 3 else 1),
-            progress=progress,
         )
+        source = ModelSource(geometry=config or "4b", checkpoint=model, cosmos=cosmos)
+        run.expect(len(cells))
+        num_workers = jobs or (2 if len(cells) > 3 else 1)
+        return predict_in_workers(run, source, cells, terms=terms, num_workers=num_workers)
 
     return run_checks("theworld-validate memory predict", options, body)
 
@@ -165,39 +186,26 @@ def measure(
 ) -> int:
     """Measure peak GPU memory of real training steps; needs CUDA."""
 
-    def body(progress: Any) -> Any:
-        from theworld_validate.audit_suite import check_measured_of
+    def body(run: Run) -> Iterator[CheckResult]:
         from theworld_validate.memory.budget import read_budgets
+        from theworld_validate.memory.checks import measure_target
 
         cells = _cells(
-            preset=preset,
-            checkpointing=checkpointing.values,
-            chunked_loss=chunked_loss.values,
-            precision=precision,
-            world_tokens=world_tokens,
-            batch=batch,
-            text_tokens=text_tokens,
+            {
+                "preset": preset,
+                "checkpointing": checkpointing.values,
+                "chunked_loss": chunked_loss.values,
+                "precision": precision,
+                "world_tokens": world_tokens,
+                "batch": batch,
+                "text_tokens": text_tokens,
+            }
         )
         budgets = () if budget is None else read_budgets(budget)
-        import torch
-
-        if not torch.cuda.is_available():
-            from theworld_validate.results import CheckResult, Status
-
-            reason = "this machine has no CUDA device; theworld-validate memory predict needs none"
-            return [CheckResult(id="memory.measure", status=Status.SKIPPED, reason=reason, seconds=0.0)]
-        checkpoint, cosmos = loading.both_checkpoints(progress)
-        expect_steps(progress, len(cells) + 1)
-        return check_measured_of(
-            checkpoint,
-            cosmos,
-            cells,
-            device=check_device(device),
-            attn=loading.arguments()["attn"],
-            seed=loading.seed,
-            budgets=budgets,
-            snapshots=snapshots,
-            progress=progress,
-        )
+        if not device.startswith("cuda"):
+            raise InputError(f"--device {device}: memory is measured on cuda or cuda:N; memory predict needs none")
+        target = replace(loading.target(run, needs_cosmos=True), device=device)
+        run.expect(len(cells) + 1)
+        return measure_target(run, target, cells, budgets=budgets, snapshots=snapshots)
 
     return run_checks("theworld-validate memory measure", options, body)

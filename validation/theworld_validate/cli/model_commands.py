@@ -1,13 +1,18 @@
-"""Commands about the model and the machine: world, synth, doctor."""
+"""Commands about the model, the machine and what was reported: world, synth, doctor, render."""
 
+import json as json_module
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from theworld_validate.cli.app import app
-from theworld_validate.cli.options import Debug, Json, Loading, Seed, Size, check_device, shared_options
+from theworld_validate.cli.options import Debug, Json, Loading, Quiet, Seed, Size, shared_options
 from theworld_validate.cli.session import Options, guard, run_checks
+from theworld_validate.results import CheckResult
+from theworld_validate.workers.run import Run
 
 
 @app.command()
@@ -22,13 +27,12 @@ def world(
 ) -> int:
     """Check the world path: token counts, effect on logits, gradients, and batches against rows."""
 
-    def body(progress: Any) -> Any:
-        from theworld_validate.suite import check_world_of
+    def body(run: Run) -> Iterable[CheckResult]:
+        from theworld_validate import suite
 
-        checkpoint, cosmos = loading.both_checkpoints(progress)
-        return check_world_of(checkpoint, cosmos, frames=frames, progress=progress, **loading.arguments())
+        return suite.world(loading.target(run, needs_cosmos=True), run, suite.ALONE, frames=frames)
 
-    return run_checks("theworld-validate world", options, body, num_steps=6)
+    return run_checks("theworld-validate world", options, body)
 
 
 @app.command()
@@ -39,15 +43,20 @@ def synth(
     ] = Size.TINY,
     seed: Seed = 0,
     device: Annotated[str, typer.Option("--device", help="Where tensors are drawn: cpu or cuda.")] = "cpu",
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Write a random-weight checkpoint in the real format: DIR/gemma and DIR/cosmos."""
 
     def action() -> int:
+        from theworld_validate.progress import show_progress
         from theworld_validate.suite import write_synthetic
 
-        checkpoint = write_synthetic(size.value, directory, seed=seed, device=check_device(device))
-        print(f"theworld-validate --model {checkpoint.gemma} --cosmos {checkpoint.cosmos}")
+        with show_progress(quiet=quiet) as steps:
+            gemma, cosmos = write_synthetic(
+                Run(progress=steps.tell), size=size.value, directory=directory, seed=seed, device=device
+            )
+        print(f"theworld-validate --model {gemma} --cosmos {cosmos}", flush=True)
         return 0
 
     _finish(guard(action, debug=debug))
@@ -58,10 +67,52 @@ def doctor(json: Json = False, debug: Debug = False) -> None:
     """Show the environment, and what can run here."""
 
     def action() -> int:
-        from theworld_validate.suite import print_doctor
+        from theworld_validate.suite import ask_environment
 
-        print_doctor(as_json=json)
+        environment = ask_environment(Run())
+        can_run = {
+            "parity": True,
+            "world": environment.packages.get("diffusers") is not None,
+            "on a GPU": environment.gpu is not None,
+        }
+        values = asdict(environment)
+        if json:
+            print(json_module.dumps({"environment": values, "can_run": can_run}, indent=2), flush=True)
+            return 0
+        for name, value in {**values.pop("packages"), **values}.items():
+            if name != "calibration_seconds":
+                print(f"{name:14} {'-' if value is None else value}")
+        for name, possible in can_run.items():
+            print(f"can run {name}: {'yes' if possible else 'no'}", flush=True)
         return 0
+
+    _finish(guard(action, debug=debug))
+
+
+@app.command()
+def render(
+    report: Annotated[Path, typer.Argument(metavar="REPORT", help="A report.json, or a report folder.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="Where to. Default: beside the report.")
+    ] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make every form of a report from its JSON: Markdown, page, JUnit, figures."""
+
+    def action() -> int:
+        from theworld_validate.cli.session import say
+        from theworld_validate.documents.report import read_report
+        from theworld_validate.rendering.folder import render_forms
+
+        read = read_report(report)
+        folder = output or (report if report.is_dir() else report.parent)
+        _, problems = render_forms(read, folder)
+        for problem in problems:
+            say(f"error: {problem}")
+        if not quiet:
+            print(folder / "report.html", flush=True)
+        return 2 if problems else 0
 
     _finish(guard(action, debug=debug))
 

@@ -6,6 +6,7 @@ as one object each. Nothing heavy is imported here.
 
 import functools
 import inspect
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -14,8 +15,11 @@ from typing import Annotated, Any
 
 import typer
 
-from theworld_validate.cli.session import Options, Progress
+from theworld_validate.cli.session import Options
 from theworld_validate.results import InputError
+from theworld_validate.target import ATTENTIONS, Target
+from theworld_validate.workers.pool import DEFAULT_TIMEOUT_SECONDS
+from theworld_validate.workers.run import Run
 
 
 class Dtype(StrEnum):
@@ -48,7 +52,11 @@ Cosmos = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, or auto.")]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="What weights are loaded in.")]
 Attn = Annotated[str | None, typer.Option("--attn", help="Attention: sdpa, eager, flash_attention_2, flex_attention.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of probes and sampling.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of probes and sampling.")]
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", metavar="SECONDS", min=1, max=10**6, help="What each subject's process may take."),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,70 +70,30 @@ class Loading:
     attn: Attn = None
     seed: Seed = 0
 
-    def checkpoints(self, progress: Progress) -> tuple[str, str | None]:
-        """The Gemma 3 and Cosmos checkpoints; the embedded tiny ones where the user named no model."""
-        if self.model is not None:
-            return self.model, self.cosmos
-        from theworld.synthetic import cached_checkpoint
-
-        progress("preparing the tiny checkpoint")
-        tiny = cached_checkpoint("tiny")
-        return str(tiny.gemma), self.cosmos or str(tiny.cosmos)
-
-    def both_checkpoints(self, progress: Progress) -> tuple[str, str]:
-        """The two checkpoints, where a command needs both.
+    def target(self, run: Run, *, needs_cosmos: bool = False) -> Target:
+        """What is to be loaded, and how; the embedded tiny checkpoints where the user named no model.
 
         Raises:
-            InputError: if --model was given without --cosmos.
+            InputError: if there is no such attention, or --model was given without a --cosmos that is needed.
         """
-        checkpoint, cosmos = self.checkpoints(progress)
-        if cosmos is None:
+        from theworld_validate.suite import prepare_tiny
+
+        if self.attn is not None and self.attn not in ATTENTIONS:
+            raise InputError(f"--attn {self.attn}: no such attention; there are {', '.join(ATTENTIONS)}")
+        checkpoint, cosmos = self.model, self.cosmos
+        if checkpoint is None:
+            checkpoint, tiny_cosmos = prepare_tiny(run)
+            cosmos = cosmos or tiny_cosmos
+        if needs_cosmos and cosmos is None:
             raise InputError("--model was given without --cosmos; name a Cosmos repository or VAE folder")
-        return checkpoint, cosmos
-
-    def arguments(self) -> dict[str, Any]:
-        """How to load, checked: device, dtype, attn and seed.
-
-        Raises:
-            InputError: if this machine has no such device, or there is no such attention.
-        """
-        return {
-            "device": check_device(self.device),
-            "dtype": self.dtype.value,
-            "attn": _check_attn(self.attn),
-            "seed": self.seed,
-        }
-
-
-def check_device(device: str) -> str:
-    """Return a device's name.
-
-    Raises:
-        InputError: if this machine has no such device.
-    """
-    import torch
-
-    if device == "cpu" or (device == "auto" and torch.cuda.is_available()):
-        return device
-    try:
-        parsed = torch.device("cuda" if device == "auto" else device)
-    except RuntimeError as error:
-        raise InputError(f"--device {device}: no such device; give cpu, cuda or cuda:N") from error
-    if parsed.type != "cuda":
-        raise InputError(f"--device {device}: not supported; give cpu, cuda or cuda:N")
-    if not torch.cuda.is_available() or (parsed.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
+        return Target(
+            checkpoint=checkpoint,
+            cosmos=cosmos,
+            device=self.device,
+            dtype=self.dtype.value,
+            attn=self.attn,
+            seed=self.seed,
         )
-    return device
-
-
-def _check_attn(attn: str | None) -> str | None:
-    from theworld_validate.subjects.subject import ATTENTIONS
-
-    if attn is not None and attn not in ATTENTIONS:
-        raise InputError(f"--attn {attn}: no such attention; there are {', '.join(ATTENTIONS)}")
-    return attn
 
 
 _REPORTING: dict[str, tuple[Any, Any]] = {
@@ -136,21 +104,30 @@ _REPORTING: dict[str, tuple[Any, Any]] = {
 }
 
 
+def _typed(context: typer.Context) -> str | None:
+    """The command as it was typed; None where it was called from Python."""
+    typed = context.find_root().obj
+    return shlex.join(typed) if isinstance(typed, list) else None
+
+
 def _loading_options() -> dict[str, tuple[Any, Any]]:
     return {field.name: (field.type, field.default) for field in fields(Loading)}
 
 
 def shared_options(
-    *, loads: bool = True, without: tuple[str, ...] = (), output: Path | None = None
+    *, loads: bool = True, runs: bool = True, without: tuple[str, ...] = (), output: Path | None = None
 ) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
     """Give a command the shared options; its function takes `options`, and `loading` if it loads.
 
     Args:
         loads: whether the command loads a model.
+        runs: whether it has workers, which --timeout limits.
         without: shared options that the command does not take, or takes in a form of its own.
         output: the default of --output.
     """
     added = {name: option for name, option in _REPORTING.items() if name not in without}
+    if runs:
+        added["timeout"] = (Timeout, DEFAULT_TIMEOUT_SECONDS)
     if "output" in added:
         added["output"] = (Output, output)
     if loads:
@@ -159,6 +136,9 @@ def shared_options(
     def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
         own = inspect.signature(function).parameters
         parameters = [parameter for name, parameter in own.items() if name not in ("options", "loading")]
+        has_context = "context" in own
+        if not has_context:
+            parameters.append(inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
         parameters += [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             for name, (annotation, default) in added.items()
@@ -166,9 +146,9 @@ def shared_options(
 
         @functools.wraps(function)
         def command(**given: Any) -> None:
-            objects: dict[str, Any] = {
-                "options": Options(**{name: given.pop(name) for name in _REPORTING if name in added})
-            }
+            reporting = {name: given.pop(name) for name in (*_REPORTING, "timeout") if name in added}
+            context = given["context"] if has_context else given.pop("context")
+            objects: dict[str, Any] = {"options": Options(**reporting, command_line=_typed(context))}
             if loads:
                 names = [name for name in _loading_options() if name in added]
                 objects["loading"] = Loading(**{name: given.pop(name) for name in names})

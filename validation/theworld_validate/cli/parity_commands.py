@@ -1,16 +1,18 @@
 """Commands that compare: parity, fingerprint, diff, selftest."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from theworld_validate.cli.app import app
 from theworld_validate.cli.options import Loading, shared_options
 from theworld_validate.cli.session import Options, guard, run_checks
-
-PARITY_STEPS = 45  # of the progress bar
-SELFTEST_STEPS = 96
+from theworld_validate.parity.allowances import Allowance
+from theworld_validate.results import CheckResult
+from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET
+from theworld_validate.workers.run import Run
 
 _TARGET_HELP = "A model class, or a function that loads one."
 
@@ -22,32 +24,38 @@ def parity(
     loading: Loading,
     reference: Annotated[
         str, typer.Option("--reference", metavar="MODULE:CLASS", help="What is taken as right.")
-    ] = "transformers:Gemma3ForConditionalGeneration",
+    ] = REFERENCE_TARGET,
     candidate: Annotated[
         str, typer.Option("--candidate", metavar="MODULE:CLASS", help=_TARGET_HELP)
-    ] = "theworld:TheWorld",
+    ] = CANDIDATE_TARGET,
     probe: Annotated[
         list[str] | None, typer.Option("--probe", metavar="NAME", help="Only this probe; may be given again.")
     ] = None,
-    isolate: Annotated[bool, typer.Option("--isolate", help="Load and run each side in a process of its own.")] = False,
+    isolate: Annotated[
+        bool,
+        typer.Option("--isolate", help="Also give the control a process of its own; both sides always have theirs."),
+    ] = False,
+    allow: Annotated[
+        list[Allowance] | None,
+        typer.Option("--allow", help="Show frozen parameters, or random draws while loading, and do not fail on them."),
+    ] = None,
 ) -> int:
     """Compare the candidate with pure Gemma 3, bit for bit: state, trace, outputs, generation, gradients, files."""
 
-    def body(progress: Any) -> Any:
-        from theworld_validate.results import InputError
-        from theworld_validate.suite import check_parity_isolated, check_parity_of
+    def body(run: Run) -> Iterable[CheckResult]:
+        from theworld_validate.suite import compare_targets
 
-        if isolate and probe:
-            raise InputError("--isolate runs every probe; leave --probe out")
-        checkpoint, _ = loading.checkpoints(progress)
-        sides = {"reference": reference, "candidate": candidate, "progress": progress}
-        if isolate:
-            return check_parity_isolated(checkpoint, **sides, **loading.arguments())
-        return check_parity_of(
-            checkpoint, **sides, **loading.arguments(), probe_names=probe or (), save_to=options.output
+        return compare_targets(
+            loading.target(run),
+            run,
+            reference=reference,
+            candidate=candidate,
+            probe_names=probe or (),
+            control_in_own_process=isolate,
+            allowances=allow or (),
         )
 
-    return run_checks("theworld-validate parity", options, body, num_steps=5 if isolate else PARITY_STEPS)
+    return run_checks("theworld-validate parity", options, body)
 
 
 @app.command()
@@ -58,31 +66,35 @@ def fingerprint(
     output: Annotated[
         Path, typer.Option("--output", metavar="FILE|DIR", help="Where to write: a .json file, or a folder.")
     ],
-    target: Annotated[str, typer.Option("--target", metavar="MODULE:CLASS", help=_TARGET_HELP)] = "theworld:TheWorld",
+    target: Annotated[str, typer.Option("--target", metavar="MODULE:CLASS", help=_TARGET_HELP)] = CANDIDATE_TARGET,
 ) -> int:
     """Write everything observable about one model to a file, for `diff`."""
 
     def action() -> int:
-        from theworld_validate.cli.session import prepare_libraries, show_progress
-        from theworld_validate.documents.fingerprint import write_fingerprint
-        from theworld_validate.suite import make_fingerprint
+        from theworld_validate.documents.fingerprint import place_of, write_fingerprint
+        from theworld_validate.documents.writing import check_place
+        from theworld_validate.jobs import subject_of
+        from theworld_validate.parity.take_file import take_file
+        from theworld_validate.progress import show_progress
 
-        with show_progress(quiet=options.quiet, num_steps=15) as progress:
-            prepare_libraries()
-            checkpoint, _ = loading.checkpoints(progress)
-            made = make_fingerprint(checkpoint, target=target, progress=progress, **loading.arguments())
-        path = write_fingerprint(made, output)
+        place = place_of(output.absolute())
+        check_place(place, option="--output")
+        with show_progress(quiet=options.quiet) as steps:
+            run = Run(progress=steps.tell, expect=steps.expect)
+            run.timeout_seconds = options.timeout or run.timeout_seconds
+            made = take_file(subject_of(loading.target(run), target), run)
+        path = write_fingerprint(made, place)
         if options.json:
-            print(path.read_text(encoding="utf-8"))
+            print(path.read_text(encoding="utf-8"), flush=True)
         elif not options.quiet:
-            print(path)
+            print(path, flush=True)
         return 0
 
     return guard(action, debug=options.debug)
 
 
 @app.command()
-@shared_options(loads=False)
+@shared_options(loads=False, runs=False)
 def diff(
     options: Options,
     reference: Annotated[Path, typer.Argument(metavar="A", help="What is taken as right: a file or folder.")],
@@ -90,11 +102,16 @@ def diff(
 ) -> int:
     """Compare two fingerprints, made by any process, machine or release: surroundings first, then the models."""
 
-    def body(_progress: Any) -> Any:
+    def body(run: Run) -> Iterable[CheckResult]:
         from theworld_validate.documents.fingerprint import read_fingerprint
-        from theworld_validate.parity.check import compare_files
+        from theworld_validate.parity.diff_files import compare_files, joint_plan
 
-        return compare_files(read_fingerprint(reference), read_fingerprint(candidate))
+        files = read_fingerprint(reference), read_fingerprint(candidate)
+        run.plan = joint_plan(*files)
+        for role, file in zip(("reference", "candidate"), files, strict=True):
+            run.add_subject(file.subject, role=role)
+        run.environment = files[1].environment
+        return compare_files(*files)
 
     return run_checks("theworld-validate diff", options, body)
 
@@ -117,15 +134,11 @@ def selftest(
             print(f"{name:36} {entry.group:10} {entry.seen}")
         return 0
 
-    def body(progress: Any) -> Any:
-        from theworld_validate.suite import check_selftest
+    def body(run: Run) -> Iterable[CheckResult]:
+        from theworld_validate.faults.selftest import NUM_BASE_RUNS, run_selftest
 
-        checkpoint, _ = loading.checkpoints(progress)
-        num_base_runs = 0 if fault else None
-        arguments = loading.arguments()
-        return check_selftest(
-            checkpoint, progress=progress, names=fault or (), num_base_runs=num_base_runs, **arguments
+        return run_selftest(
+            loading.target(run), run=run, names=fault or (), num_base_runs=0 if fault else NUM_BASE_RUNS
         )
 
-    num_steps = SELFTEST_STEPS if not fault else None
-    return run_checks("theworld-validate selftest", options, body, num_steps=num_steps)
+    return run_checks("theworld-validate selftest", options, body)

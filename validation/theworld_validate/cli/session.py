@@ -1,229 +1,265 @@
 """One command from start to exit code: run its checks, report them, and answer for what goes wrong.
 
-In: the options that every command takes, and a function that makes check results. Out: the report on
-stdout (or JSON alone), progress and errors on stderr, a report folder if asked for, and the exit code.
+In: the options that every command takes, and a function that yields check results. Out: the report on stdout (or
+JSON alone), progress and errors on stderr, a report folder if asked for, and the exit code. What was found is kept,
+whatever fails after it.
 """
 
-import json
+import contextlib
 import os
 import sys
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from theworld_validate.interrupts import kept_interrupts
-from theworld_validate.results import CheckResult, InputError, Report, Status, exit_code
+from theworld_validate.progress import interruptible, show_progress
+from theworld_validate.results import (
+    INPUT_ERROR_CODE,
+    INTERNAL_ERROR_CODE,
+    INTERRUPTED_CODE,
+    CheckResult,
+    InputError,
+    Report,
+    Status,
+    exit_code,
+)
+from theworld_validate.workers.run import Run
 
-INPUT_ERROR_CODE = 2
-INTERRUPTED_CODE = 130
 ISSUES = "https://github.com/theworld/theworld/issues"
-
-Progress = Callable[[str], None]
-Body = Callable[[Progress], Sequence[CheckResult]]
+Body = Callable[[Run], Iterable[CheckResult]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What every command takes."""
+    """What every command takes.
+
+    Args:
+        command_line: as it was typed; None where it was not (from Python).
+        timeout: seconds that each worker may take; None where a command runs no subject.
+    """
 
     json: bool = False
     output: Path | None = None
     quiet: bool = False
     debug: bool = False
+    timeout: float | None = None
+    command_line: str | None = None
 
 
-def run_checks(
-    command: str,
-    options: Options,
-    body: Body,
-    *,
-    num_steps: int | None = None,
-    finished: list[CheckResult] | None = None,
-) -> int:
+def run_checks(command: str, options: Options, body: Body) -> int:
     """Run a command's checks and report them; return the exit code.
 
     Args:
-        command: as the user would type it.
-        body: makes the results; it is given a function to call with a line before each step.
-        num_steps: how many such calls to expect, for the progress bar.
-        finished: where the body puts results as they come; what is there when it is interrupted is reported.
+        command: its name, as the user would type it.
+        body: yields the results, as they are made.
     """
-    started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    started = time.perf_counter()
+    session = _Session(command, options)
+    return guard(session.run, debug=options.debug, body=body)
 
-    def make_report(checks: Sequence[CheckResult], environment: dict[str, Any]) -> dict[str, Any]:
-        return Report(
-            command=command,
-            started_at=started_at,
-            seconds=time.perf_counter() - started,
-            environment=environment,
-            checks=tuple(checks),
-        ).to_json()
 
-    def body_and_report() -> int:
+def guard(action: Callable[..., int], *, debug: bool = False, **arguments: object) -> int:
+    """Run an action; turn what goes wrong into one line on stderr and an exit code."""
+    from theworld.checkpoints.bounded_files import one_line
+
+    try:
+        with interruptible():
+            return action(**arguments)
+    except InputError as error:
+        say(f"error: {one_line(error, 2000)}")
+        return INPUT_ERROR_CODE
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED_CODE
+    except BrokenPipeError:
+        _forget_stdout()
+        return INPUT_ERROR_CODE
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"error: {one_line(where)}{one_line(error.strerror or error)}; free some space or name another place")
+        _forget_stdout()
+        return INPUT_ERROR_CODE
+    except Exception as error:
+        tell_internal_error(error, debug=debug)
+        return INTERNAL_ERROR_CODE
+
+
+def say(line: str) -> None:
+    """Write a line to stderr, if there is one."""
+    with contextlib.suppress(OSError, AttributeError):  # nobody listens
+        print(line, file=sys.stderr)
+
+
+def tell_internal_error(error: BaseException, *, debug: bool) -> None:
+    """Say on stderr that the harness itself failed, and how to report it."""
+    from theworld.checkpoints.bounded_files import one_line
+
+    if debug:
+        say("".join(traceback.format_exception(error)))
+        return
+    say(f"internal error: {type(error).__name__}: {one_line(error)}")
+    say(f"run again with --debug for the traceback, and report it at {ISSUES}")
+
+
+def _forget_stdout() -> None:
+    """Nobody reads stdout, or it cannot be written: nothing may be tried again when the process ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Session:
+    """The state of one command: what was found so far, and since when."""
+
+    def __init__(self, command: str, options: Options) -> None:
+        self._command, self._options = command, options
+        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._started = time.perf_counter()
+        self._finished: list[CheckResult] = []
+        self._run = Run()
+
+    def run(self, body: Body) -> int:
+        """Run the checks, and publish the report, whatever happens to the checks."""
+        options = self._options
+        folder = None
         if options.output is not None:
             from theworld_validate.rendering.folder import check_output_folder
 
-            check_output_folder(options.output)
-        with show_progress(quiet=options.quiet, num_steps=num_steps) as progress:
-            progress("importing torch and transformers")
-            prepare_libraries()
-            try:
-                checks = body(progress)
-                progress.raise_again()
-            except KeyboardInterrupt:
-                if finished:
-                    reason = "interrupted; the checks before it are whole"
-                    last = CheckResult(id="interrupted", status=Status.ERROR, reason=reason, seconds=0.0)
-                    _publish(make_report([*finished, last], here()), options)
+            folder = check_output_folder(options.output)
+        with show_progress(quiet=options.quiet) as steps:
+            self._run = Run(progress=steps.tell, expect=steps.expect, keeps_tensors=folder is not None)
+            if options.timeout is not None:
+                self._run.timeout_seconds = options.timeout
+            code, line = self._collect(body)
+        if code == INPUT_ERROR_CODE and len(self._finished) == 1:  # nothing was found: the line says all
+            if options.json:
+                self._print_json(self._report())
+            say(line)
+            return code
+        verdict = self._publish(folder)
+        if line:
+            say(line)
+        return code or verdict
+
+    def _collect(self, body: Body) -> tuple[int, str]:
+        """Take the checks as they come; return an exit code where something else than a check decides, and a line."""
+        from theworld.checkpoints.bounded_files import one_line
+
+        try:
+            for check in body(self._run):
+                self._finished.append(check)
+        except InputError as error:
+            self._add("input", str(error))
+            return INPUT_ERROR_CODE, f"error: {one_line(error, 2000)}"
+        except KeyboardInterrupt:
+            if not self._finished:
                 raise
-        report = make_report(checks, here())
-        _publish(report, options)
-        return exit_code(Status(report["verdict"]))
+            self._add("interrupted", "interrupted; the checks before it are whole")
+            return INTERRUPTED_CODE, "interrupted"
+        except Exception as error:
+            self._add("internal", f"{type(error).__name__}: {one_line(error)}")
+            tell_internal_error(error, debug=self._options.debug)
+            return INTERNAL_ERROR_CODE, ""
+        if self._options.debug:
+            for text in self._run.tracebacks:
+                say(text)
+        return 0, ""
 
-    def here() -> dict[str, Any]:
-        from theworld_validate.environment import calibrate, describe_environment
+    def _add(self, name: str, reason: str) -> None:
+        self._finished.append(CheckResult(id=name, status=Status.ERROR, reason=reason, seconds=0.0))
 
-        return {**describe_environment(), "calibration_seconds": calibrate()}
+    def _report(self) -> Report:
+        from theworld_validate.environment import calibrate, describe_machine
 
-    def on_input_error(error: InputError) -> None:
+        environment = self._run.environment or describe_machine()
+        return Report(
+            command=self._command,
+            command_line=self._options.command_line,
+            started_at=self._started_at,
+            seconds=time.perf_counter() - self._started,
+            environment=replace(environment, calibration_seconds=calibrate()),
+            subjects=tuple(self._run.subjects),
+            plan=self._run.plan,
+            checks=tuple(self._finished),
+        )
+
+    def _publish(self, folder: Path | None) -> int:
+        """Write the report: its JSON first, then each form by itself; return the verdict's exit code."""
+        from theworld.checkpoints.bounded_files import one_line
+        from theworld_validate.rendering.github import tell_github
+
+        options, report = self._options, self._report()
+        unwritten: InputError | None = None
+        if folder is not None:
+            from theworld_validate.rendering.folder import write_report_folder
+
+            problems = self._place_tensors(folder)
+            try:
+                report, unwritten_forms = write_report_folder(report, folder)
+                problems += unwritten_forms
+            except InputError as error:  # what was found is still printed
+                unwritten, problems = error, []
+            for problem in problems:
+                say(f"warning: {problem}")
         if options.json:
-            check = CheckResult(id="input", status=Status.ERROR, reason=str(error), seconds=0.0)
-            print(json.dumps(make_report([check], {}), indent=2))
+            self._print_json(report)
+        code = 0 if options.json or options.quiet else self._form(_print_report, report)
+        code = self._form(tell_github, report) or code
+        if unwritten is not None:
+            raise unwritten
+        if folder is not None and not options.quiet:
+            say(f"report: {one_line(options.output, 4096)}/report.html")
+        return code or exit_code(report.verdict)
 
-    return guard(body_and_report, debug=options.debug, on_input_error=on_input_error)
+    def _form(self, show: Callable[[Report], None], report: Report) -> int:
+        """Show a form that is no file; one that fails costs that form, and is no pass."""
+        try:
+            show(report)
+        except OSError:
+            raise
+        except Exception as error:
+            tell_internal_error(error, debug=self._options.debug)
+            return INTERNAL_ERROR_CODE
+        return 0
+
+    def _place_tensors(self, folder: Path) -> list[str]:
+        """Put both tensors of the first difference beside the report that is about to name them, if there is room."""
+        import shutil
+
+        from theworld.checkpoints.bounded_files import one_line
+        from theworld_validate.results import TENSORS_FILE
+
+        made, place = self._run.scratch() / TENSORS_FILE, folder / TENSORS_FILE
+        beside = folder / f".{TENSORS_FILE}"
+        try:
+            if made.is_file():
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(made, beside)
+                os.replace(beside, place)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            return [f"{one_line(place)}: not written ({one_line(error.strerror or error)})"]
+        finally:
+            self._run.close()
+        return []
+
+    def _print_json(self, report: Report) -> None:
+        from theworld_validate.rendering.json_text import render_json
+
+        print(render_json(report), end="", flush=True)
 
 
-def guard(
-    action: Callable[[], int], *, debug: bool = False, on_input_error: Callable[[InputError], None] = lambda error: None
-) -> int:
-    """Run an action; turn what goes wrong into one line on stderr and an exit code."""
+def _print_report(report: Report) -> None:
+    from rich.console import Console
+
+    from theworld_validate.rendering.console import print_report
+
     try:
-        return action()
-    except InputError as error:
-        on_input_error(error)
-        print(f"error: {error}", file=sys.stderr)
-        return INPUT_ERROR_CODE
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED_CODE
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        else:
-            print(f"internal error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
-            print(f"run again with --debug for the traceback, and report it at {ISSUES}", file=sys.stderr)
-        return exit_code(Status.ERROR)
-
-
-def prepare_libraries() -> None:
-    """Keep the libraries' own progress bars and advice off the terminal, and let cuBLAS be deterministic."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts, and only then
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.simplefilter("ignore")
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
-
-    hub_logging.set_verbosity(hub_logging.CRITICAL)
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-
-
-class _Bar:
-    """A progress bar on stderr, gone when the work is done."""
-
-    def __init__(self, num_steps: int | None) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._progress = Progress(
-            TextColumn("{task.description}", table_column=None),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._progress.add_task("starting", total=num_steps and num_steps + 1)
-        self._begun = False
-
-    def __enter__(self) -> Progress:
-        self._progress.start()
-        return self
-
-    def expect(self, num_steps: int) -> None:
-        """Learn how many steps are still to come."""
-        self._progress.update(self._task, total=self._progress.tasks[self._task].completed + num_steps + 1)
-
-    def __call__(self, description: str) -> None:
-        self._progress.update(self._task, description=description, advance=int(self._begun))
-        self._begun = True
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-
-class _Steps:
-    """What a check tells its steps to; one that follows an interrupt is not begun."""
-
-    def __init__(self, progress: Progress, raise_again: Callable[[], None]) -> None:
-        self._progress, self.raise_again = progress, raise_again
-
-    def __call__(self, description: str) -> None:
-        self.raise_again()
-        self._progress(description)
-
-    def expect(self, num_steps: int) -> None:
-        """Learn how many steps are still to come."""
-        if isinstance(self._progress, _Bar):
-            self._progress.expect(num_steps)
-
-
-@contextmanager
-def show_progress(*, quiet: bool, num_steps: int | None) -> Iterator[_Steps]:
-    """A context that gives a function to call with a line before each step; a bar only on a terminal."""
-    is_shown = not quiet and sys.stderr.isatty()
-    bar: Any = _Bar(num_steps) if is_shown else nullcontext(lambda step: None)
-    with bar as progress, kept_interrupts() as raise_again:
-        yield _Steps(progress, raise_again)
-
-
-def expect_steps(progress: Progress, num_steps: int) -> None:
-    """Tell a bar how many steps are to come, where that is only known inside a command."""
-    if isinstance(progress, _Steps):
-        progress.expect(num_steps)
-
-
-def _publish(report: dict[str, Any], options: Options) -> None:
-    from theworld_validate.rendering.github import tell_github
-
-    if options.output is not None:
-        from theworld_validate.rendering.folder import write_report_folder
-
-        write_report_folder(report, options.output)
-    if options.json:
-        print(json.dumps(report, indent=2, allow_nan=False))
-    elif not options.quiet:
-        from rich.console import Console
-
-        from theworld_validate.rendering.console import print_report
-
         print_report(Console(), report)
-    tell_github(report)
-    if options.output is not None and not options.quiet:
-        print(f"report: {options.output / 'report.html'}", file=sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough; the verdict stands
+        _forget_stdout()

@@ -1,21 +1,35 @@
-"""Fingerprints as files: one JSON object, read and written whole.
+"""Fingerprints as files: one JSON object, written whole and read strictly.
 
-In: a fingerprint, what it is of and where it was made. Out: a file that another process, machine or release
-compares. Digests are all that is kept of tensors, so the file needs nothing beside it.
+In: what was observed, of which model and where. Out: a file that another process, machine or release compares.
+Digests are all that is kept of tensors, so the file needs nothing beside it.
 """
 
 import json
-import os
-import tempfile
+import re
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from theworld_validate.documents.observations import ALGORITHM, LAYERS, Fingerprint
-from theworld_validate.results import InputError
+from theworld_validate.documents.observations import (
+    ALGORITHM,
+    PROBE_SECTIONS,
+    SECTIONS,
+    Failure,
+    Fingerprint,
+    Section,
+    count_observations,
+)
+from theworld_validate.documents.reading import document_at, parse, read_json_object
+from theworld_validate.documents.writing import write_file
+from theworld_validate.results import Environment, InputError, Plan, SubjectRecord
 
-SCHEMA = "theworld-fingerprint/1"
+SCHEMA = "theworld-fingerprint/2"
 FILE_NAME = "fingerprint.json"  # inside a folder
+MAX_FINGERPRINT_BYTES = 64 * 2**20
+MAX_FINGERPRINT_VALUES = 800_000  # that of Gemma 3 27B has some 200,000
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_AGAIN = "make it again with theworld-validate fingerprint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,35 +37,63 @@ class FingerprintFile:
     """A fingerprint, and what a comparison must know of it.
 
     Args:
-        subject: target, checkpoint, dtype, device, attention and seed.
+        schema: of this file.
+        digest: the algorithm of its digests.
+        subject: which model, and how it was loaded.
         environment: versions and devices; two environments may differ where no model does.
+        plan: what was to be observed.
+        num_observations: how many were, section by section.
     """
 
-    fingerprint: Fingerprint
-    subject: dict[str, Any]
-    environment: dict[str, Any]
+    __pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+
+    schema: str = SCHEMA
+    digest: str = ALGORITHM
+    subject: SubjectRecord
+    environment: Environment
+    plan: Plan
+    num_observations: dict[str, int]
+    sections: dict[str, Section]
+    num_bytes: dict[str, int]
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What was observed."""
+        return Fingerprint(sections=self.sections, num_bytes=self.num_bytes, failures=self.failures)
+
+
+def make_file(
+    fingerprint: Fingerprint, *, subject: SubjectRecord, environment: Environment, plan: Plan
+) -> FingerprintFile:
+    """Put a fingerprint and what it is of together."""
+    return FingerprintFile(
+        subject=subject,
+        environment=environment,
+        plan=plan,
+        num_observations=count_observations(fingerprint),
+        sections=fingerprint.sections,
+        num_bytes=fingerprint.num_bytes,
+        failures=fingerprint.failures,
+    )
+
+
+def place_of(path: Path) -> Path:
+    """The file that `path` means: itself, or `fingerprint.json` in it if it is a folder or has no suffix."""
+    try:
+        return path if path.suffix and not path.is_dir() else path / FILE_NAME
+    except OSError:  # one that no file can have is named when it is written
+        return path
 
 
 def write_fingerprint(file: FingerprintFile, path: Path) -> Path:
-    """Write to `path`, or to `fingerprint.json` in it if it is a folder or has no suffix; whole or not at all."""
-    target = path if path.suffix else path / FILE_NAME
-    target.parent.mkdir(parents=True, exist_ok=True)
-    values = {
-        "schema": SCHEMA,
-        "digest": ALGORITHM,
-        "subject": file.subject,
-        "environment": file.environment,
-        **asdict(file.fingerprint),
-    }
-    descriptor, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-            json.dump(values, opened, indent=1)
-        Path(scratch).chmod(0o644)
-        os.replace(scratch, target)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+    """Write to `place_of(path)`; whole or not at all.
+
+    Raises:
+        InputError: if it cannot be written there.
+    """
+    target = place_of(path)
+    write_file(target, json.dumps(asdict(file), indent=1, allow_nan=False) + "\n", option="--output")
     return target
 
 
@@ -59,24 +101,57 @@ def read_fingerprint(path: Path) -> FingerprintFile:
     """Read a fingerprint file, or the one in a folder.
 
     Raises:
-        InputError: if it is not there, not whole, or of another schema or digest.
+        InputError: if it is not there, not whole, of another schema or digest, or a field is wrong.
     """
-    source = path / FILE_NAME if path.is_dir() else path
-    try:
-        values = json.loads(source.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{source}: no such file; make one with theworld-validate fingerprint --output") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{source}: not readable as JSON ({error}); make it again") from error
+    from theworld.checkpoints.error_text import one_line
+
+    file = document_at(path, FILE_NAME)
+    values = read_json_object(file, max_bytes=MAX_FINGERPRINT_BYTES, max_values=MAX_FINGERPRINT_VALUES)
+    return parse_fingerprint(values, source=one_line(file))
+
+
+def parse_fingerprint(values: dict[str, Any], *, source: str) -> FingerprintFile:
+    """Check the values of a fingerprint's JSON; `source` is the file, for errors.
+
+    Raises:
+        InputError: as `read_fingerprint`.
+    """
     for field, expected in (("schema", SCHEMA), ("digest", ALGORITHM)):
-        found = values.get(field) if isinstance(values, dict) else None
-        if found != expected:
-            raise InputError(f"{source}: field {field} is {found!r}, expected {expected!r}; make it with this release")
-    layers = values.get("layers")
-    if not isinstance(layers, dict) or not set(layers) <= set(LAYERS) or not layers:
-        raise InputError(f"{source}: field layers is missing or unknown; make the fingerprint again")
-    return FingerprintFile(
-        fingerprint=Fingerprint(layers=layers, num_bytes=values.get("num_bytes", {})),
-        subject=values.get("subject", {}),
-        environment=values.get("environment", {}),
-    )
+        if values.get(field) != expected:
+            found = str(values.get(field))[:60]
+            raise InputError(f"{source}: field {field} is {found!r}, expected {expected!r}; {_AGAIN}")
+    file = parse(_adapter(), values, source=source)
+    _check(file, source)
+    return file
+
+
+@cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(FingerprintFile)
+
+
+def _check(file: FingerprintFile, source: str) -> None:
+    """What types do not say: known sections, whole sections, digests that are digests, locations of known probes."""
+    from theworld.checkpoints.error_text import shown_name
+
+    for field, names in (("sections", file.sections), ("plan.sections", file.plan.sections)):
+        if unknown := [name for name in names if name not in SECTIONS]:
+            raise InputError(f"{source}: field {field} names {unknown[0][:60]!r}, which is no section; {_AGAIN}")
+    for name, section in file.sections.items():
+        if len(section) != file.num_observations.get(name):
+            were = file.num_observations.get(name)
+            raise InputError(f"{source}: section {name} holds {len(section)} observations of {were}; {_AGAIN}")
+        for location, seen in section.items():
+            problem = None
+            if "digest" in seen and not (isinstance(seen["digest"], str) and _DIGEST.fullmatch(seen["digest"])):
+                problem = "field digest is no digest"
+            elif not seen:
+                problem = "nothing was observed"
+            elif name in PROBE_SECTIONS and "/" not in location:
+                problem = "names no probe"
+            if problem is not None:
+                raise InputError(f"{source}: section {name}, {shown_name(location)}: {problem}; {_AGAIN}")
+    if any(size < 0 for size in file.num_bytes.values()):
+        raise InputError(f"{source}: field num_bytes has a size below 0; {_AGAIN}")

@@ -1,42 +1,95 @@
-"""A fingerprint's shape: layers of observations, all JSON scalars.
+"""What was observed of one model: sections of observations, all JSON scalars.
 
-In: nothing. Out: `Fingerprint`, and the order in which its layers are compared.
+In: nothing. Out: `Fingerprint`, its `Failure`s, and the order in which its sections are compared.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+from theworld_validate.results import Plan, Scalar
 
 ALGORITHM = "xxh3-128/16384"  # of digests: XXH3 over chunks of so many bytes, see `fingerprint.chunks`
-# One observation: field -> JSON scalar. One layer: location -> observation, in order.
-Observation = dict[str, Any]
-Layer = dict[str, Observation]
+# One observation: field -> JSON scalar. One section: location -> observation, in order.
+Observation = dict[str, Scalar]
+Section = dict[str, Observation]
 
-STATE_LAYERS = ("config", "modules", "parameters", "buffers", "globals")
-PROBE_LAYERS = ("trace", "outputs", "generation")  # locations start with the probe's name
-LAYERS = (*STATE_LAYERS, *PROBE_LAYERS, "gradients", "round_trip")
+STATE_SECTIONS = ("config", "modules", "parameters", "buffers", "globals")
+SAVED_SECTIONS = ("config", "parameters", "buffers")  # what a saved model must come back with
+PROBE_SECTIONS = ("trace", "outputs", "generation")  # locations start with the probe's name and a slash
+NOT_ASKED = "(not asked)"  # the place of a failure where no code fails
+SECTIONS = ("files", *STATE_SECTIONS, *PROBE_SECTIONS, "gradients", "round_trip")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Something that was to be observed, and raised.
+
+    Args:
+        section: where the observation is missing.
+        probe: which question it was; None where the section is not of probes.
+        error: the exception's type and message.
+        place: the file and line that raised; `NOT_ASKED` where the question cannot be put to this model.
+        code: that line's source; None where it is not known.
+    """
+
+    section: str
+    probe: str | None = None
+    error: str
+    place: str
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """Everything observed about one model.
+    """Everything observed about one model, or a part of that.
 
     Args:
-        layers: layer name -> its observations.
-        num_bytes: bytes of the tensors that were digested, layer by layer.
+        sections: section name -> its observations.
+        num_bytes: bytes of the tensors that were digested, section by section.
+        failures: what is missing because it raised.
     """
 
-    layers: dict[str, Layer]
+    sections: dict[str, Section]
     num_bytes: dict[str, int] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
 
     def merge(self, other: "Fingerprint") -> "Fingerprint":
-        """Put the layers of two fingerprints of one model together."""
-        return Fingerprint(layers={**self.layers, **other.layers}, num_bytes={**self.num_bytes, **other.num_bytes})
+        """Put two parts of what was observed of one model together; their bytes add up."""
+        names = {**self.sections, **other.sections}
+        sizes = {**self.num_bytes, **other.num_bytes}
+        return Fingerprint(
+            sections={name: {**self.sections.get(name, {}), **other.sections.get(name, {})} for name in names},
+            num_bytes={name: self.num_bytes.get(name, 0) + other.num_bytes.get(name, 0) for name in sizes},
+            failures=(*self.failures, *other.failures),
+        )
 
-    def subset(self, layer: str, prefix: str = "") -> Layer:
-        """The observations of a layer whose location starts with `prefix`."""
-        return {key: seen for key, seen in self.layers.get(layer, {}).items() if key.startswith(prefix)}
+    def subset(self, section: str, prefix: str = "") -> Section:
+        """The observations of a section whose location starts with `prefix`."""
+        return {key: seen for key, seen in self.sections.get(section, {}).items() if key.startswith(prefix)}
+
+    def failures_of(self, section: str, probe: str | None = None) -> tuple[Failure, ...]:
+        """What raised in a section, and of a probe if one is named."""
+        return tuple(f for f in self.failures if f.section == section and probe in (None, f.probe))
 
 
-def num_tensors(layer: Layer) -> int:
-    """How many observations of a layer are tensors."""
-    return sum("digest" in seen for seen in layer.values())
+EMPTY = Fingerprint(sections={})
+
+
+def probe_of(location: str) -> str:
+    """The probe that a location of one of `PROBE_SECTIONS` belongs to."""
+    return location.partition("/")[0]
+
+
+def count_observations(fingerprint: Fingerprint) -> dict[str, int]:
+    """How many observations each section has."""
+    return {name: len(section) for name, section in fingerprint.sections.items()}
+
+
+def num_tensors(section: Mapping[str, Observation]) -> int:
+    """How many observations of a section are tensors."""
+    return sum("digest" in seen for seen in section.values())
+
+
+def whole_plan(probes: tuple[str, ...]) -> Plan:
+    """What a whole fingerprint must hold for these probes."""
+    return Plan(sections=SECTIONS, probes=probes)

@@ -74,6 +74,16 @@ def padding_mask_dropped(model: Any) -> None:
     wrap_forward(model.model, all_ones)
 
 
+@fault("attention", "code that expects left padding", "trace", rf"right_padded_batch/.*{MASK}", Cause.MASK)
+def right_padding_mask_dropped(model: Any) -> None:
+    def all_ones(kwargs: dict[str, Any]) -> None:
+        mask = kwargs.get("attention_mask")
+        if isinstance(mask, torch.Tensor) and mask.dim() == 2 and not mask[:, -1].all():
+            kwargs["attention_mask"] = torch.ones_like(mask)
+
+    wrap_forward(model.model, all_ones)
+
+
 @fault("attention", "transformers #29029", "trace", r"rotary_emb", Cause.POSITIONS)
 def positions_from_the_mask(model: Any) -> None:
     def from_mask(kwargs: dict[str, Any]) -> None:

@@ -1,13 +1,17 @@
 """What a fault is, and the catalogue that its decorator fills.
 
-In: a function that spoils a loaded model (or loads a spoilt one). Out: a `Fault`, with where it was seen and what
-must be said of it. Checks never read this.
+In: a function that spoils a loaded model, loads a spoilt one, or damages a copy of its checkpoint. Out: a `Fault`,
+with where it was seen and what must be said of it. Checks never read this.
 """
 
+import functools
+import json
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from theworld_validate.compare.causes import Cause
 from theworld_validate.subjects.subject import device_map_of
@@ -21,26 +25,28 @@ class Fault:
 
     Args:
         name: unique, in words joined by hyphens.
-        group: load, attention, numerics, runtime, generation, gradients or round trip.
+        group: files, load, attention, numerics, runtime, generation, gradients or round trip.
         seen: where it was reported.
-        layer: the fingerprint layer that must catch it.
-        location: a regular expression that the likeliest finding's location must match.
+        section: the section of a fingerprint that must catch it.
+        location: a regular expression that the likeliest root's location must match.
         causes: the kinds of cause that are right.
         inject: spoils a loaded model, in place.
         load: loads a spoilt model in place of the subject's own way; it is given the subject.
         around: entered before loading and left after running.
+        folder: damages a copy of the checkpoint's folder, which both sides then load.
         needs_cuda: whether it cannot exist without a GPU.
     """
 
     name: str
     group: str
     seen: str
-    layer: str
+    section: str
     location: str
     causes: tuple[Cause, ...]
     inject: Callable[[Any], object] = lambda model: None
     load: Callable[[Any], Any] | None = None
     around: Callable[[], AbstractContextManager[object]] = nullcontext
+    folder: Callable[[Path], object] | None = None
     needs_cuda: bool = False
 
     def load_spoilt(self, subject: Any) -> Any:
@@ -49,17 +55,24 @@ class Fault:
         self.inject(model)
         return model
 
+    def damage_copy(self, checkpoint: str, target: Path) -> Path:
+        """Copy a checkpoint's folder to `target`, damage the copy, and return it; for faults of files."""
+        assert self.folder is not None
+        shutil.copytree(checkpoint, target)
+        self.folder(target)
+        return target
+
 
 def fault(
     group: str,
     seen: str,
-    layer: str,
+    section: str,
     location: str,
     *causes: Cause,
-    how: str = "inject",
+    how: Literal["inject", "load", "around", "folder"] = "inject",
     needs_cuda: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Put the decorated function into the catalogue, under its own name, as a fault's `inject`, `load` or `around`."""
+    """Put the decorated function into the catalogue, under its own name, as what `how` names of a fault."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__.replace("_", "-")
@@ -70,7 +83,7 @@ def fault(
             name=name,
             group=group,
             seen=seen,
-            layer=layer,
+            section=section,
             location=location,
             causes=causes,
             needs_cuda=needs_cuda,
@@ -98,15 +111,77 @@ def load_with(subject: Any, **arguments: Any) -> Any:
     return TheWorld.from_pretrained(subject.checkpoint, **{**own, **arguments})
 
 
+def become(module: Any, changed: type) -> None:
+    """Put a subclass in the place of a module's class, under the name of that class: other code, and nothing else."""
+    original = type(module)
+    changed.__module__, changed.__qualname__, changed.__name__ = (
+        original.__module__,
+        original.__qualname__,
+        original.__name__,
+    )
+    module.__class__ = changed
+
+
 def wrap_forward(module: Any, change: Callable[[dict[str, Any]], None]) -> None:
     """Change the keyword arguments of a module's forward, as a wrapper class would: by its type, not the instance."""
+
     original = type(module)
 
     class Wrapped(original):
+        @functools.wraps(original.forward)  # generate reads the signature
         def forward(self, *inputs: Any, **kwargs: Any) -> Any:
             change(kwargs)
             return super().forward(*inputs, **kwargs)
 
-    Wrapped.__module__, Wrapped.__qualname__ = original.__module__, original.__qualname__
-    Wrapped.__name__ = original.__name__
-    module.__class__ = Wrapped
+    become(module, Wrapped)
+
+
+def rewrite_output(module: Any, change: Callable[[Any], Any]) -> None:
+    """Change what a module's forward returns, by its type."""
+
+    original = type(module)
+
+    class Rewriting(original):
+        def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+            return change(super().forward(*inputs, **kwargs))
+
+    become(module, Rewriting)
+
+
+def wrap_generate(model: Any, change: Callable[[Any, dict[str, Any]], AbstractContextManager[object]]) -> None:
+    """Change the keyword arguments of `generate`, and what is in force while it runs."""
+
+    original = type(model)
+
+    class Generating(original):
+        def generate(self, *inputs: Any, **kwargs: Any) -> Any:
+            with change(self, kwargs):
+                return super().generate(*inputs, **kwargs)
+
+    become(model, Generating)
+
+
+def rewrite_saving(model: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change the state that `save_pretrained` writes."""
+
+    original = type(model)
+
+    class Saving(original):
+        def save_pretrained(self, directory: Any, *args: Any, **kwargs: Any) -> None:
+            super().save_pretrained(directory, *args, **{**kwargs, "state_dict": change(self.state_dict())})
+
+    become(model, Saving)
+
+
+def rewrite_files(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change the tensors of every safetensors file in a folder; the index follows."""
+    from safetensors.torch import load_file, save_file
+
+    weight_map = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        tensors = change(load_file(path))
+        save_file(tensors, path, metadata={"format": "pt"})
+        weight_map.update(dict.fromkeys(tensors, path.name))
+    for path in folder.glob("*.safetensors.index.json"):
+        index = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**index, "weight_map": weight_map}), encoding="utf-8")

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from theworld_validate.compare.causes import Cause
-from theworld_validate.faults.base import fault, load_with, text_model
+from theworld_validate.faults.base import become, fault, load_with, text_model
 
 INV_FREQ = r"rotary_emb\.\w+_inv_freq"
+NAN = (Cause.NON_FINITE_WEIGHT, Cause.WEIGHT_BITS)  # the second where nobody looked at the values
 FLOAT32_BUFFER = rf"{INV_FREQ}|embed_scale"  # the scale has the model's dtype, float32 among others
 
 
@@ -72,6 +73,7 @@ def submodule_initialised_again(model: Any) -> None:
 def composite_dtype_ignored(model: Any) -> None:
     dtype = model.dtype
     model.model.vision_tower.to(torch.float64)
+
     original = type(model.model.vision_tower)
 
     class Casting(original):
@@ -80,22 +82,21 @@ def composite_dtype_ignored(model: Any) -> None:
             output.last_hidden_state = output.last_hidden_state.to(dtype)
             return output
 
-    Casting.__module__, Casting.__qualname__ = original.__module__, original.__qualname__
-    model.model.vision_tower.__class__ = Casting
+    become(model.model.vision_tower, Casting)
 
 
 @fault("load", "transformers #33997", "parameters", r"layers\.3\.mlp", Cause.WEIGHT_DTYPE)
 def nested_dtype_ignored(model: Any) -> None:
     mlp = text_model(model).layers[3].mlp
     mlp.to(torch.float64)
+
     original = type(mlp)
 
     class Casting(original):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x.double()).to(x.dtype)
 
-    Casting.__module__, Casting.__qualname__ = original.__module__, original.__qualname__
-    mlp.__class__ = Casting
+    become(mlp, Casting)
 
 
 @fault("load", "transformers #43429", "parameters", r"lm_head", Cause.LOST_TIE)
@@ -134,6 +135,44 @@ def rows_permuted(model: Any) -> None:
 def layers_swapped(model: Any) -> None:
     one, other = (text_model(model).layers[i].self_attn.o_proj.weight for i in (1, 2))
     one.data, other.data = other.data, one.data
+
+
+@fault("load", "bit-error studies: most silent corruption is of several bits", "parameters", r"", Cause.WEIGHT_BITS)
+def several_bits(model: Any) -> None:
+    for weight, flipped in (
+        (text_model(model).layers[2].self_attn.v_proj.weight, 1 << 9),
+        (text_model(model).layers[4].mlp.gate_proj.weight, 1 << 3),
+        (text_model(model).norm.weight, 1 << 7),
+    ):
+        _integers(weight).view(-1)[13] ^= flipped
+
+
+@fault("load", "a diverged step was kept", "parameters", r"layers\.3\.mlp\.up_proj", *NAN)
+def nan_in_weight(model: Any) -> None:
+    text_model(model).layers[3].mlp.up_proj.weight.data[3, 4] = float("nan")
+
+
+@fault("load", "transformers #45674, #36821", "parameters", r"vision_tower", Cause.WEIGHT_BITS)
+def tower_quantised(model: Any) -> None:
+    for module in model.model.vision_tower.modules():
+        if isinstance(module, nn.Linear):
+            scale = module.weight.data.abs().amax(1, keepdim=True).float() / 127
+            levels = (module.weight.data.float() / scale).round().clamp(-127, 127)
+            module.weight.data.copy_((levels * scale).to(module.weight.dtype))
+
+
+@fault("load", "peft #816, trl #4457", "parameters", r"language_model.*norm", Cause.WEIGHT_DTYPE)
+def norms_upcast(model: Any) -> None:
+    wider = torch.float64 if model.dtype is torch.float32 else torch.float32
+    for name, parameter in text_model(model).named_parameters():
+        if "norm" in name:
+            parameter.data = parameter.data.to(wider)
+
+
+@fault("load", "transformers #45127, unsloth #9331", "parameters", r"lm_head", Cause.LOST_TIE)
+def trained_head_beside_a_tied_config(model: Any) -> None:
+    model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
+    model.lm_head.weight.data[5] += 0.25
 
 
 @fault("load", "half-precision detour", "parameters", r"", Cause.WEIGHT_BITS)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from theworld_validate.compare.causes import Cause
-from theworld_validate.faults.base import fault, text_model
+from theworld_validate.faults.base import become, fault, rewrite_output, text_model
 
 
 @fault("numerics", "transformers #37109", "buffers", r"embed_scale", Cause.BUFFER_VALUE, Cause.BUFFER_DTYPE)
@@ -36,8 +36,7 @@ def norm_downcast_early(model: Any) -> None:
             normed = self._norm(x.float()).to(torch.bfloat16).to(x.dtype)
             return normed * (1.0 + self.weight.to(x.dtype))
 
-    Early.__module__, Early.__qualname__ = original.__module__, original.__qualname__
-    norm.__class__ = Early
+    become(norm, Early)
 
 
 @fault("numerics", "an approximate activation", "trace", r"layers\.6\.mlp", Cause.KERNEL_CHOICE, Cause.MODULE_CLASS)
@@ -49,8 +48,7 @@ def exact_gelu(model: Any) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.gelu(x)
 
-    Exact.__module__, Exact.__qualname__ = original.__module__, original.__qualname__
-    activation.__class__ = Exact
+    become(activation, Exact)
 
 
 @fault("numerics", "torch.compile", "modules", r"layers\.1\.mlp", Cause.MODULE_CLASS, Cause.METHOD_OVERRIDE)
@@ -70,8 +68,7 @@ def run_in_a_larger_batch(model: Any) -> None:
             output.last_hidden_state = output.last_hidden_state[: pixel_values.shape[0]]
             return output
 
-    Doubled.__module__, Doubled.__qualname__ = original.__module__, original.__qualname__
-    tower.__class__ = Doubled
+    become(tower, Doubled)
 
 
 @fault("numerics", "non-deterministic kernel", "trace", r"language_model\.norm", Cause.NON_DETERMINISM)
@@ -84,8 +81,12 @@ def unrepeatable_kernel(model: Any) -> None:
             noise = int.from_bytes(os.urandom(2), "little") / 65536
             return super().forward(x) * (1 + noise)
 
-    Unrepeatable.__module__, Unrepeatable.__qualname__ = original.__module__, original.__qualname__
-    norm.__class__ = Unrepeatable
+    become(norm, Unrepeatable)
+
+
+@fault("numerics", "transformers #39972", "outputs", r"layers\.5\.mlp|layers\.5$", Cause.NON_FINITE)
+def overflowing_layer(model: Any) -> None:
+    rewrite_output(text_model(model).layers[5].mlp, lambda output: output * float("inf"))
 
 
 @contextmanager

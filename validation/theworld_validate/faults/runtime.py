@@ -1,14 +1,13 @@
-"""Faults of runtime, generation, gradients and files: modes, hooks, globals, and what save_pretrained loses."""
+"""Faults of runtime and gradients: modes, hooks, globals, and paths that a gradient no longer takes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 
 from theworld_validate.compare.causes import Cause
-from theworld_validate.faults.base import fault, text_model
+from theworld_validate.faults.base import fault, rewrite_output, text_model
 
 
 @fault("runtime", "train mode", "modules", r"", Cause.MODE_FLAG)
@@ -98,47 +97,9 @@ def random_draw_while_loading(model: Any) -> None:  # noqa: ARG001
     torch.rand(1)
 
 
-@fault("generation", "transformers #40917", "generation", r"image", Cause.GENERATION)
-def token_types_dropped_in_generate(model: Any) -> None:
-    original = type(model)
-
-    class Dropping(original):
-        def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> Any:
-            prepared = super().prepare_inputs_for_generation(*args, **kwargs)
-            prepared["token_type_ids"] = None
-            return prepared
-
-    model.__class__ = Dropping
-
-
-@fault("generation", "transformers #25420", "config", r"use_cache", Cause.CONFIG_VALUE)
-def cache_switched_off(model: Any) -> None:
-    model.config.text_config.use_cache = False
-    model.generation_config.use_cache = False
-
-
-@fault("generation", "a repetition penalty crept in", "config", r"repetition_penalty", Cause.CONFIG_VALUE)
-def repetition_penalty(model: Any) -> None:
-    model.generation_config.repetition_penalty = 1.3
-
-
-@fault("generation", "a random draw a step", "generation", r"rng_state|sampled", Cause.RNG_USE)
-def random_draw_in_forward(model: Any) -> None:
-    norm = text_model(model).norm
-    original = type(norm)
-
-    class Drawing(original):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            torch.rand(1)
-            return super().forward(x)
-
-    Drawing.__module__, Drawing.__qualname__ = original.__module__, original.__qualname__
-    norm.__class__ = Drawing
-
-
 @fault("gradients", "detached module", "gradients", r"layers\.3\.(mlp|pre_feed)", Cause.GRADIENT_PATH)
 def detached_module(model: Any) -> None:
-    _rewrite_output(text_model(model).layers[3].mlp, lambda output: output.detach())
+    rewrite_output(text_model(model).layers[3].mlp, lambda output: output.detach())
 
 
 @fault("gradients", "scaled gradient", "gradients", r"layers\.7\.(mlp|pre_feed)", Cause.GRADIENT_PATH)
@@ -148,61 +109,9 @@ def scaled_gradient(model: Any) -> None:
             output.register_hook(lambda gradient: gradient * 2)
         return output
 
-    _rewrite_output(text_model(model).layers[7].mlp, doubled)
+    rewrite_output(text_model(model).layers[7].mlp, doubled)
 
 
 @fault("gradients", "leftover gradient hook", "parameters", r"multi_modal_projector", Cause.HOOK)
 def gradient_hook(model: Any) -> None:
     model.model.multi_modal_projector.mm_input_projection_weight.register_hook(lambda gradient: gradient * 0)
-
-
-def _rewrite_output(module: nn.Module, change: Any) -> None:
-    original = type(module)
-
-    class Rewriting(original):
-        def forward(self, *args: Any, **kwargs: Any) -> Any:
-            return change(super().forward(*args, **kwargs))
-
-    Rewriting.__module__, Rewriting.__qualname__ = original.__module__, original.__qualname__
-    module.__class__ = Rewriting
-
-
-def _rewrite_saving(model: Any, change: Any) -> None:
-    original = type(model)
-
-    class Saving(original):
-        def save_pretrained(self, directory: Any, *args: Any, **kwargs: Any) -> None:
-            kwargs["state_dict"] = change(self.state_dict())
-            super().save_pretrained(directory, *args, **kwargs)
-
-    model.__class__ = Saving
-
-
-@fault("round trip", "a key left out", "round_trip", r"layers\.2\.post_attention_layernorm", Cause.SAVING)
-def key_not_saved(model: Any) -> None:
-    def without(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: t for name, t in state.items() if "layers.2.post_attention_layernorm" not in name}
-
-    _rewrite_saving(model, without)
-
-
-@fault("round trip", "saved in another precision", "round_trip", r"parameters/", Cause.SAVING)
-def saved_in_lower_precision(model: Any) -> None:
-    def lowered(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: t.to(torch.float8_e4m3fn).to(t.dtype) if "mlp" in name else t for name, t in state.items()}
-
-    _rewrite_saving(model, lowered)
-
-
-@fault("round trip", "generation config not saved", "round_trip", r"generation_config", Cause.SAVING)
-def generation_config_not_saved(model: Any) -> None:
-    original = type(model)
-
-    class Forgetting(original):
-        def save_pretrained(self, directory: Any, *args: Any, **kwargs: Any) -> None:
-            from pathlib import Path
-
-            super().save_pretrained(directory, *args, **kwargs)
-            Path(directory, "generation_config.json").unlink()
-
-    model.__class__ = Forgetting

@@ -1,134 +1,208 @@
 """The self-test: every known fault, injected alone into a fresh candidate, must be caught, placed and explained.
 
-In: a subject, probes and the catalogue. Out: one check a fault, one for the base against itself, and the rates. Checks
-are used as they are: nothing here tells them what was injected.
+In: what is to be loaded, and the catalogue. Out: one check a fault, the rates, and one over ways of loading that are
+right. Every fault has a worker of its own; the judge is used as it is, and is not told what was injected.
 """
 
-import contextlib
-import gc
 import re
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
-from theworld_validate.documents.observations import PROBE_LAYERS, Fingerprint
-from theworld_validate.faults.catalogue import CATALOGUE, Fault
-from theworld_validate.fingerprint.behaviour import fingerprint_behaviour
-from theworld_validate.fingerprint.take import take_fingerprint
-from theworld_validate.parity.check import compare_fingerprints
-from theworld_validate.parity.second_look import rank_with_second_look
-from theworld_validate.probes.gemma3 import Probe
-from theworld_validate.results import CheckResult, Finding, Status
-from theworld_validate.subjects.subject import REFERENCE_TARGET, Subject
+from theworld_validate.compare.causes import classify
+from theworld_validate.compare.explain import contradictions, rank_roots
+from theworld_validate.faults.base import Fault
+from theworld_validate.faults.catalogue import CATALOGUE
+from theworld_validate.faults.loader import FaultySubject
+from theworld_validate.faults.right_ways import RIGHT_WAYS
+from theworld_validate.parity.check import Agreed, find_causes, observe_job, plan_parity, refuse_files, side_of
+from theworld_validate.parity.judge import Comparison, Side, judge
+from theworld_validate.parity.observing import Loader
+from theworld_validate.results import CheckResult, Finding, InputError, Plan, Status, did_you_mean
+from theworld_validate.subjects.subject import Subject
+from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET, Target
+from theworld_validate.workers.child import Job
+from theworld_validate.workers.pool import Outcome
+from theworld_validate.workers.run import Run, describe_failure
 
-REQUIRED = {"detected": 1.0, "location": 0.95, "cause": 0.90}
-NUM_BASE_RUNS = 20
-_BASE_GRID = (("float32", "sdpa"), ("float32", "eager"), ("bfloat16", "sdpa"), ("bfloat16", "eager"))
+REQUIRED = {"detected": 1.0, "location": 0.95, "cause": 0.95}
+_GRID = (("float32", "sdpa"), ("float32", "eager"), ("bfloat16", "sdpa"), ("bfloat16", "eager"))
+NUM_BASE_RUNS = len(RIGHT_WAYS) * len(_GRID)
+_THREADS = 1  # two workers at once, each with a core of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    """One fault, on which folder both sides load, and the job that observes it."""
+
+    fault: Fault
+    reference: Loader
+    candidate: Loader
 
 
 def run_selftest(
-    subject: Subject,
-    probes: Sequence[Probe],
-    *,
-    faults: Sequence[Fault] | None = None,
-    num_base_runs: int = NUM_BASE_RUNS,
-    progress: Callable[[str], None] = lambda step: None,
-) -> tuple[CheckResult, ...]:
-    """Inject every fault, and compare the base with itself.
+    target: Target, *, run: Run, names: Sequence[str] = (), num_base_runs: int = NUM_BASE_RUNS
+) -> Iterator[CheckResult]:
+    """Inject every fault, and load in every way that is right.
 
     Args:
-        subject: the candidate, without a fault; the reference is the base class, loaded the same way.
-        faults: all of the catalogue by default.
-        num_base_runs: base-against-base comparisons, over seeds, dtypes and attention implementations.
-        progress: called with a line before each of `count_steps` steps.
+        names: of faults; all of the catalogue if none is named.
+        num_base_runs: right ways to try, over dtypes and attention implementations.
+
+    Raises:
+        InputError: if a name is not in the catalogue, or the checkpoint cannot be used.
     """
-    import torch
-
-    faults = list(CATALOGUE.values()) if faults is None else faults
-    progress("reference")
-    with restored_globals():
-        reference = replace(subject, target=REFERENCE_TARGET).load()
-        expected = take_fingerprint(reference, probes, seed=subject.seed)
+    for name in names:
+        if name not in CATALOGUE:
+            hint = did_you_mean(name, CATALOGUE, otherwise="; theworld-validate selftest --list shows them")
+            raise InputError(f"--fault {name}: no such fault{hint}")
+    faults = [CATALOGUE[name] for name in names] if names else list(CATALOGUE.values())
+    candidate = Subject(target=CANDIDATE_TARGET, **{**asdict(target), "cosmos": None})
+    reference = replace(candidate, target=REFERENCE_TARGET)
+    agreed = plan_parity(reference, run, ())
+    run.plan = agreed.plan
+    run.add_subject(reference.record("reference"))
+    run.add_subject(candidate.record("candidate"))
+    run.expect(len(faults) + num_base_runs)
+    has_gpu = run.environment is not None and run.environment.gpu is not None
     checks = []
-    for fault in faults:
-        progress(fault.name)
-        if fault.needs_cuda and not torch.cuda.is_available():
-            reason = "this fault cannot exist without a CUDA device"
-            checks.append(CheckResult(id=f"selftest.{fault.name}", status=Status.SKIPPED, reason=reason, seconds=0.0))
-            continue
-        checks.append(_try_fault(fault, subject, reference, expected, probes))
-    del reference
-    checks.append(_rates(checks))
+    for check in _try_faults(faults, reference, candidate, agreed, run, has_gpu=has_gpu):
+        checks.append(check)
+        yield check
+    yield _rates(checks)
     if num_base_runs:
-        checks.append(_base_against_base(subject, probes, num_base_runs, progress))
-    return tuple(checks)
+        yield _right_ways(reference, agreed, num_base_runs, run)
 
 
-def count_steps(num_faults: int | None = None, num_base_runs: int = NUM_BASE_RUNS) -> int:
-    """How many times `run_selftest` reports progress."""
-    return 1 + (len(CATALOGUE) if num_faults is None else num_faults) + num_base_runs
+def _try_faults(
+    faults: Sequence[Fault], reference: Subject, candidate: Subject, agreed: Agreed, run: Run, *, has_gpu: bool
+) -> Iterator[CheckResult]:
+    """Observe the reference once, each fault in a worker of its own, and judge them one by one."""
+    plan = agreed.plan
+    (seen,) = run.do([_job("reference", reference, plan)])
+    if not seen.is_whole:
+        raise InputError(f"{REFERENCE_TARGET}: {describe_failure(seen)}")
+    expected = side_of(seen)
+    with tempfile.TemporaryDirectory(prefix="theworld-selftest-") as scratch:
+        trials = []
+        for fault in faults:
+            if fault.needs_cuda and not has_gpu:
+                reason = "this fault cannot exist without a CUDA device"
+                yield CheckResult(id=f"selftest.{fault.name}", status=Status.SKIPPED, reason=reason, seconds=0.0)
+            else:
+                trials.append(_make_trial(fault, reference, candidate, Path(scratch)))
+        jobs = [_job(trial.fault.name, trial.candidate, plan) for trial in trials]
+        work = run.work(jobs, at_once=2)
+        done: set[int] = set()
+        for job, _message in work.messages():
+            run.progress(job.name)
+            for i, outcome in enumerate(work.outcomes):
+                if i not in done and outcome.is_over:
+                    done.add(i)
+                    yield _judge_trial(trials[i], outcome, expected, agreed, run)
+        for i, outcome in enumerate(work.outcomes):
+            if i not in done:
+                yield _judge_trial(trials[i], outcome, expected, agreed, run)
 
 
-@contextlib.contextmanager
-def restored_globals() -> Iterator[None]:
-    """Leave torch's global state as it was, whatever a fault does to it."""
-    import torch
-
-    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(dtype)
-            torch.set_grad_enabled(grad)
-            gc.collect()
+def _make_trial(fault: Fault, reference: Subject, candidate: Subject, scratch: Path) -> _Trial:
+    """Prepare one fault: those of files damage a copy of the checkpoint, which both sides then load."""
+    if fault.folder is None:
+        return _Trial(fault=fault, reference=reference, candidate=FaultySubject(fault=fault.name, subject=candidate))
+    damaged = str(fault.damage_copy(candidate.checkpoint, scratch / fault.name))
+    return _Trial(
+        fault=fault,
+        reference=replace(reference, checkpoint=damaged),
+        candidate=FaultySubject(fault=fault.name, subject=replace(candidate, checkpoint=damaged)),
+    )
 
 
-def _try_fault(
-    fault: Fault, subject: Subject, reference: Any, expected: Fingerprint, probes: Sequence[Probe]
-) -> CheckResult:
-    """Inject one fault; the check passes if it is detected, its first place is right and its cause is named."""
+def _job(name: str, loader: Loader, plan: Plan) -> Job:
+    return replace(observe_job(name, loader, plan, control=False), threads=_THREADS)
+
+
+def _judge_trial(trial: _Trial, outcome: Outcome, expected: Side, agreed: Agreed, run: Run) -> CheckResult:
+    """Judge one fault; the check passes if it is detected, its first place is right and its cause is named."""
     started = time.perf_counter()
-    with restored_globals(), fault.around():
-        candidate = fault.load_spoilt(subject)
-        actual = take_fingerprint(candidate, probes, seed=subject.seed)
-        compared = compare_fingerprints(expected, actual, None, seconds=0.0)
-        findings = [finding for check in compared for finding in check.findings]
-        ranked = rank_with_second_look(reference, candidate, findings, probes, seed=subject.seed) if findings else []
-    cause, code, location = ranked[0] if ranked else (None, "", "")
-    detected = any(finding.code.split(".")[0] == fault.layer for finding in findings)
+    fault = trial.fault
+    findings = _findings_of(trial, outcome, expected, agreed, run)
+    roots = rank_roots(findings)
+    first = roots[0] if roots else None
+    cause = classify(first) if first is not None else None
     verdicts = {
-        "detected": detected,
-        "location_right": bool(ranked) and re.search(fault.location, location) is not None,
+        "detected": any(finding.section == fault.section for finding in findings),
+        "location_right": first is not None and re.search(fault.location, first.location) is not None,
         "cause_right": cause in fault.causes,
     }
     missed = [what for what, right in verdicts.items() if not right]
     causes = " or ".join(fault.causes)
+    failures = [
+        Finding(
+            code=f"selftest.{what}",
+            location=fault.name,
+            message=f"{fault.name}: not {what.replace('_', ' ')}",
+            expected=f"{fault.section}: {causes} at {fault.location or 'any place'}",
+            actual=f"{first.code}: {cause} at {first.location}" if first is not None else "no finding",
+            cause="the checks do not see this fault, or the ranking of causes puts another finding first",
+            remedy="look at what the section observes, and at theworld_validate/compare",
+        )
+        for what in missed
+    ]
+    failures += [
+        Finding(
+            code="selftest.contradiction",
+            location=fault.name,
+            message=f"{fault.name}: {sentences}",
+            cause="two findings of one report contradict each other",
+            remedy="look at theworld_validate/compare/explain.py",
+        )
+        for sentences in contradictions(findings)
+    ]
     return CheckResult(
         id=f"selftest.{fault.name}",
-        status=Status.FAILED if missed else Status.PASSED,
-        seconds=time.perf_counter() - started,
+        status=Status.FAILED if failures else Status.PASSED,
+        seconds=outcome.seconds + time.perf_counter() - started,
         measurements={
             **verdicts,
             "group": fault.group,
             "seen": fault.seen,
             "likely_cause": str(cause) if cause else None,
-            "likely_code": code,
-            "likely_location": location,
+            "likely_code": first.code if first is not None else None,
+            "likely_location": first.location if first is not None else None,
+            "roots": len(roots),
+            "findings": len(findings),
         },
-        findings=tuple(
-            Finding(
-                code=f"selftest.{what}",
-                location=fault.name,
-                message=f"{fault.name}: not {what.replace('_', ' ')}",
-                expected=f"{fault.layer}: {causes} at {fault.location or 'any place'}",
-                actual=f"{code}: {cause} at {location}" if ranked else "no finding",
-                cause="the checks do not see this fault, or the ranking of causes puts another finding first",
-                remedy="look at validation/fingerprint for what is observed, and at validation/attribution.py",
-            )
-            for what in missed
-        ),
+        findings=tuple(failures),
+    )
+
+
+def _findings_of(trial: _Trial, outcome: Outcome, expected: Side, agreed: Agreed, run: Run) -> tuple[Finding, ...]:
+    """What the judge finds of one fault, explained."""
+    if trial.fault.folder is not None:
+        try:
+            agreed = plan_parity(trial.reference, run, ())
+        except InputError as error:  # a checkpoint that is refused before anything is loaded
+            return (_refused(error, trial),)
+        if (refused := refuse_files(agreed)) is not None:
+            return refused.findings
+        expected = side_of(run.do([_job("reference", trial.reference, agreed.plan)])[0])
+    if not outcome.is_whole:
+        return (_refused(InputError(describe_failure(outcome)), trial),)
+    comparison = Comparison(plan=agreed.plan, reference=expected, candidate=side_of(outcome), files=agreed.files)
+    checks = find_causes(trial.reference, trial.candidate, list(judge(comparison)), comparison, run, threads=_THREADS)
+    return tuple(f for check in checks if check.status is Status.FAILED for f in check.findings)
+
+
+def _refused(error: InputError, trial: _Trial) -> Finding:
+    """A fault that nobody gets past: it is told of in one line, and nothing is loaded."""
+    return Finding(
+        code="files.refused",
+        location=str(error),
+        message=str(error),
+        section=trial.fault.section if trial.fault.folder is not None else None,
+        field="refused",
     )
 
 
@@ -166,32 +240,36 @@ def _rates(checks: Sequence[CheckResult]) -> CheckResult:
     )
 
 
-def _base_against_base(
-    subject: Subject, probes: Sequence[Probe], num_runs: int, progress: Callable[[str], None]
-) -> CheckResult:
-    """Two loads of the base class, compared over seeds, dtypes and attention: any finding would be false."""
+def _right_ways(base: Subject, agreed: Agreed, num_runs: int, run: Run) -> CheckResult:
+    """Load in ways that are right, over dtypes and attention: any finding would be false."""
     started = time.perf_counter()
     findings: list[Finding] = []
-    done = 0
-    for position, (dtype, attn) in enumerate(_BASE_GRID):
-        base = replace(subject, target=REFERENCE_TARGET, dtype=dtype, attn=attn)
-        with restored_globals():
-            models = [base.load() for _ in range(2)]
-            states = [take_fingerprint(model, (), seed=0) for model in models]
-            for seed in range(len(range(position, num_runs, len(_BASE_GRID)))):
-                progress(f"base against base: {dtype}, {attn}, seed {seed}")
-                seen = [
-                    state.merge(fingerprint_behaviour(model, probes, seed=seed))
-                    for model, state in zip(models, states, strict=True)
+    rows: list[dict[str, str | int | None]] = []
+    tried = [(dtype, attn, way) for dtype, attn in _GRID for way in RIGHT_WAYS][:num_runs]
+    for dtype, attn in _GRID:
+        ways = [way for d, a, way in tried if (d, a) == (dtype, attn)]
+        if not ways:
+            continue
+        reference = replace(base, dtype=dtype, attn=attn)
+        jobs = [_job("reference", reference, agreed.plan)]
+        jobs += [_job(way, replace(reference, target=RIGHT_WAYS[way]), agreed.plan) for way in ways]
+        seen, *outcomes = run.do(jobs, at_once=2)
+        for way, outcome in zip(ways, outcomes, strict=True):
+            side = side_of(outcome)
+            comparison = Comparison(plan=agreed.plan, reference=side_of(seen), candidate=side, files=agreed.files)
+            checks = list(judge(comparison))
+            found = [f for check in checks for f in check.findings]
+            not_passed = [check.id for check in checks if check.status is not Status.PASSED]
+            if not_passed and not found:
+                found = [
+                    Finding(code="selftest.not_passed", location=way, message=f"{way}: {not_passed[0]} is no pass")
                 ]
-                assert all(layer in seen[0].layers for layer in PROBE_LAYERS)
-                compared = compare_fingerprints(seen[0], seen[1], None, seconds=0.0)
-                findings += [finding for check in compared for finding in check.findings]
-                done += 1
+            rows.append({"way": way, "dtype": dtype, "attention": attn, "false_findings": len(found)})
+            findings += [replace(f, message=f"{way}, {dtype}, {attn}: {f.message}") for f in found]
     return CheckResult(
-        id="selftest.base_against_base",
-        status=Status.FAILED if findings else Status.PASSED,
+        id="selftest.right_ways",
+        status=Status.FAILED if findings else Status.PASSED if rows else Status.INCONCLUSIVE,
         seconds=time.perf_counter() - started,
-        measurements={"runs": done, "false_findings": len(findings)},
+        measurements={"runs": len(rows), "false_findings": len(findings), "ways": [{**row} for row in rows]},
         findings=tuple(findings),
     )

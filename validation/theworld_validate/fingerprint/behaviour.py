@@ -1,30 +1,85 @@
-"""What a model answers: trace, logits, loss, KV cache, and generated tokens.
+"""What a model answers: trace, outputs and generation, in steps that stand each by itself.
 
-In: a loaded model and probes. Out: three layers of a fingerprint; locations start with the probe's name.
+In: a loaded model and probes. Out: (step, part) pairs; locations start with the probe's name. A step that raises gives
+a part with a `Failure` for each section that it would have filled, and the others go on. A probe whose logits or loss
+are not finite says so at "PROBE/non_finite" of its outputs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from theworld_validate.documents.observations import Fingerprint, Layer, Observation
-from theworld_validate.fingerprint.digest import MAX_HELD_BYTES, DigestQueue, describe_shape
-from theworld_validate.fingerprint.state import observe_globals
+from theworld_validate.documents.observations import EMPTY, Fingerprint, Observation, Section
+from theworld_validate.fingerprint.compiled import COMPILED_NOTE, COMPILED_PLACE, is_compilers_error
+from theworld_validate.fingerprint.digest import DigestQueue, describe_shape
+from theworld_validate.fingerprint.failures import failure_of
+from theworld_validate.fingerprint.finite import NON_FINITE, FiniteRecording, find_non_finite
+from theworld_validate.fingerprint.forward import (
+    Answers,
+    ask_embeds,
+    ask_loss_by_count,
+    ask_probe,
+    ask_rows,
+    bytes_to_hold,
+    fingerprint_trace,
+    make_labels,
+    run_probe,
+    to_tensors,
+)
+from theworld_validate.fingerprint.generation import generate, observe_random_state
+from theworld_validate.fingerprint.kernels import deterministic_kernels
+from theworld_validate.fingerprint.placement import device_of
+from theworld_validate.fingerprint.scalars import clean_text
+from theworld_validate.fingerprint.tensor_parts import NoBits
 from theworld_validate.fingerprint.trace import Recording, Tracer
-from theworld_validate.probes.gemma3 import NEW_TOKENS, Probe
+from theworld_validate.probes.probe import Extra, Probe
 
 if TYPE_CHECKING:
     import torch
 
-IGNORED_LABEL = -100  # what Gemma's loss leaves out
-_MOST_HELD_BYTES = 2 * 2**30
-_GREEDY = {
-    "do_sample": False,
-    "top_k": None,
-    "top_p": None,
-    "return_dict_in_generate": True,
-    "output_logits": True,
+__all__ = [
+    "behaviour_steps",
+    "bytes_to_hold",
+    "count_behaviour_steps",
+    "deterministic_kernels",
+    "fingerprint_behaviour",
+    "fingerprint_trace",
+    "make_labels",
+    "run_probe",
+    "to_tensors",
+]
+
+_EXTRAS: dict[Extra, Callable[..., Answers]] = {
+    "loss_by_count": ask_loss_by_count,
+    "rows": ask_rows,
+    "embeds": ask_embeds,
 }
+_TELLING = ("logits", "loss", "output")  # answers that must be finite have one of these in their name
+
+
+def behaviour_steps(
+    model: Any, probes: Sequence[Probe], *, seed: int = 0, deterministic: bool = True
+) -> Iterator[tuple[str, Fingerprint]]:
+    """Run every probe and observe trace, outputs and generation, step by step.
+
+    Args:
+        model: in the mode that its loader left it in; of one that `torch.compile` returned, outputs are the compiled
+            code's and the trace is that of the modules inside.
+        probes: what to ask.
+        seed: set before each step.
+        deterministic: choose deterministic kernels on CUDA; without them some decode steps differ run by run.
+    """
+    on_cuda = deterministic and device_of(model).type == "cuda"
+    for probe in probes:
+        for name, ask in _Interview(model, probe, seed=seed).steps():
+            with deterministic_kernels(enabled=on_cuda):
+                part = ask()
+            yield name, part
+
+
+def count_behaviour_steps(probes: Sequence[Probe]) -> int:
+    """How many steps `behaviour_steps` takes."""
+    return sum(1 + len(probe.extras) + len(probe.generation) for probe in probes)
 
 
 def fingerprint_behaviour(
@@ -35,160 +90,146 @@ def fingerprint_behaviour(
     deterministic: bool = True,
     on_probe: Callable[[str], None] = lambda name: None,
 ) -> Fingerprint:
-    """Run every probe and observe trace, outputs and generation.
+    """Run every probe and observe trace, outputs and generation, all at once: see `behaviour_steps`.
 
     Args:
-        model: in the mode that its loader left it in.
-        probes: what to ask.
-        seed: set before each probe and before sampling.
-        deterministic: choose deterministic kernels on CUDA; without them some decode steps differ run by run.
         on_probe: called with a probe's name before it runs.
     """
-    with deterministic_kernels(enabled=deterministic and model.device.type == "cuda"):
-        return _observe(model, probes, seed=seed, on_probe=on_probe)
-
-
-@contextmanager
-def deterministic_kernels(*, enabled: bool, warn_only: bool = True) -> Iterator[None]:
-    """Have torch choose kernels that repeat themselves, until the block ends.
-
-    Args:
-        warn_only: go on where an operation has no such kernel, as sampling has none; memory-efficient attention
-            then keeps its backward kernel that does not repeat itself.
-        enabled: whether to change anything. cuDNN's attention is left out then: its results differ from run to run
-            on an H200, in decoding and backward, and torch's own switch does not reach it.
-    """
-    import torch
-
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    cudnn_before = torch.backends.cuda.cudnn_sdp_enabled()
-    if enabled:
-        torch.use_deterministic_algorithms(True, warn_only=warn_only)
-        torch.backends.cuda.enable_cudnn_sdp(False)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.backends.cuda.enable_cudnn_sdp(cudnn_before)
-
-
-def _observe(model: Any, probes: Sequence[Probe], *, seed: int, on_probe: Callable[[str], None]) -> Fingerprint:
-    trace: Layer = {}
-    outputs: Layer = {}
-    generation: Layer = {}
-    trace_bytes = output_bytes = 0
-    queue = DigestQueue()
-
-    def observe(tensor: "torch.Tensor") -> Observation:
-        seen: Observation = {"tensor": describe_shape(tensor)}
-        queue.add(tensor, seen)
-        return seen
-
-    with Tracer(model) as tracer:
-        for probe in probes:
-            on_probe(probe.name)
-            inputs = to_tensors(probe, model)
-            recording = Recording(f"{probe.name}/", bytes_to_hold(model, inputs["input_ids"].numel()))
-            answered = run_probe(model, tracer, probe, inputs, recording, seed=seed)
-            if recording.changed_in_place:
-                recording = Recording(f"{probe.name}/", max_held_bytes=0)
-                answered = run_probe(model, tracer, probe, inputs, recording, seed=seed)
-            trace.update(recording.layer)
-            trace_bytes += recording.num_bytes
-            for location, tensor in answered.items():
-                outputs[f"{probe.name}/{location}"] = observe(tensor)
-                output_bytes += tensor.nbytes
+    seen = EMPTY
     for probe in probes:
-        if probe.decode_steps:
-            continue
-        on_probe(f"{probe.name}, generation")
-        for location, tensor in _generate(model, to_tensors(probe, model), seed=seed).items():
-            generation[f"{probe.name}/{location}"] = observe(tensor)
-        for name, seen in observe_globals().items():
-            if name.startswith("rng_state"):
-                generation[f"{probe.name}/{name}"] = seen
-    queue.finish()
-    return Fingerprint(
-        layers={"trace": trace, "outputs": outputs, "generation": generation},
-        num_bytes={"trace": trace_bytes, "outputs": output_bytes},
-    )
+        on_probe(probe.name)
+        for _, part in behaviour_steps(model, (probe,), seed=seed, deterministic=deterministic):
+            seen = seen.merge(part)
+    return seen
 
 
-def bytes_to_hold(model: Any, num_tokens: int) -> int:
-    """What outputs may take while they wait for their digest: no more than head and loss are about to take.
+class _Interview:
+    """One probe put to one model."""
 
-    They are let go before the head runs, so that the peak stays where it is: at the logits and their float32 copy.
-    """
-    at_the_peak = num_tokens * model.config.get_text_config().vocab_size * (model.dtype.itemsize + 4)
-    return min(max(at_the_peak, MAX_HELD_BYTES), _MOST_HELD_BYTES)
+    def __init__(self, model: Any, probe: Probe, *, seed: int) -> None:
+        self._model, self._probe, self._seed = model, probe, seed
+        self._prefix = f"{probe.name}/"
+        self._is_said = False  # that an answer is not finite; the first time is enough
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], Fingerprint]]]:
+        """Name each step; what is yielded with it takes it, and raises no `Exception`."""
+        model, probe = self._model, self._probe
+        yield probe.name, self._forward
+        for extra in probe.extras:
+            ask = partial(_EXTRAS[extra], model, probe, seed=self._seed)
+            yield f"{probe.name}, {extra}", partial(self._answer, "outputs", ask)
+        for way in probe.generation:
+            ask = partial(generate, model, probe, way, seed=self._seed)
+            yield f"{probe.name}, {way}", partial(self._answer, "generation", ask, is_sampled=way == "sampled")
+
+    def _guard(self, sections: Sequence[str], take: Callable[[], Fingerprint]) -> Fingerprint:
+        try:
+            return take()
+        except Exception as error:  # whatever a model's own code raises
+            failures = tuple(failure_of(error, section, self._probe.name) for section in sections)
+            return Fingerprint(sections={}, failures=failures)
+
+    def _forward(self) -> Fingerprint:
+        seen = self._guard(("trace", "outputs"), self._traced)
+        # Generation that is not asked for is a section without observations, not a section that is missing.
+        return seen if self._probe.generation else seen.merge(Fingerprint(sections={"generation": {}}))
+
+    def _traced(self) -> Fingerprint:
+        """Trace and outputs of one run; of two where something is compiled, which no hook may enter."""
+        tracer = Tracer(self._model)
+        if not tracer.is_compiler_off:
+            try:
+                return self._trace_and_outputs(tracer)
+            except Exception as error:
+                if not is_compilers_error(error):
+                    raise
+        trace = self._guard(("trace",), lambda: self._trace_alone(is_said=tracer.is_compiler_off))
+        return trace.merge(self._answer("outputs", self._ask_again))
+
+    def _trace_and_outputs(self, tracer: Tracer) -> Fingerprint:
+        recording, answers = self._record(tracer)
+        return _trace_part(recording).merge(self._observe("outputs", answers, self._ask_again))
+
+    def _trace_alone(self, *, is_said: bool) -> Fingerprint:
+        """Trace with the compiler off.
+
+        Args:
+            is_said: whether the section "modules" says that something is compiled; else the trace says it.
+        """
+        recording, _ = self._record(Tracer(self._model, without_compiler=True))
+        if not is_said:
+            recording.section[f"{self._prefix}{COMPILED_PLACE}"] = {"value": COMPILED_NOTE}
+        return _trace_part(recording)
+
+    def _inputs(self) -> "dict[str, torch.Tensor]":
+        return to_tensors(self._probe, self._model)
+
+    def _ask_again(self) -> Answers:
+        return ask_probe(self._model, self._probe, self._inputs(), seed=self._seed)
+
+    def _record(self, tracer: Tracer) -> tuple[Recording, Answers]:
+        model, probe, inputs = self._model, self._probe, self._inputs()
+        with tracer:
+            recording = Recording(self._prefix, bytes_to_hold(model, inputs["input_ids"].numel()))
+            answers = run_probe(model, tracer, probe, inputs, recording, seed=self._seed)
+            if recording.changed_in_place:
+                recording = Recording(self._prefix, max_held_bytes=0)
+                answers = run_probe(model, tracer, probe, inputs, recording, seed=self._seed)
+        return recording, answers
+
+    def _answer(self, section: str, ask: Callable[[], Answers], *, is_sampled: bool = False) -> Fingerprint:
+        def take() -> Fingerprint:
+            answers = ask()
+            # Before anything else is asked: it is the sampling's own.
+            state = {"generation": observe_random_state(self._prefix)} if is_sampled else {}
+            return self._observe(section, answers, ask).merge(Fingerprint(sections=state))
+
+        return self._guard((section,), take)
+
+    def _observe(self, section: str, answers: Answers, ask: Callable[[], Answers]) -> Fingerprint:
+        """Digest answers; if logits or loss are not finite, ask once more to find the module."""
+        queue = DigestQueue()
+        num_bytes = 0
+        found: Section = {}
+        for location, answer in answers.items():
+            if isinstance(answer, str):
+                found[self._prefix + location] = {"tensor": clean_text(answer)}
+                continue
+            seen: Observation = {"tensor": describe_shape(answer)}
+            found[self._prefix + location] = seen
+            try:
+                num_bytes += queue.add(answer, seen)
+            except NoBits as error:
+                seen["unreadable"] = clean_text(str(error))
+        queue.finish()
+        sections = {section: found}
+        part = Fingerprint(sections=sections, num_bytes={"outputs": num_bytes} if section == "outputs" else {})
+        return part.merge(self._finite_part(answers, ask))
+
+    def _finite_part(self, answers: Answers, ask: Callable[[], Answers]) -> Fingerprint:
+        if self._is_said:
+            return EMPTY
+        location = find_non_finite(
+            (location, answer)
+            for location, answer in answers.items()
+            if not isinstance(answer, str) and any(word in location for word in _TELLING)
+        )
+        if location is None:
+            return EMPTY
+        self._is_said = True
+        # Where it is no module's, it is made of outputs that are finite.
+        seen = self._first_non_finite(ask) or {"first": f"({location})", "non_finite": None}
+        return Fingerprint(sections={"outputs": {f"{self._prefix}{NON_FINITE}": seen}})
+
+    def _first_non_finite(self, ask: Callable[[], Answers]) -> Observation | None:
+        recording = FiniteRecording()
+        try:
+            with Tracer(self._model) as tracer, tracer.record(recording):
+                ask()
+        except Exception:  # it ran a moment ago; what it gave was seen, and is said with or without the module
+            return None
+        return recording.first()
 
 
-def fingerprint_trace(model: Any, probe: Probe, *, seed: int = 0) -> Layer:
-    """Run one probe and observe its trace alone."""
-    recording = Recording(f"{probe.name}/", max_held_bytes=0)
-    with Tracer(model) as tracer:
-        run_probe(model, tracer, probe, to_tensors(probe, model), recording, seed=seed)
-    return recording.layer
-
-
-def to_tensors(probe: Probe, model: Any) -> dict[str, "torch.Tensor"]:
-    """Put a probe's inputs on the model's device, pixels in its dtype."""
-    import torch
-
-    tensors = {name: torch.from_numpy(array).to(model.device) for name, array in probe.inputs.items()}
-    if "pixel_values" in tensors:
-        tensors["pixel_values"] = tensors["pixel_values"].to(model.dtype)
-    return tensors
-
-
-def make_labels(inputs: dict[str, "torch.Tensor"]) -> "torch.Tensor":
-    is_target = (inputs["attention_mask"] == 1) & (inputs["token_type_ids"] == 0)
-    return inputs["input_ids"].masked_fill(~is_target, IGNORED_LABEL)
-
-
-def run_probe(
-    model: Any, tracer: Tracer, probe: Probe, inputs: dict[str, "torch.Tensor"], recording: Recording, *, seed: int
-) -> dict[str, "torch.Tensor"]:
-    """Run one probe under a trace; return logits, loss and KV cache by location."""
-    import torch
-
-    answered: dict[str, torch.Tensor] = {}
-    torch.manual_seed(seed)
-    with torch.no_grad(), tracer.record(recording):
-        prompt = dict(inputs)
-        if probe.decode_steps:
-            per_token = ("input_ids", "attention_mask", "token_type_ids")
-            prompt.update({name: inputs[name][:, : -probe.decode_steps] for name in per_token})
-        output = model(**prompt, labels=make_labels(prompt), use_cache=True)
-        answered["logits"], answered["loss"] = output.logits, output.loss
-        cache = output.past_key_values
-        for step in range(probe.decode_steps):
-            position = prompt["input_ids"].shape[1] + step
-            output = model(
-                input_ids=inputs["input_ids"][:, position : position + 1],
-                attention_mask=inputs["attention_mask"][:, : position + 1],
-                past_key_values=cache,
-                use_cache=True,
-            )
-            answered[f"decoded_logits[{step}]"] = output.logits
-            cache = output.past_key_values
-    for i, layer in enumerate(cache.layers):
-        answered[f"cache[{i}].keys"], answered[f"cache[{i}].values"] = layer.keys, layer.values
-    return answered
-
-
-def _generate(model: Any, inputs: dict[str, "torch.Tensor"], *, seed: int) -> dict[str, "torch.Tensor"]:
-    """Generate `NEW_TOKENS` tokens greedily, and as many sampled with a fixed seed."""
-    import torch
-
-    answered = {}
-    length = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS}
-    with torch.no_grad():
-        torch.manual_seed(seed)
-        greedy = model.generate(**inputs, **length, **_GREEDY)
-        torch.manual_seed(seed)
-        sampled = model.generate(**inputs, **length, do_sample=True, top_k=50, top_p=0.95)
-    # Tokens hardly ever move: the logits that they were chosen from say more.
-    answered["greedy"], answered["sampled"] = greedy.sequences, sampled
-    answered.update({f"greedy_logits[{i}]": logits for i, logits in enumerate(greedy.logits)})
-    return answered
+def _trace_part(recording: Recording) -> Fingerprint:
+    return Fingerprint(sections={"trace": recording.section}, num_bytes={"trace": recording.num_bytes})

@@ -5,6 +5,7 @@ is hashed with XXH3-128; the same is done with those hashes; and what that leave
 shape. A CPU tensor is hashed where it lies. CUDA tensors are queued and hashed on the device, many to a launch;
 only the last hashes, 16 bytes for each 16 MiB, are read back, once.
 
+A tensor that is made of others, as a quantised or distributed one is, has the digest of its parts' digests.
 -0.0 and 0.0 differ, and NaNs of equal bits are equal. Two tensors that differ have one digest with a chance of
 about 3 * 2**-128: XXH3 is made to be even, not to withstand an adversary.
 """
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from theworld_validate.fingerprint.chunks import BLOCK_BYTES, CHUNK_BYTES, HASH_BYTES, count_chunks
+from theworld_validate.fingerprint.tensor_parts import NoBits, is_plain, parts_of
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +48,8 @@ def _describe(dtype: "torch.dtype", shape: tuple[int, ...]) -> str:
 
 # A CUDA tensor that waits: with its version, its bytes, its description, and where its digest goes.
 _Held = tuple["torch.Tensor", int, int, str, dict[str, Any]]
+# A tensor that is made of others: its description, its parts' names and digests, and where its own goes.
+_Composite = tuple[str, list[tuple[str, dict[str, Any]]], dict[str, Any]]
 # The chunks' hashes of one launch, and for each of its tensors the description, its bytes, and where to.
 _Launched = tuple["torch.Tensor", list[tuple[str, int, dict[str, Any]]]]
 
@@ -69,15 +73,21 @@ class DigestQueue:
         self._held: list[_Held] = []
         self._held_bytes = 0
         self._launched: dict[torch.device, list[_Launched]] = {}
+        self._composites: list[_Composite] = []
 
     def add(self, tensor: "torch.Tensor", into: dict[str, Any], *, description: str | None = None) -> int:
         """Digest `tensor`, now or by `finish`, and put the result into `into["digest"]`; return its bytes.
 
         Args:
             description: what `describe_shape` says of it, if that is known.
+
+        Raises:
+            NoBits: if it has none: it lies on the meta device, or is a subclass that cannot be read.
         """
+        if not is_plain(tensor):
+            return self._add_parts(tensor, into, description or describe_shape(tensor))
         if tensor.is_meta:
-            raise ValueError("a tensor on the meta device has no bits to digest")
+            raise NoBits("a tensor on the meta device has no bits to digest")
         num_bytes = tensor.nbytes
         description = description or describe_shape(tensor)
         if not tensor.is_cuda or not num_bytes:  # it is still in the processor's cache, and held memory would be missed
@@ -87,6 +97,15 @@ class DigestQueue:
         self._held_bytes += num_bytes
         if self._held_bytes > self._max_held_bytes or len(self._held) >= MAX_HELD_TENSORS:
             self._hash_held()
+        return num_bytes
+
+    def _add_parts(self, tensor: "torch.Tensor", into: dict[str, Any], description: str) -> int:
+        parts = parts_of(tensor)
+        if len(parts) == 1 and not parts[0][0]:  # a subclass with memory of its own: its bits are its digest's
+            return self.add(parts[0][1], into, description=description)
+        seen: list[tuple[str, dict[str, Any]]] = [(name, {}) for name, _ in parts]
+        num_bytes = sum(self.add(part, own) for (_, part), (_, own) in zip(parts, seen, strict=True))
+        self._composites.append((description, seen, into))
         return num_bytes
 
     def release(self) -> None:
@@ -99,6 +118,10 @@ class DigestQueue:
         for device, launches in self._launched.items():
             _fill_in(device, launches)
         self._launched.clear()
+        for description, parts, into in self._composites:
+            lines = "\n".join(f"{name} {seen['digest']}" for name, seen in parts)
+            into["digest"] = _finish_digest(description, lines.encode())
+        self._composites.clear()
 
     def _hash_held(self) -> None:
         held, self._held, self._held_bytes = self._held, [], 0

@@ -1,170 +1,206 @@
 """What a model is, before it is asked anything: config, modules, parameters, buffers, globals.
 
-In: a loaded model. Out: five layers of a fingerprint. Nothing is run and nothing is changed.
+In: a loaded model. Out: five sections of a fingerprint, each observed by itself: one that raises is a `Failure`, and
+the others stand. Nothing is run and nothing is changed.
 """
 
-import hashlib
-import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from theworld_validate.documents.observations import Fingerprint, Layer, Observation
+from theworld_validate.documents.observations import STATE_SECTIONS, Failure, Fingerprint, Observation, Section
 from theworld_validate.fingerprint.digest import DigestQueue
+from theworld_validate.fingerprint.failures import failure_of
+from theworld_validate.fingerprint.global_state import observe_globals
+from theworld_validate.fingerprint.modules import callable_override, observe_modules
+from theworld_validate.fingerprint.scalars import clean_text, to_scalar
+from theworld_validate.fingerprint.tensor_parts import (
+    NoBits,
+    find_offloaded,
+    is_plain,
+    name_of_subclass,
+    read_offloaded,
+)
+from theworld_validate.fingerprint.tree import iterate_buffers, iterate_parameters
+from theworld_validate.subjects.wrappers import Wrapped, own_name, unwrap
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+
+__all__ = [
+    "IDENTITY_FIELDS",
+    "callable_override",
+    "fingerprint_buffers",
+    "fingerprint_changes",
+    "fingerprint_state",
+    "observe_buffers",
+    "observe_globals",
+    "observe_parameters",
+]
 
 # Who the model says it is: a subclass's own config differs from its base's in these, and in these alone.
 IDENTITY_FIELDS = ("architectures", "model_type", "_name_or_path", "transformers_version", "auto_map")
+_PLACE_FIELDS = ("_name_or_path", "name_or_path")  # where it was loaded from, in a sub-config too
 
-# Observed otherwise: `loss_type` is cut from the class's name, and None and the base's own choose the same function.
-_DERIVED = ("training", "loss_type")
-
-_HOOK_DICTIONARIES = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_state_dict_hooks",
-    "_load_state_dict_pre_hooks",
-)
+_KEPT_BY_RUNNING = ("modules", "parameters", "buffers")  # what no forward, generate or backward pass may change
+# Where a parameter or buffer lies that accelerate took off its module: see `find_offloaded`.
+_Offloaded = Mapping[str, tuple[str, Any, str]]
 
 
-def fingerprint_state(model: "nn.Module") -> Fingerprint:
-    """Observe config, modules, parameters, buffers and globals."""
-    queue = DigestQueue(max_held_bytes=None)
-    parameters, buffers = _parameters(model, queue), _buffers(model, queue)
-    queue.finish()
-    return Fingerprint(
-        layers={
-            "config": _config(model),
-            "modules": _modules(model),
-            "parameters": parameters,
-            "buffers": buffers,
-            "globals": observe_globals(),
-        },
-        num_bytes={
-            "parameters": _total_bytes(dict(model.named_parameters()).values()),
-            "buffers": _total_bytes(dict(model.named_buffers()).values()),
-        },
-    )
+def fingerprint_state(model: Any, sections: Iterable[str] = STATE_SECTIONS) -> Fingerprint:
+    """Observe config, modules, parameters, buffers and globals.
+
+    Args:
+        model: what a loader returned, or its `Wrapped`.
+        sections: those of the five that are wanted.
+    """
+    wrapped = unwrap(model)
+    found: dict[str, Section] = {}
+    failures: list[Failure] = []
+    for name, observe in _OBSERVERS.items():
+        if name in sections:
+            try:
+                found[name] = observe(wrapped)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
+                failures.append(failure_of(error, name))
+    tensors: dict[str, list[torch.Tensor]] = {
+        "parameters": [parameter for _, parameter in iterate_parameters(wrapped.model)],
+        "buffers": [buffer for _, buffer, _ in iterate_buffers(wrapped.model)],
+    }
+    num_bytes = {name: _total_bytes(tensors[name]) for name in tensors if name in found}
+    return Fingerprint(sections=found, num_bytes=num_bytes, failures=tuple(failures))
 
 
-def fingerprint_buffers(model: "nn.Module") -> Layer:
+def fingerprint_changes(model: Any, before: Fingerprint) -> Fingerprint:
+    """Observe again what was observed before the model was run, and keep what is not as it was.
+
+    Returns:
+        The earlier observations of what changed, each with `after_run`, which says how; nothing of the rest.
+    """
+    after = fingerprint_state(model, [name for name in _KEPT_BY_RUNNING if name in before.sections])
+    changed: dict[str, Section] = {name: {} for name in after.sections}
+    for name, now in after.sections.items():
+        was = before.sections[name]
+        for location in {**was, **now}:
+            # accelerate takes offloaded tensors off and puts new ones in, which are tied to nothing.
+            is_offloaded = any("meta" in str(side.get(location, {}).get("device")) for side in (was, now))
+            if was.get(location) != now.get(location) and not is_offloaded:
+                seen = was.get(location) or now[location]
+                how = _how_it_changed(was.get(location, {}), now.get(location, {}))
+                changed[name][location] = {**seen, "after_run": clean_text(how)}
+    return Fingerprint(sections=changed, failures=after.failures)
+
+
+def _how_it_changed(was: Observation, now: Observation) -> str:
+    if not was or not now:
+        return "it is new" if now else "it is gone"
+    return ", ".join(f"{field} is {now.get(field)}" for field in {**was, **now} if was.get(field) != now.get(field))
+
+
+def fingerprint_buffers(model: Any) -> Section:
     """Observe the buffers alone."""
-    queue = DigestQueue(max_held_bytes=None)
-    layer = _buffers(model, queue)
-    queue.finish()
-    return layer
+    return observe_buffers(unwrap(model))
 
 
-def _total_bytes(tensors: Any) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+def _total_bytes(tensors: "Iterable[torch.Tensor]") -> int:
+    unique = {id(tensor): tensor for tensor in tensors if not _is_lazy(tensor)}
+    return sum(tensor.numel() * tensor.element_size() for tensor in unique.values())
 
 
-def _flatten(prefix: str, value: Any, layer: Layer) -> None:
+def _is_lazy(tensor: "torch.Tensor") -> bool:
+    from torch.nn.parameter import is_lazy
+
+    return is_lazy(tensor)
+
+
+def _flatten(prefix: str, value: Any, section: Section) -> None:
     if isinstance(value, dict) and value:
         for key in sorted(value, key=str):
-            _flatten(f"{prefix}.{key}", value[key], layer)
+            if key not in _PLACE_FIELDS:
+                _flatten(f"{prefix}.{clean_text(str(key))}", value[key], section)
     else:
-        layer[prefix] = {"value": value if isinstance(value, (bool, int, float, str, type(None))) else str(value)}
+        section[prefix] = {"value": to_scalar(value)}
 
 
-def _config(model: Any) -> Layer:
-    layer: Layer = {}
+def observe_config(wrapped: Wrapped) -> Section:
+    """Observe the values of the model's configuration and of its generation configuration."""
+    section: Section = {}
     for name in ("config", "generation_config"):
-        if getattr(model, name, None) is not None:
-            values = getattr(model, name).to_dict()
-            _flatten(name, {key: value for key, value in values.items() if key not in IDENTITY_FIELDS}, layer)
-    return layer
+        if getattr(wrapped.model, name, None) is not None:
+            values = getattr(wrapped.model, name).to_dict()
+            _flatten(name, {key: value for key, value in values.items() if key not in IDENTITY_FIELDS}, section)
+    return section
 
 
-def _modules(model: "nn.Module") -> Layer:
-    layer: Layer = {}
-    for name, module in model.named_modules():
-        seen: Observation = {
-            "training": module.training,
-            "hooks": sum(len(getattr(module, dictionary, {})) for dictionary in _HOOK_DICTIONARIES)
-            + int(hasattr(module, "_hf_hook")),
-            # Methods put on the instance, such as a forward that somebody wrapped.
-            "overrides": ", ".join(sorted(key for key, value in vars(module).items() if callable_override(key, value))),
-        }
-        for key, value in vars(module).items():
-            if key not in _DERIVED and not key.startswith("_") and isinstance(value, (bool, int, float, str)):
-                seen[f"attribute.{key}"] = value
-        if name:  # the root's class is the subject's own
-            seen["class"] = f"{type(module).__module__}.{type(module).__qualname__}"
-        if (config := getattr(module, "config", None)) is not None:
-            seen["attn_implementation"] = getattr(config, "_attn_implementation", None)
-            seen["loss_function"] = getattr(getattr(module, "loss_function", None), "__name__", None)
-        layer[name or "(model)"] = seen
-    return layer
-
-
-def callable_override(key: str, value: Any) -> bool:
-    """Whether an instance attribute stands in for a method of its class."""
-    return callable(value) and key in ("forward", "generate", "prepare_inputs_for_generation", "save_pretrained")
-
-
-def _tensor(tensor: "torch.Tensor", queue: DigestQueue) -> Observation:
+def _observe_tensor(name: str, tensor: "torch.Tensor", queue: DigestQueue, offloaded: _Offloaded) -> Observation:
     seen: Observation = {
         "dtype": str(tensor.dtype).removeprefix("torch."),
-        "shape": str(list(tensor.shape)),
+        "shape": None if _is_lazy(tensor) else str(list(tensor.shape)),
         "device": str(tensor.device),
     }
-    queue.add(tensor, seen)
+    if _is_lazy(tensor):
+        return {**seen, "unreadable": "it has no shape and no bits before the first call"}
+    if (subclass := name_of_subclass(tensor)) is not None:
+        seen["subclass"] = subclass
+    try:
+        if name in offloaded:
+            seen["device"] = f"meta, offloaded to {offloaded[name][0]}"
+        queue.add(read_offloaded(offloaded[name]) if name in offloaded else tensor, seen)
+    except NoBits as error:
+        seen["unreadable"] = clean_text(str(error))
     return seen
 
 
-def _parameters(model: "nn.Module", queue: DigestQueue) -> Layer:
+def observe_parameters(wrapped: Wrapped) -> Section:
     """Observe parameters; of tied ones the later names say which they are tied to, and have no digest."""
-    layer: Layer = {}
+    queue = DigestQueue(max_held_bytes=None)
+    section: Section = {}
     first_name_of: dict[int, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        tied_to = first_name_of.setdefault(id(parameter), name)
-        if tied_to != name:
-            layer[name] = {"tied_to": tied_to}
+    first_name_at: dict[tuple[str, int], str] = {}
+    rename, offloaded = own_name(wrapped.model), find_offloaded(wrapped.model)
+    for name, parameter in iterate_parameters(wrapped.model):
+        location = clean_text(rename(name))
+        tied_to = first_name_of.setdefault(id(parameter), location)
+        if tied_to != location:
+            section[location] = {"tied_to": tied_to}
         else:
-            layer[name] = _tensor(parameter, queue)
+            section[location] = _observe_tensor(name, parameter, queue, offloaded)
             hooks = len(parameter._backward_hooks or ()) + len(
                 getattr(parameter, "_post_accumulate_grad_hooks", None) or ()
             )
-            layer[name].update(requires_grad=parameter.requires_grad, tied_to=None, hooks=hooks)
-    return layer
+            section[location].update(requires_grad=parameter.requires_grad, tied_to=None, hooks=hooks)
+            section[location].update(_memory_of(location, parameter, first_name_at))
+    queue.finish()
+    return section
 
 
-def _buffers(model: "nn.Module", queue: DigestQueue) -> Layer:
-    layer: Layer = {}
-    for module_name, module in model.named_modules():
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                persistent = name not in module._non_persistent_buffers_set
-                layer[f"{module_name}.{name}".lstrip(".")] = _tensor(buffer, queue)
-                layer[f"{module_name}.{name}".lstrip(".")]["persistent"] = persistent
-    return layer
+def _memory_of(location: str, parameter: "torch.Tensor", first_name_at: dict[tuple[str, int], str]) -> Observation:
+    """What is not as it usually is: a parameter that is not contiguous, or begins where another one does."""
+    if _is_lazy(parameter) or parameter.is_meta or not is_plain(parameter) or not parameter.nbytes:
+        return {}
+    seen: Observation = {} if parameter.is_contiguous() else {"stride": str(list(parameter.stride()))}
+    other = first_name_at.setdefault((str(parameter.device), parameter.data_ptr()), location)
+    return seen if other == location else {**seen, "same_memory_as": other}
 
 
-def observe_globals() -> Layer:
-    """Observe torch's global state: modes, precision, determinism, threads and random state."""
-    import torch
+def observe_buffers(wrapped: Wrapped) -> Section:
+    """Observe buffers, and whether each is saved."""
+    queue = DigestQueue(max_held_bytes=None)
+    section: Section = {}
+    rename, offloaded = own_name(wrapped.model), find_offloaded(wrapped.model)
+    for name, buffer, is_saved in iterate_buffers(wrapped.model):
+        seen = _observe_tensor(name, buffer, queue, offloaded)
+        seen["persistent"] = is_saved
+        section[clean_text(rename(name))] = seen
+    queue.finish()
+    return section
 
-    values: dict[str, Any] = {
-        "grad_enabled": torch.is_grad_enabled(),
-        "inference_mode": torch.is_inference_mode_enabled(),
-        "autocast_cpu": torch.is_autocast_enabled("cpu"),
-        "autocast_cuda": torch.is_autocast_enabled("cuda"),
-        "default_dtype": str(torch.get_default_dtype()),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        "cudnn_deterministic": torch.backends.cudnn.deterministic,
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
-        "cuda_matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
-        "cuda_bf16_reduced_precision": str(torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction),
-        "num_threads": torch.get_num_threads(),
-        "rng_state_cpu": hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()[:32],
-        "cublas_workspace_config": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
-    }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        values["rng_state_cuda"] = hashlib.sha256(torch.cuda.get_rng_state().numpy().tobytes()).hexdigest()[:32]
-    return {name: {"value": value} for name, value in values.items()}
+
+_OBSERVERS: dict[str, Callable[[Wrapped], Section]] = {
+    "config": observe_config,
+    "modules": observe_modules,
+    "parameters": observe_parameters,
+    "buffers": observe_buffers,
+    "globals": lambda _wrapped: observe_globals(),
+}

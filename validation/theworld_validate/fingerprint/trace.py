@@ -1,7 +1,8 @@
 """The trace: a digest of every module's output, in call order.
 
 In: a model. Out: one observation a module call, for each stretch that is recorded. Hooks are put on once and
-removed at the end; tensors are not kept, and a tensor that several modules pass on is digested once.
+removed at the end; tensors are not kept, and a tensor that several modules pass on is digested once. What is compiled
+runs as it was written while it is recorded.
 """
 
 import weakref
@@ -9,8 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from theworld_validate.documents.observations import Layer, Observation
+from theworld_validate.documents.observations import Observation, Section
+from theworld_validate.fingerprint.compiled import compiler_off, is_compiled, without_wrapper
 from theworld_validate.fingerprint.digest import MAX_HELD_BYTES, DigestQueue, describe_shape, version_of
+from theworld_validate.fingerprint.scalars import clean_text
+from theworld_validate.fingerprint.tensor_parts import NoBits
 
 if TYPE_CHECKING:
     import torch
@@ -32,14 +36,14 @@ def iterate_tensors(value: Any, path: str = "") -> Iterator[tuple[str, "torch.Te
 
 
 class Recording:
-    """The module outputs of one stretch; `layer` holds them when the stretch has ended.
+    """The module outputs of one stretch; `section` holds them when the stretch has ended.
 
     Args:
         prefix: what every location starts with.
         max_held_bytes: of CUDA outputs kept until many are digested in one launch; see `DigestQueue`.
 
     Attributes:
-        layer: "<prefix><module><path>" -> tensor description and digest, in call order. A module that is called
+        section: "<prefix><module><path>" -> tensor description and digest, in call order. A module that is called
             again has "#2", "#3" behind its name; one that is told what to do by a word, such as the rotary
             embedding, has that in parentheses: the order of those calls is Python's hash seed's.
         num_bytes: bytes that were digested.
@@ -49,12 +53,17 @@ class Recording:
         import torch
 
         self._tensor_type = torch.Tensor
-        self.layer: Layer = {}
+        self.section: Section = {}
         self.num_bytes = 0
         self._prefix = prefix
         self._queue = DigestQueue(max_held_bytes)
         self._num_calls: dict[str, int] = {}
         self._digested: dict[int, tuple[weakref.ref[torch.Tensor], int, Observation]] = {}
+
+    @property
+    def layer(self) -> Section:
+        """What `section` was called."""
+        return self.section
 
     @property
     def changed_in_place(self) -> bool:
@@ -71,12 +80,12 @@ class Recording:
         self._queue.release()
 
     def observe_mask(self, name: str, mask: Any) -> None:
-        """Take the attention mask that a layer is called with; None is an observation too."""
+        """Take the attention mask that a layer is called with; None, or a mask that is no tensor, is one too."""
         location = self._locate(f"{name}(attention_mask)")
-        if mask is None:
-            self.layer[location] = {"tensor": "None"}
-        else:
+        if isinstance(mask, self._tensor_type):
             self._take(location, mask)
+        else:
+            self.section[location] = {"tensor": "None" if mask is None else type(mask).__name__}
 
     def observe(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
         """Take the tensors of one module's output; `inputs` are its positional arguments."""
@@ -97,39 +106,46 @@ class Recording:
         key, version = id(tensor), version_of(tensor)
         known = self._digested.get(key)
         if known is not None and known[0]() is tensor and known[1] == version:
-            self.layer[location] = known[2]
+            self.section[location] = known[2]
             return
         description = describe_shape(tensor)
-        self.layer[location] = seen = {"tensor": description}
-        self.num_bytes += self._queue.add(tensor, seen, description=description)
+        seen: Observation = {"tensor": description}
+        self.section[location] = seen
+        try:
+            self.num_bytes += self._queue.add(tensor, seen, description=description)
+        except NoBits as error:
+            seen["unreadable"] = clean_text(str(error))
         self._digested[key] = (weakref.ref(tensor), version, seen)
 
 
 def _output_embeddings(model: "nn.Module") -> "nn.Module | None":
+    from torch import nn
+
     find = getattr(model, "get_output_embeddings", None)
-    return find() if find is not None else None
-
-
-def _not_compiled(hook: Any) -> Any:
-    import torch
-
-    return torch.compiler.disable(hook)
+    head = find() if find is not None else None
+    return head if isinstance(head, nn.Module) else None
 
 
 class Tracer:
-    """Hooks on every module of a model while it is entered; idle but for what `record` encloses."""
+    """Hooks on every module of a model while it is entered; idle but for what `record` encloses.
 
-    def __init__(self, model: "nn.Module") -> None:
-        self._model = model
+    Args:
+        model: of one that torch.compile returned, the modules inside are recorded, under their own names.
+        without_compiler: switch torch.compile off while recording, also where no module of the model is compiled.
+
+    Attributes:
+        is_compiler_off: whether it is switched off while recording: what is recorded is then not what runs otherwise.
+    """
+
+    def __init__(self, model: "nn.Module", *, without_compiler: bool = False) -> None:
+        self.is_compiler_off = without_compiler or is_compiled(model)
+        self._model: nn.Module = without_wrapper(model)
         self._handles: list[Any] = []
         self._recording: Recording | None = None
 
     def __enter__(self) -> "Tracer":
-        # torch.compile would trace into a hook: where something is compiled, it is told not to.
-        is_compiled = any(type(module).__name__ == "OptimizedModule" for module in self._model.modules())
         for name, module in self._model.named_modules():
-            hook = self._make_hook(name or "(model)")
-            self._handles.append(module.register_forward_hook(_not_compiled(hook) if is_compiled else hook))
+            self._handles.append(module.register_forward_hook(self._make_hook(name or "(model)")))
             if name.endswith("self_attn"):  # attention is a function: its mask is seen where its module is called
                 pre_hook = module.register_forward_pre_hook(self._make_mask_hook(name), with_kwargs=True)
                 self._handles.append(pre_hook)
@@ -147,7 +163,8 @@ class Tracer:
         """Record every module call until the block ends."""
         self._recording = recording
         try:
-            yield recording
+            with compiler_off(enabled=self.is_compiler_off):
+                yield recording
         finally:
             self._recording = None
         recording.finish()
@@ -157,12 +174,9 @@ class Tracer:
             self._recording.release()
 
     def _make_mask_hook(self, name: str) -> Any:
-        import torch
-
         def hook(_module: "nn.Module", _inputs: Any, kwargs: dict[str, Any]) -> None:
-            mask = kwargs.get("attention_mask")
-            if self._recording is not None and (mask is None or isinstance(mask, torch.Tensor)):
-                self._recording.observe_mask(name, mask)
+            if self._recording is not None:
+                self._recording.observe_mask(name, kwargs.get("attention_mask"))
 
         return hook
 

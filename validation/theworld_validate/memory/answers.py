@@ -1,20 +1,23 @@
-"""What is asked about each cell of a matrix, answered one after the other or by several processes at once.
+"""What is asked about each cell of a matrix, and of which model.
 
-In: a config, cells, and a `Question`. Out: an `Answer` a cell, in the cells' order. The number of processes changes
-nothing that is allocated; Gemma calls its rotary embeddings in the order of Python's hash seed, which differs from
-process to process and can move what is reserved by one segment.
+In: what is predicted, cells, and a `Question`. Out: a `Prediction` a cell, as they come. An error in one cell is that
+cell's.
 """
 
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from theworld_validate.memory.budget import Budget
 from theworld_validate.memory.cells import Cell
-from theworld_validate.memory.gpus import find_levers, sweep
-from theworld_validate.memory.predict import Predicted, Predictor
+from theworld_validate.memory.gpus import Gpu
+from theworld_validate.memory.outcomes import Prediction
+from theworld_validate.results import InputError, SubjectRecord
+from theworld_validate.target import CANDIDATE_TARGET
+
+if TYPE_CHECKING:
+    from theworld_validate.memory.predict import Predictor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,33 +36,99 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What is said of one cell.
+class Terms:
+    """What predictions are held against.
 
     Args:
-        results: one prediction, or a sweep's.
-        levers: what would make it fit: levers, step time over the plain step's, prediction; empty where it fits.
+        gpu: that they must fit; None for any.
+        sweep_over: "batch", "text" or "world": each cell over growing sizes, in place of the cell alone.
+        expandable_segments: as PYTORCH_CUDA_ALLOC_CONF sets it.
+        budgets: what matching cells may take.
     """
 
-    results: tuple[Predicted, ...]
-    levers: tuple[tuple[str, float | None, Predicted], ...] = ()
+    gpu: Gpu | None = None
+    sweep_over: str | None = None
+    expandable_segments: bool = False
+    budgets: tuple[Budget, ...] = ()
+
+    @property
+    def question(self) -> Question:
+        """What a predictor is asked."""
+        return Question(
+            capacity_bytes=None if self.gpu is None else self.gpu.capacity_bytes,
+            sweep_over=self.sweep_over,
+            expandable_segments=self.expandable_segments,
+        )
 
 
-def answer(predictor: Predictor, cell: Cell, question: Question) -> Answer:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """What is predicted: a geometry by name, a config.json, or a checkpoint of which only the config is read.
+
+    Args:
+        geometry: a name, or a path that ends in .json.
+        checkpoint: a folder or a hub id; in place of `geometry`.
+        cosmos: the VAE of a checkpoint that has none.
+    """
+
+    geometry: str = "4b"
+    checkpoint: str | None = None
+    cosmos: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the user named."""
+        return self.checkpoint or self.geometry
+
+    def record(self) -> SubjectRecord:
+        """What a report says of it: no weight is loaded."""
+        return SubjectRecord(
+            role="model",
+            target=CANDIDATE_TARGET,
+            checkpoint=self.name,
+            cosmos=self.cosmos,
+            dtype="bfloat16",
+            device="none",
+        )
+
+    def read(self) -> Any:
+        """The `TheWorldConfig` with a world branch.
+
+        Raises:
+            InputError: if there is none, or no model can be built from it.
+        """
+        from theworld_validate.subjects import empty_models
+
+        if self.checkpoint is not None:
+            return empty_models.blueprint_of_checkpoint(self.checkpoint, self.cosmos)
+        if Path(self.geometry).suffix == ".json":
+            return empty_models.blueprint_of_file(Path(self.geometry))
+        return empty_models.blueprint_of_size(self.geometry)
+
+
+def answer(predictor: "Predictor", cell: Cell, question: Question) -> Prediction:
     """Answer for one cell.
 
     Raises:
         InputError: if the prompt is longer than the model's positions.
     """
-    options: dict[str, Any] = {
-        "capacity_bytes": question.capacity_bytes,
-        "expandable_segments": question.expandable_segments,
-    }
-    if question.sweep_over is not None:
-        return Answer(results=tuple(sweep(predictor, cell, question.sweep_over, **options)))
-    predicted = predictor.predict(cell, **options)
-    levers = find_levers(predictor, cell, **options) if predicted.fits is False else ()
-    return Answer(results=(predicted,), levers=tuple(levers))
+    from theworld.checkpoints.error_text import one_line
+    from theworld_validate.memory.levers import find_levers, sweep
+
+    capacity, expandable = question.capacity_bytes, question.expandable_segments
+    try:
+        if question.sweep_over is not None:
+            swept = sweep(predictor, cell, question.sweep_over, capacity_bytes=capacity, expandable_segments=expandable)
+            return Prediction(cell=cell, results=tuple(swept))
+        predicted = predictor.predict(cell, capacity_bytes=capacity, expandable_segments=expandable)
+        if capacity is None or predicted.fits:
+            return Prediction(cell=cell, results=(predicted,))
+        ways = find_levers(predictor, cell, capacity_bytes=capacity, expandable_segments=expandable)
+        return Prediction(cell=cell, results=(predicted,), ways=tuple(ways))
+    except InputError:
+        raise
+    except Exception as error:
+        return Prediction(cell=cell, error=one_line(f"{type(error).__name__}: {error}"))
 
 
 def answer_all(
@@ -67,55 +136,12 @@ def answer_all(
     cells: Sequence[Cell],
     question: Question,
     *,
-    num_processes: int = 1,
     progress: Callable[[str], None] = lambda step: None,
-) -> list[Answer]:
-    """Answer for every cell; see `answer`."""
-    num_processes = min(num_processes, len(cells))
-    if num_processes > 1:
-        return list(_answer_in_processes(config, cells, question, num_processes, progress))
+) -> Iterator[Prediction]:
+    """Answer for every cell, in this process; see `answer`."""
+    from theworld_validate.memory.predict import Predictor
+
     predictor = Predictor(config)
-    answers = []
     for cell in cells:
         progress(cell.title)
-        answers.append(answer(predictor, cell, question))
-    return answers
-
-
-def _answer_in_processes(
-    config: Any, cells: Sequence[Cell], question: Question, num_processes: int, progress: Callable[[str], None]
-) -> Iterator[Answer]:
-    pool = ProcessPoolExecutor(
-        num_processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_begin,
-        initargs=(config.to_dict(), question),
-    )
-    try:
-        futures = [pool.submit(_answer_here, cell) for cell in cells]
-        for cell, future in zip(cells, futures, strict=True):
-            progress(cell.title)
-            yield future.result()
-    except BaseException:  # an interrupt too: nobody waits for what is under way
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-_here: tuple[Predictor, Question] | None = None  # of a worker process
-
-
-def _begin(config_values: dict[str, Any], question: Question) -> None:
-    from theworld.configuration_theworld import TheWorldConfig
-
-    global _here  # noqa: PLW0603
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at once, and say nothing
-    _here = (Predictor(TheWorldConfig(**config_values)), question)
-
-
-def _answer_here(cell: Cell) -> Answer:
-    assert _here is not None
-    predictor, question = _here
-    return answer(predictor, cell, question)
+        yield answer(predictor, cell, question)

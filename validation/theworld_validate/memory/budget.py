@@ -3,15 +3,18 @@
 In: a file of [[budget]] tables. Out: `Budget`s, and findings for cells that are over theirs.
 """
 
-import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from theworld_validate.memory.cells import Cell
-from theworld_validate.results import Finding, InputError
+from theworld_validate.documents.reading import read_toml
+from theworld_validate.memory.cells import Cell, check_value, shown_value
+from theworld_validate.memory.outcomes import Measured, Predicted
+from theworld_validate.results import Finding, InputError, did_you_mean
 
+MAX_BYTES = 2**20
+MAX_GB = 1e6
 _GB = 10**9
 _LIMITS = ("max_allocated_gb", "max_reserved_gb")
 _CHOICES = tuple(field.name for field in fields(Cell))
@@ -26,9 +29,9 @@ class Budget:
         max_allocated_gb, max_reserved_gb: in 10^9 bytes; None for no limit.
     """
 
-    choices: dict[str, Any]
-    max_allocated_gb: float | None
-    max_reserved_gb: float | None
+    choices: Mapping[str, str | int | bool] = field(default_factory=dict)
+    max_allocated_gb: float | None = None
+    max_reserved_gb: float | None = None
 
     def matches(self, cell: Cell) -> bool:
         """Whether the budget is about this cell."""
@@ -39,71 +42,97 @@ def read_budgets(path: Path) -> tuple[Budget, ...]:
     """Read a budget file.
 
     Raises:
-        InputError: if it cannot be read, holds no budget, an unknown key or no limit.
+        InputError: if it cannot be read, holds no budget, an unknown key, a value out of its range or no limit.
     """
+    from theworld.checkpoints.error_text import one_line
+
+    where = one_line(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"--budget {path}: not readable as TOML ({' '.join(str(error).split())})") from error
-    entries = table.get("budget")
-    if set(table) != {"budget"} or not isinstance(entries, list) or not entries:
-        raise InputError(f"--budget {path}: it must hold [[budget]] tables and nothing else")
-    return tuple(_read_one(path, number, entry) for number, entry in enumerate(entries, start=1))
+        table = read_toml(path, max_bytes=MAX_BYTES)
+        entries = table.get("budget")
+        if set(table) != {"budget"} or not isinstance(entries, list) or not entries:
+            raise InputError(f"{where}: it must hold [[budget]] tables and nothing else")
+        budgets: list[Budget] = []
+        number_of: dict[tuple[tuple[str, str | int | bool], ...], int] = {}
+        for number, entry in enumerate(entries, start=1):
+            budget = _read_one(entry, f"{where}: budget {number}")
+            first = number_of.setdefault(tuple(sorted(budget.choices.items())), number)
+            if first != number:
+                raise InputError(f"{where}: budget {number} is about the same cells as budget {first}; keep one")
+            budgets.append(budget)
+    except InputError as error:
+        raise InputError(f"--budget {error}") from error
+    return tuple(budgets)
 
 
-def _read_one(path: Path, number: int, entry: dict[str, Any]) -> Budget:
-    unknown = sorted(set(entry) - set(_CHOICES) - set(_LIMITS))
-    if unknown:
-        raise InputError(
-            f"--budget {path}: budget {number} has an unknown key {unknown[0]}; "
-            f"there are {', '.join((*_CHOICES, *_LIMITS))}"
-        )
-    limits = {name: entry.get(name) for name in _LIMITS}
-    if not any(limits.values()):
-        raise InputError(f"--budget {path}: budget {number} has no limit; give {' or '.join(_LIMITS)}")
-    for name, value in limits.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0):
-            raise InputError(f"--budget {path}: budget {number}: {name} must be a number above 0, got {value!r}")
+def _read_one(entry: Any, where: str) -> Budget:
+    from theworld.checkpoints.error_text import shown_name
+
+    if not isinstance(entry, dict):
+        raise InputError(f"{where} is {shown_name(entry)}, and must be a [[budget]] table")
+    known = (*_CHOICES, *_LIMITS)
+    for name in entry:
+        if name not in known:
+            hint = did_you_mean(name[:100], known, f"; there are {', '.join(known)}")
+            raise InputError(f"{where} has an unknown key {shown_name(name)}{hint}")
+    limits = {name: _read_limit(entry[name], f"{where}: {name}") for name in _LIMITS if name in entry}
+    if not limits:
+        raise InputError(f"{where} has no limit; give {' or '.join(_LIMITS)}")
     choices = {name: value for name, value in entry.items() if name in _CHOICES}
+    for name, value in choices.items():
+        try:
+            check_value(name, value)
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from error
     return Budget(choices=choices, **limits)
 
 
-def find_overruns(budgets: Iterable[Budget], results: Iterable[Any]) -> list[Finding]:
-    """Findings for cells over their budget, and for budgets that no cell was measured against.
+def _read_limit(value: Any, where: str) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and 0 < value <= MAX_GB):  # which NaN is not
+        raise InputError(f"{where} must be a number above 0, up to {MAX_GB:,.0f}, got {shown_value(value)}")
+    return float(value)
 
-    Args:
-        results: `Measured` or `Predicted`.
-    """
+
+def find_overruns(budgets: Iterable[Budget], results: Sequence[Predicted] | Sequence[Measured]) -> list[Finding]:
+    """Findings for cells over their budget, and for budgets that no cell was measured against."""
     findings = []
-    results = list(results)
     for number, budget in enumerate(budgets, start=1):
         matching = [result for result in results if budget.matches(result.cell)]
         if not matching:
-            unused = _finding("memory.budget_unused", f"budget {number}", "no cell of this run is in it", None, None)
-            findings.append(unused)
+            findings.append(
+                Finding(
+                    code="memory.budget_unused",
+                    location=f"budget {number}",
+                    message=f"budget {number}: no cell of this run is in it",
+                    cause="the budget's fields match no cell of the matrix",
+                    remedy="ask for that cell, or mend the budget's fields",
+                )
+            )
         for result in matching:
             for limit, taken in (
                 (budget.max_allocated_gb, result.peak_allocated_bytes),
                 (budget.max_reserved_gb, result.peak_reserved_bytes),
             ):
                 if limit is not None and (taken is None or taken > limit * _GB):
-                    took = "runs out of memory" if taken is None else f"takes {taken / _GB:.2f} GB"
-                    message = f"{took}, and its budget is {limit:g} GB"
-                    findings.append(_finding("memory.budget", result.cell.name, message, limit, taken))
+                    findings.append(_overrun(result, limit, taken))
     return findings
 
 
-def _finding(code: str, location: str, message: str, expected: Any, actual: Any) -> Finding:
+def _overrun(result: Predicted | Measured, limit: float, taken: int | None) -> Finding:
+    if taken is not None:
+        took = f"takes {taken / _GB:.2f} GB"
+    elif isinstance(result, Predicted):
+        took = f"takes more than {result.least_bytes / _GB:.2f} GB, which does not fit"
+    else:
+        took = "ran out of memory" if result.error is None else "was not measured"
+    title = result.cell.title
     return Finding(
-        code=code,
-        location=location,
-        message=f"{location}: {message}",
-        expected=expected,
-        actual=actual,
-        cause="the configuration, a library or the code takes more than was agreed"
-        if code == "memory.budget"
-        else "the budget's fields match no cell of the matrix",
-        remedy="look at the split of the peak, switch a lever on, or change the budget on purpose"
-        if code == "memory.budget"
-        else "ask for that cell, or mend the budget's fields",
+        code="memory.budget",
+        location=title,
+        message=f"{title}: {took}, and its budget is {limit:g} GB",
+        expected=limit,
+        actual=taken,
+        cause="the configuration, a library or the code takes more than was agreed",
+        remedy="look at the split of the peak, switch a lever on, or change the budget on purpose",
     )

@@ -6,8 +6,9 @@ same code from here.
 
 # B batch, L prompt length, S image side in pixels
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any
 
@@ -17,6 +18,16 @@ from theworld.freezing import PRESETS, FreezeConfig
 FREEZES = {**PRESETS, "vae": FreezeConfig.from_flags(gemma_vision=True, gemma_language=True, cosmos_vae=False)}
 PRECISIONS = ("bfloat16", "mixed")
 OPTIMIZERS = ("adamw", "adamw-8bit")
+NAMES = {"preset": tuple(FREEZES), "precision": PRECISIONS, "optimizer": OPTIMIZERS}  # what a field can say
+# field of `Cell` -> the least and the most; the prompt's length is bounded by the model's positions besides
+RANGES = {
+    "world_tokens": (1, 1024**2),
+    "batch": (1, 1_000_000),
+    "text_tokens": (1, 10_000_000),
+    "num_gpus": (1, 512),  # what FSDP2 cuts into pieces takes time that grows with them
+}
+MAX_CELLS = 4096
+SWEEPS = {"batch": "batch", "text": "text_tokens", "world": "world_tokens"}  # what a sweep goes over: its field
 LEARNING_RATE = 1e-5
 CHUNK_SIZE = 256  # tokens a piece of the chunked loss
 _FIRST_ORDINARY_ID = 10
@@ -37,6 +48,8 @@ class Cell:
         optimizer: "adamw" (its states in the parameters' dtype), or "adamw-8bit" (predicted only).
         num_gpus: that share parameters, gradients and optimizer states (FSDP2); above 1 predicted only, for one rank.
     """
+
+    __pydantic_config__ = {"extra": "forbid", "strict": True}
 
     preset: str = "projection"
     checkpointing: bool = False
@@ -71,16 +84,23 @@ class Cell:
 
 
 def build_matrix(**choices: Sequence[Any]) -> tuple[Cell, ...]:
-    """Every combination of the choices: field of `Cell` -> its values.
+    """Every combination of the choices, once: field of `Cell` -> its values.
 
     Raises:
-        ValueError: if nothing is in it, or a value is not one that a cell can have.
+        ValueError: if nothing is in it, too much is, or a value is not one that a cell can have.
     """
-    fields = list(choices)
-    cells = tuple(Cell(**dict(zip(fields, values, strict=True))) for values in product(*choices.values()))
-    if not cells:
+    names = list(choices)
+    different = [tuple(dict.fromkeys(values)) for values in choices.values()]
+    num_cells = math.prod(map(len, different))
+    if not num_cells:
         empty = next(name for name, values in choices.items() if not values)
         raise ValueError(f"the matrix has nothing in it: no value for {empty}")
+    if num_cells > MAX_CELLS:
+        raise ValueError(f"the matrix has {num_cells:,} cells, and at most {MAX_CELLS:,} are taken; ask for less")
+    for field, values in zip(names, different, strict=True):
+        for value in values:
+            check_value(field, value)
+    cells = tuple(Cell(**dict(zip(names, values, strict=True))) for values in product(*different))
     for cell in cells:
         check_cell(cell)
     return cells
@@ -88,18 +108,37 @@ def build_matrix(**choices: Sequence[Any]) -> tuple[Cell, ...]:
 
 def check_cell(cell: Cell) -> None:
     """Raise a ValueError that names what a cell cannot be."""
-    known_values = (("preset", tuple(FREEZES)), ("precision", PRECISIONS), ("optimizer", OPTIMIZERS))
-    for field, known in known_values:
-        if getattr(cell, field) not in known:
-            raise ValueError(f"no {field} is named {getattr(cell, field)!r}; there are {', '.join(known)}")
-    for field in ("world_tokens", "batch", "text_tokens", "num_gpus"):
-        if getattr(cell, field) < 1:
-            raise ValueError(f"{field} must be at least 1, got {getattr(cell, field)}")
+    for field in fields(Cell):
+        check_value(field.name, getattr(cell, field.name))
     if cell.num_gpus > 1 and cell.precision == "mixed":
         raise ValueError("a model on several GPUs is predicted in bfloat16 only; leave --precision mixed out")
-    if (cell.frame_size // 8) ** 2 != cell.world_tokens:
-        side = cell.frame_size // 8
-        raise ValueError(f"world tokens of one step are a square grid: {cell.world_tokens} is none; {side**2} would do")
+
+
+def check_value(field: str, value: object) -> None:
+    """Raise a ValueError that says what a field of a cell must be, if this value is no such thing."""
+    if field in NAMES:
+        if value not in NAMES[field]:
+            raise ValueError(f"no {field} is named {shown_value(value)!r}; there are {', '.join(NAMES[field])}")
+        return
+    if field not in RANGES:
+        if not isinstance(value, bool):
+            raise ValueError(f"{field} must be true or false, got {shown_value(value)}")
+        return
+    least, most = RANGES[field]
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"{field} must be a whole number from {least:,} to {most:,}, got {shown_value(value)}")
+    if field == "world_tokens" and math.isqrt(value) ** 2 != value:
+        side = max(round(math.sqrt(value)), 1)
+        raise ValueError(f"world tokens of one step are a square grid: {value} is none; {side**2} would do")
+
+
+def shown_value(value: object) -> str:
+    """A value of any kind and size, for a line."""
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return f"a number of {value.bit_length():,} bits"
+    from theworld.checkpoints.error_text import one_line
+
+    return one_line(value, 80)
 
 
 def check_length(cell: Cell, config: Any) -> None:
@@ -119,6 +158,24 @@ def count_labels(cell: Cell) -> int:
     return cell.batch * (cell.text_tokens + 4)
 
 
+def input_shapes(cell: Cell, config: Any) -> dict[str, tuple[int, ...]]:
+    """Shape of each input of one batch; the last two are floats."""
+    side, length = config.vision_config.image_size, prompt_length(cell, config)
+    return {
+        **dict.fromkeys(("input_ids", "attention_mask", "token_type_ids", "labels"), (cell.batch, length)),
+        "pixel_values": (cell.batch, 3, side, side),
+        "world_frames": (cell.batch, 3, 1, cell.frame_size, cell.frame_size),
+    }
+
+
+def input_bytes(cell: Cell, config: Any) -> int:
+    """Bytes of one batch: int64 and float32."""
+    return sum(
+        math.prod(shape) * (4 if name in ("pixel_values", "world_frames") else 8)
+        for name, shape in input_shapes(cell, config).items()
+    )
+
+
 def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any] | None = None) -> dict[str, Any]:
     """One batch: input_ids, attention_mask, token_type_ids, labels (B, L) int64; pixel_values; world_frames.
 
@@ -129,20 +186,12 @@ def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any
     """
     import torch
 
-    from theworld.chunked_loss import IGNORED_LABEL
+    from theworld.levers.chunked_loss import IGNORED_LABEL
 
-    world, side = config.world_config, config.vision_config.image_size
-    length = prompt_length(cell, config)
-    shapes = {
-        "input_ids": ((cell.batch, length), torch.int64),
-        "attention_mask": ((cell.batch, length), torch.int64),
-        "token_type_ids": ((cell.batch, length), torch.int64),
-        "labels": ((cell.batch, length), torch.int64),
-        "pixel_values": ((cell.batch, 3, side, side), torch.float32),
-        "world_frames": ((cell.batch, 3, 1, cell.frame_size, cell.frame_size), torch.float32),
-    }
+    world, shapes = config.world_config, input_shapes(cell, config)
     if make is not None:
-        return {name: make(shape, dtype) for name, (shape, dtype) in shapes.items()}
+        dtypes = {name: torch.float32 if name in ("pixel_values", "world_frames") else torch.int64 for name in shapes}
+        return {name: make(shape, dtypes[name]) for name, shape in shapes.items()}
     random = torch.Generator().manual_seed(0)
     text = torch.randint(_FIRST_ORDINARY_ID, config.boi_token_index, (cell.text_tokens,), generator=random).tolist()
     image = [config.boi_token_index, *[config.image_token_index] * config.mm_tokens_per_image, config.eoi_token_index]
@@ -155,8 +204,8 @@ def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any
         "attention_mask": torch.ones_like(ids),
         "token_type_ids": (ids == config.image_token_index).long(),
         "labels": ids.masked_fill(is_placeholder, IGNORED_LABEL),
-        "pixel_values": torch.rand(shapes["pixel_values"][0], generator=random) * 2 - 1,
-        "world_frames": torch.rand(shapes["world_frames"][0], generator=random) * 2 - 1,
+        "pixel_values": torch.rand(shapes["pixel_values"], generator=random) * 2 - 1,
+        "world_frames": torch.rand(shapes["world_frames"], generator=random) * 2 - 1,
     }
     return {name: tensor.to(device) for name, tensor in inputs.items()}
 

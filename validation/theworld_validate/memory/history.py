@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from theworld_validate.memory.outcomes import Owner
+
 NUM_OWNERS = 10
 KINDS = ("parameters", "gradients", "optimizer_state", "activations", "temporaries", "inputs", "workspace")
-
-
-Owner = tuple[str, int, str]  # kind, bytes, and the innermost code of the model, or of torch, that asked for them
 
 
 @dataclass(slots=True)

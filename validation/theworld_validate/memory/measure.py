@@ -7,45 +7,24 @@ who owns every byte at the peak from its own history. Out of memory is a result.
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from theworld_validate.memory.cells import LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
-from theworld_validate.memory.history import Owner, bytes_kept_for_backward, split_peak
+from theworld_validate.memory.cells import (
+    LEARNING_RATE,
+    Cell,
+    forward_and_backward,
+    input_bytes,
+    make_inputs,
+    prepare_model,
+)
+from theworld_validate.memory.history import bytes_kept_for_backward, split_peak
+from theworld_validate.memory.outcomes import Measured, Owner
+from theworld_validate.results import InputError
 
-PHASES = ("forward", "backward", "optimizer", "zero_grad")
 NUM_STEPS = 3  # the second has optimizer states, and its history is recorded; the third is timed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What one cell took. Bytes are None where the step ran out of memory before they were known.
-
-    Args:
-        floor_bytes: allocated before the cell: the model alone.
-        peak_allocated_bytes, peak_reserved_bytes: of all steps.
-        driver_bytes: what the driver says that the device has in use, at the end.
-        phase_peaks_bytes: peak allocated of each phase, of the last whole step.
-        split_bytes: who owns the bytes at the peak of the second step: kind -> bytes; they sum to that peak.
-        owners: the ten largest blocks at that peak: kind, bytes, and who asked for them.
-        activation_bytes: what the second step's forward pass kept for its backward pass.
-        step_seconds: of the third step.
-        out_of_memory: the phase that ran out; None if none did.
-    """
-
-    cell: Cell
-    floor_bytes: int
-    peak_allocated_bytes: int | None = None
-    peak_reserved_bytes: int | None = None
-    driver_bytes: int | None = None
-    phase_peaks_bytes: dict[str, int] = field(default_factory=dict)
-    split_bytes: dict[str, int] = field(default_factory=dict)
-    owners: tuple[Owner, ...] = ()
-    activation_bytes: int | None = None
-    step_seconds: float | None = None
-    out_of_memory: str | None = None
 
 
 def measure_cells(
@@ -54,21 +33,43 @@ def measure_cells(
     *,
     snapshots: Path | None = None,
     progress: Callable[[str], None] = lambda step: None,
-) -> list[Measured]:
-    """Measure every cell, one after the other, on the model's device.
+) -> Iterator[Measured]:
+    """Measure every cell, one after the other, on the model's device; what a cell raises is its own result.
 
     Args:
         model: a `TheWorld` in bfloat16 with its branch on; its weights are trained a little.
         snapshots: a folder for one snapshot a cell, which PyTorch's memory_viz opens; none if None.
+
+    Yields:
+        Results in the order in which cells are run: master weights move parameters to other blocks, so those that
+        leave them alone come first.
+
+    Raises:
+        InputError: if the folder for snapshots cannot be made.
     """
+    if snapshots is not None:
+        try:
+            snapshots.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--snapshots {snapshots}: {error.strerror}; name a folder") from error
     _warm_up(model, cells)
-    measured = {}
-    # Master weights move parameters to other blocks: cells that leave them alone come first.
     for cell in sorted(cells, key=lambda cell: cell.precision == "mixed"):
         progress(cell.title)
+        yield _measure_or_say(model, cell, snapshots)
+
+
+def _measure_or_say(model: Any, cell: Cell, snapshots: Path | None) -> Measured:
+    import torch
+
+    from theworld.checkpoints.error_text import one_line
+
+    try:
         with _precision(model, cell):
-            measured[cell] = _measure(model, cell, snapshots)
-    return [measured[cell] for cell in cells]
+            return _measure(model, cell, snapshots)
+    except torch.OutOfMemoryError:
+        return Measured(cell=cell, out_of_memory="preparing")
+    except Exception as error:
+        return Measured(cell=cell, error=one_line(f"{type(error).__name__}: {error}"))
 
 
 def _warm_up(model: Any, cells: Sequence[Cell]) -> None:
@@ -76,11 +77,12 @@ def _warm_up(model: Any, cells: Sequence[Cell]) -> None:
 
     One step of every configuration, at the first of its workloads: what a library keeps depends on its kernels.
     """
-    import torch
 
     plain = [replace(cell, precision="bfloat16") for cell in reversed(cells)]
     for cell in {(cell.preset, cell.checkpointing, cell.chunked_loss): cell for cell in plain}.values():
-        with contextlib.suppress(torch.OutOfMemoryError), _precision(model, cell):
+        # What a cell raises here it raises again, where it is its result.
+        with contextlib.suppress(Exception), _precision(model, cell):
+            _check_inputs_fit(cell, model.config)
             step = _Step(model, cell)
             step.inputs = make_inputs(cell, model.config, device=model.device)
             step.run()
@@ -91,7 +93,7 @@ def _precision(model: Any, cell: Cell) -> Any:
     """Prepare the model for a cell, and take it back to bfloat16 and to no gradients afterwards."""
     import torch
 
-    from theworld.master_weights import use_master_weights
+    from theworld.levers.master_weights import use_master_weights
 
     prepare_model(model, cell)
     if cell.precision == "mixed":
@@ -114,9 +116,10 @@ def _measure(model: Any, cell: Cell, snapshots: Path | None) -> Measured:
     torch.cuda.empty_cache()
     torch.cuda.synchronize()
     floor = torch.cuda.memory_allocated()
-    step = _Step(model, cell)
-    seen: dict[str, Any] = {}
+    step, seen = _Step(model, cell), _Seen()
+    out_of_memory: str | None = None
     try:
+        _check_inputs_fit(cell, model.config)
         step.inputs = make_inputs(cell, model.config, device=model.device)
         for number in range(NUM_STEPS):
             if number == 1:
@@ -125,19 +128,42 @@ def _measure(model: Any, cell: Cell, snapshots: Path | None) -> Measured:
             else:
                 started = time.perf_counter()
                 step.run()
-                seen["step_seconds"] = time.perf_counter() - started
+                seen.step_seconds = time.perf_counter() - started
     except torch.OutOfMemoryError:
-        seen = {"out_of_memory": step.phase}
+        seen, out_of_memory = _Seen(), step.phase
     free, total = torch.cuda.mem_get_info()
     return Measured(
         cell=cell,
         floor_bytes=floor,
-        peak_allocated_bytes=None if "out_of_memory" in seen else max(step.peaks.values()),
-        peak_reserved_bytes=None if "out_of_memory" in seen else step.peak_reserved,
+        peak_allocated_bytes=None if out_of_memory else max(step.peaks.values()),
+        peak_reserved_bytes=None if out_of_memory else step.peak_reserved,
         driver_bytes=total - free,
         phase_peaks_bytes=dict(step.last_peaks),
-        **seen,
+        split_bytes=seen.split_bytes,
+        owners=seen.owners,
+        activation_bytes=seen.activation_bytes,
+        step_seconds=seen.step_seconds,
+        out_of_memory=out_of_memory,
     )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is learned between the steps of a cell; the fields are those of `Measured`."""
+
+    split_bytes: dict[str, int] = field(default_factory=dict)
+    owners: tuple[Owner, ...] = ()
+    activation_bytes: int | None = None
+    step_seconds: float | None = None
+
+
+def _check_inputs_fit(cell: Cell, config: Any) -> None:
+    """Run out of memory before the inputs are made on the host, where they are more than the whole GPU."""
+    import torch
+
+    _, total = torch.cuda.mem_get_info()
+    if (needed := input_bytes(cell, config)) > total:
+        raise torch.OutOfMemoryError(f"the inputs alone take {needed:,} bytes")
 
 
 class _Step:
@@ -192,7 +218,7 @@ class _Step:
 
 
 @contextlib.contextmanager
-def _recorded_history(seen: dict[str, Any], step: _Step, snapshots: Path | None) -> Any:
+def _recorded_history(seen: _Seen, step: _Step, snapshots: Path | None) -> Any:
     """Record the allocator's history of one step, and say who owned what at its peak."""
     import torch
 
@@ -218,16 +244,16 @@ def _recorded_history(seen: dict[str, Any], step: _Step, snapshots: Path | None)
         torch.cuda.memory._record_memory_history(enabled=None)
         for handle in handles:
             handle.remove()
-    seen["split_bytes"], seen["owners"] = split_peak(
+    seen.split_bytes, seen.owners = split_peak(
         before, snapshot, known=known, gradients=gradients, backward_began_us=step.phase_started_us["backward"]
     )
-    seen["split_bytes"]["rounding"] = max(step.last_peaks.values()) - sum(seen["split_bytes"].values())
-    seen["activation_bytes"] = bytes_kept_for_backward(snapshot, backward_began_us=step.phase_started_us["backward"])
+    seen.split_bytes["rounding"] = max(step.last_peaks.values()) - sum(seen.split_bytes.values())
+    seen.activation_bytes = bytes_kept_for_backward(snapshot, backward_began_us=step.phase_started_us["backward"])
     if snapshots is not None:
         import pickle
 
-        snapshots.mkdir(parents=True, exist_ok=True)
-        name = f"{step.cell.name}-{step.cell.world_tokens}-{step.cell.batch}".replace(" + ", "-").replace(" ", "-")
+        cell = step.cell
+        name = f"{cell.name}-{cell.world_tokens}-{cell.text_tokens}-{cell.batch}".replace(" + ", "-").replace(" ", "-")
         (snapshots / f"{name}.pickle").write_bytes(pickle.dumps(snapshot))
 
 

@@ -9,7 +9,7 @@ import gc
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -20,37 +20,14 @@ from theworld_validate.memory.cells import (
     check_length,
     count_labels,
     forward_and_backward,
+    input_bytes,
     make_inputs,
     prepare_model,
 )
-from theworld_validate.memory.replay import Replayed, StepTrace, replay
+from theworld_validate.memory.outcomes import Predicted
+from theworld_validate.memory.replay import StepTrace, replay
 from theworld_validate.memory.sharding import gathers_seen, process_group, shard, shard_of
 from theworld_validate.results import InputError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Predicted:
-    """What one cell will take.
-
-    Args:
-        peak_allocated_bytes, peak_reserved_bytes: of three steps; None if it does not fit the capacity.
-        phase_peaks_bytes: peak allocated of each phase of the third step.
-        split_bytes: who owns the bytes at the peak: kind -> bytes; they sum to the peak.
-        owners: the ten largest storages at the peak: kind, bytes, and who asked for them.
-        timeline_bytes: allocated bytes over the third step, thinned.
-        fits: whether it runs in the capacity; None if no capacity was given.
-        seconds: what the prediction took.
-    """
-
-    cell: Cell
-    peak_allocated_bytes: int | None
-    peak_reserved_bytes: int | None
-    phase_peaks_bytes: dict[str, int] = field(default_factory=dict)
-    split_bytes: dict[str, int] = field(default_factory=dict)
-    owners: tuple[tuple[str, int, str], ...] = ()
-    timeline_bytes: tuple[int, ...] = ()
-    fits: bool | None = None
-    seconds: float = 0.0
 
 
 class Predictor:
@@ -79,23 +56,44 @@ class Predictor:
             InputError: if the prompt is longer than the model's positions.
         """
         started = time.perf_counter()
+        least = self.least_bytes(cell)
+        if capacity_bytes is not None and least > capacity_bytes:
+            return Predicted(cell=cell, least_bytes=least, fits=False, seconds=time.perf_counter() - started)
         trace = self.trace(cell)
+        fits = None if capacity_bytes is None else True
         try:
             seen = replay(trace, capacity=capacity_bytes, expandable=expandable_segments)
         except OutOfMemoryError:
-            unlimited = replay(trace, capacity=None, expandable=expandable_segments)
-            return _predicted(cell, unlimited, fits=False, seconds=time.perf_counter() - started)
-        fits = None if capacity_bytes is None else True
-        return _predicted(cell, seen, fits=fits, seconds=time.perf_counter() - started)
+            fits, seen = False, replay(trace, capacity=None, expandable=expandable_segments)
+        return Predicted(
+            cell=cell,
+            least_bytes=least,
+            peak_allocated_bytes=seen.peak_allocated,
+            peak_reserved_bytes=seen.peak_reserved,
+            phase_peaks_bytes=seen.phase_peaks,
+            split_bytes=seen.split,
+            owners=seen.owners,
+            timeline_bytes=seen.timeline,
+            fits=fits,
+            seconds=time.perf_counter() - started,
+        )
+
+    def least_bytes(self, cell: Cell) -> int:
+        """Bytes of parameters and inputs, which are there whatever a step does; no step is traced for it.
+
+        Raises:
+            InputError: if the prompt is longer than the model's positions.
+        """
+        self._check_length(cell)
+        _, model = self._model(replace(cell, num_gpus=1))
+        parameters = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+        return parameters // cell.num_gpus + input_bytes(cell, self._config)
 
     def trace(self, cell: Cell) -> StepTrace:
         """Run the model's code for one cell on tensors without data."""
         if cell in self._traces:
             return self._traces[cell]
-        try:
-            check_length(cell, self._config)
-        except ValueError as error:
-            raise InputError(str(error)) from error
+        self._check_length(cell)
         mode, model = self._model(cell)
         with (
             process_group(cell.num_gpus, device_type="cpu") as mesh,
@@ -103,8 +101,18 @@ class Predictor:
             tensors_without_data(),
             _repeatably(),
         ):
-            self._traces[cell] = _trace(model, self._config, cell, mesh)
+            try:
+                self._traces[cell] = _trace(model, self._config, cell, mesh)
+            except BaseException:
+                self._models.clear()  # it may be left in the middle of a step, or in float32
+                raise
         return self._traces[cell]
+
+    def _check_length(self, cell: Cell) -> None:
+        try:
+            check_length(cell, self._config)
+        except ValueError as error:
+            raise InputError(str(error)) from error
 
     def _model(self, cell: Cell) -> tuple[Any, Any]:
         from theworld.freezing import has_temporal_embedding
@@ -147,7 +155,7 @@ def _repeatably() -> Iterator[None]:
 def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
     import torch
 
-    from theworld.master_weights import use_master_weights
+    from theworld.levers.master_weights import use_master_weights
     from theworld_validate.memory.cuda_routes import scratch_bytes
     from theworld_validate.memory.tracer import StorageTracer, modules_named
 
@@ -184,18 +192,4 @@ def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
         gathered=frozenset(gathered),
         learning=tuple(learning),
         optimizer=cell.optimizer,
-    )
-
-
-def _predicted(cell: Cell, seen: Replayed, *, fits: bool | None, seconds: float) -> Predicted:
-    return Predicted(
-        cell=cell,
-        peak_allocated_bytes=seen.peak_allocated,
-        peak_reserved_bytes=seen.peak_reserved,
-        phase_peaks_bytes=seen.phase_peaks,
-        split_bytes=seen.split,
-        owners=seen.owners,
-        timeline_bytes=seen.timeline,
-        fits=fits,
-        seconds=seconds,
     )

@@ -1,321 +1,370 @@
 """Parity: is the candidate the reference, bit for bit?
 
-In: two subjects and the probes. Out: one check for the control, one for each layer of state, and one for each
-probe. Only one model is in memory at a time; nothing but digests outlives it.
+In: two subjects and the names of probes. Out: checks, the likeliest root cause's first. Each side is loaded and
+observed in a worker of its own, both at once where there is room; nothing but documents comes back.
 """
 
-import gc
-import time
-import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from theworld_validate.compare.causes import advise
-from theworld_validate.compare.differences import diff_layer, diff_trace, divergence_by_module
-from theworld_validate.documents.fingerprint import FingerprintFile
-from theworld_validate.documents.observations import PROBE_LAYERS, STATE_LAYERS, Fingerprint, Layer, num_tensors
-from theworld_validate.fingerprint.state import fingerprint_state
-from theworld_validate.fingerprint.take import count_run_steps, fingerprint_run, take_fingerprint
-from theworld_validate.fingerprint.take import count_steps as count_fingerprint_steps
-from theworld_validate.parity.drill_down import drill_down
-from theworld_validate.parity.second_look import rank_with_second_look
-from theworld_validate.probes.gemma3 import Probe
-from theworld_validate.results import CheckResult, Finding, Status
-from theworld_validate.subjects.subject import Subject
+from theworld_validate.compare.differences import diff_section
+from theworld_validate.compare.explain import Evidence
+from theworld_validate.documents.observations import EMPTY, Fingerprint, Section, probe_of
+from theworld_validate.parity.allowances import Allowance, allow
+from theworld_validate.parity.causes import explain_checks, gather_evidence
+from theworld_validate.parity.judge import Comparison, Side, check_files, judge
+from theworld_validate.parity.looking import LOOK, MEASURE, Question
+from theworld_validate.parity.observing import (
+    BEFORE,
+    CONTROL,
+    DIGEST,
+    OBSERVE,
+    PLAN,
+    ROUND_TRIP,
+    STATE,
+    Loader,
+    RoundTrip,
+)
+from theworld_validate.results import CheckResult, Finding, Measurement, Plan, Status
+from theworld_validate.subjects.checkpoints import stamp_of
+from theworld_validate.workers.child import Job
+from theworld_validate.workers.messages import Answer, Part
+from theworld_validate.workers.pool import Outcome
+from theworld_validate.workers.run import Run, describe_failure, failed_worker
 
-WHOLE_LAYERS = (*STATE_LAYERS, "gradients", "round_trip")  # one check each; the others are split by probe
-Progress = Callable[[str], None]
+# Sections that loading alone decides: if they differ between two loads of the reference, loading is at fault.
+_REPEATABLE = ("parameters", "buffers", "globals")
+_MAX_WEIGHTS = 8  # that the second look measures
 
 
-def count_steps(probes: Sequence[Probe]) -> int:
-    """How many times `check_parity` reports progress."""
-    return 2 + 2 * count_fingerprint_steps(probes) + count_run_steps(probes)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreed:
+    """What is known before anything is loaded.
+
+    Args:
+        plan: what must come back.
+        files: the checkpoint's section "files".
+        at_once: how many workers may be at work at the same time.
+        threads: what each then takes; None leaves it to torch.
+    """
+
+    plan: Plan
+    files: Section
+    at_once: int
+    threads: int | None
 
 
 def check_parity(
-    reference: Subject,
-    candidate: Subject,
-    probes: Sequence[Probe],
+    reference: Loader,
+    candidate: Loader,
     *,
+    run: Run,
+    probe_names: Sequence[str] = (),
     deterministic: bool = True,
-    save_to: Path | None = None,
-    progress: Progress = lambda step: None,
-) -> tuple[CheckResult, ...]:
+    control_in_own_process: bool = False,
+    allowances: Sequence[Allowance] = (),
+) -> Iterator[CheckResult]:
     """Compare two subjects on everything observable.
 
     Args:
         reference, candidate: what is loaded; both from the same checkpoint, dtype, device and attention.
-        probes: what both are asked; the reference twice, as the control.
+        run: of the command; its folder gets both tensors of the first difference.
+        probe_names: what both are asked, the reference twice, as the control; everything if none is named.
         deterministic: choose deterministic kernels on CUDA.
-        save_to: a folder for both tensors of the first difference; not saved if None.
-        progress: called with a line before each step.
+        control_in_own_process: run the control in a third process, not as the reference's second run.
+        allowances: differences that are expected: shown, and no failure.
 
-    Returns:
-        Where something differs, the likeliest causes first; then the control's check, and all others. Where the
-        control itself differs, the checks that it touches are inconclusive.
+    Yields:
+        Where something differs, the check with the likeliest root cause first. Where the control itself differs, the
+        checks that it touches are inconclusive.
 
     Raises:
-        InputError: if a subject cannot be loaded.
+        InputError: if the checkpoint or a target cannot be used.
     """
-    import torch
+    stamp = stamp_of(reference.checkpoint)
+    agreed = plan_parity(reference, run, probe_names)
+    plan = run.plan = agreed.plan
+    if (refused := refuse_files(agreed)) is not None:
+        for name, loader in (("reference", reference), ("candidate", candidate)):
+            run.add_subject(loader.record(name))
+        yield refused
+        return
 
-    clock = _Clock()
-    progress("loading the reference")
-    model = reference.load()
-    options = {"seed": reference.seed, "deterministic": deterministic}
-    expected = take_fingerprint(model, probes, **options, progress=lambda step: progress(f"reference: {step}"))
-    seconds = clock.lap()
-    control = fingerprint_run(model, probes, **options, progress=lambda step: progress(f"control: {step}"))
-    control_check = check_control(expected, control, seconds=clock.lap())
-    del model
-    _free_memory()
+    def job(name: str, loader: Loader, *, control: bool, round_trip: RoundTrip) -> Job:
+        own = observe_job(name, loader, plan, control=control, round_trip=round_trip, deterministic=deterministic)
+        return replace(own, threads=agreed.threads)
 
-    progress("loading the candidate")
-    model = candidate.load()
-    try:
-        actual = take_fingerprint(model, probes, **options, progress=lambda step: progress(f"candidate: {step}"))
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # the reference answered the same questions
-        return (control_check, _raised(error, seconds=clock.lap()))
-    seconds += clock.lap()
-    del model
-    _free_memory()
+    jobs = [
+        job("reference", reference, control=not control_in_own_process, round_trip="written"),
+        job("candidate", candidate, control=False, round_trip="none"),
+        replace(round_trip_job("candidate_round_trip", candidate), threads=agreed.threads),
+    ]
+    if control_in_own_process:
+        jobs.append(job("control", reference, control=False, round_trip="none"))
+    seen = dict(zip([job.name for job in jobs], run.do(jobs, at_once=agreed.at_once), strict=True))
+    digest = run.do([digest_job])[0] if (digest_job := _digest_job(reference)) is not None else None
+    _record_subjects(run, reference, candidate, seen, digest)
+    comparison = Comparison(
+        plan=plan,
+        reference=side_of(seen["reference"]),
+        candidate=_joined(side_of(seen["candidate"]), side_of(seen["candidate_round_trip"])),
+        control=side_of(seen["control"]) if control_in_own_process else side_of(seen["reference"], CONTROL),
+        files=agreed.files,
+        saved=side_of(seen["candidate_round_trip"], BEFORE).fingerprint,
+        seconds=sum(outcome.seconds for outcome in seen.values()),
+    )
+    comparison, allowed = allow(comparison, allowances)
+    run.plan = comparison.plan
+    checks = [*_written_to(reference.checkpoint, stamp), *allowed, *judge(comparison)]
+    if any(check.status is Status.FAILED and check.id.removeprefix("parity.") in _REPEATABLE for check in checks):
+        checks = _repeat_load(reference, comparison.expected, checks, run, threads=agreed.threads)
+    if any(check.status is Status.FAILED and check.id == "parity.round_trip" for check in checks):
+        checks = _ask_reference_too(reference, comparison, checks, run, threads=agreed.threads)
+    checks = [*_endings(seen), *checks]
+    save_to = run.scratch() if run.keeps_tensors else None
+    yield from find_causes(reference, candidate, checks, comparison, run, threads=agreed.threads, save_to=save_to)
 
-    checks = compare_fingerprints(expected, actual, control_check, seconds=seconds)
-    if any(check.status is Status.FAILED and check.id in _REPEATABLE for check in checks):
-        checks = _repeat_load(reference, expected, checks)
-    if any(check.status is Status.FAILED for check in checks):
-        progress("looking for the cause")
-        checks = (_find_cause(reference, candidate, checks, probes, save_to=save_to), *checks)
-        _free_memory()
+
+def _written_to(checkpoint: str, before: dict[str, tuple[int, int, int]]) -> Iterator[CheckResult]:
+    """One more check where the checkpoint is no longer what it was: nobody can say who loaded what."""
+    after = stamp_of(checkpoint)
+    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    if changed:
+        finding = Finding(
+            code="files.written_to",
+            location=changed[0],
+            message=f"{changed[0]} of the checkpoint was written while it was compared"
+            + (f" (first of {len(changed)} files)" if len(changed) > 1 else ""),
+            cause="a loader, or another process, writes to the checkpoint's folder",
+            remedy="compare a copy that nothing writes to; have the loader save elsewhere",
+            section="files",
+            field="written_to",
+        )
+        reason = "the checkpoint changed while it was compared"
+        yield CheckResult(
+            id="parity.checkpoint", status=Status.INCONCLUSIVE, reason=reason, seconds=0.0, findings=(finding,)
+        )
+
+
+def refuse_files(agreed: Agreed) -> CheckResult | None:
+    """The check of a checkpoint that nothing may be loaded from: both sides would draw the same random weight."""
+    check = check_files(agreed.files)
+    if check.status is not Status.FAILED:
+        return None
+    evidence = Evidence(compared=frozenset({"files"}), weights={}, inputs_equal={}, candidate_repeats=None)
+    (explained,) = explain_checks([check], evidence)
+    return replace(explained, reason="nothing was loaded: the checkpoint's files and the model do not fit")
+
+
+def _joined(side: Side, round_trip: Side) -> Side:
+    """One side, observed by two workers."""
+    return Side(fingerprint=side.fingerprint.merge(round_trip.fingerprint), ended=side.ended or round_trip.ended)
+
+
+def _endings(seen: dict[str, Outcome]) -> list[CheckResult]:
+    """A check for each worker that did not deliver; the candidate's second one only where its first one did."""
+    checks = []
+    for name, outcome in seen.items():
+        if outcome.is_whole or (name == "candidate_round_trip" and not seen["candidate"].is_whole):
+            continue
+        check = failed_worker(outcome, check_id=f"parity.{name}")
+        checks.append(check if name.startswith("candidate") else _inconclusive(check))
     return checks
 
 
-def _raised(error: Exception, *, seconds: float) -> CheckResult:
-    """The check of a candidate that raises where the reference does not."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    finding = Finding(
-        code="candidate.raised",
-        location=f"{frame.filename}:{frame.lineno}",
-        message=f"the candidate raises {type(error).__name__}: {' '.join(str(error).split())}",
-        cause=f"{frame.name} fails on an input that the reference answers",
-        remedy=f"mend it there; it was called with what the reference was ({frame.line})",
-    )
-    return CheckResult(id="parity.candidate", status=Status.FAILED, seconds=seconds, findings=(finding,))
+def _record_subjects(
+    run: Run, reference: Loader, candidate: Loader, seen: dict[str, Outcome], digest: Outcome | None
+) -> None:
+    """Name both sides in the report, with the digest of the checkpoint that they share."""
+    answers = [m.values for m in (digest.messages if digest is not None else []) if isinstance(m, Answer)]
+    value = answers[0].get("digest") if answers else None
+    for name, loader in (("reference", reference), ("candidate", candidate)):
+        record = replace(loader.record(name), checkpoint_digest=value if isinstance(value, str) else None)
+        run.add_subject(record, seen[name])
 
 
-def _find_cause(
-    reference: Subject,
-    candidate: Subject,
-    checks: Sequence[CheckResult],
-    probes: Sequence[Probe],
+def _ask_reference_too(
+    reference: Loader, comparison: Comparison, checks: Sequence[CheckResult], run: Run, *, threads: int | None
+) -> list[CheckResult]:
+    """Save and load the reference: if it does not come back either, the candidate's round trip proves nothing."""
+    (outcome,) = run.do([replace(round_trip_job("reference", reference), threads=threads)])
+    whole = _joined(comparison.reference, side_of(outcome))
+    again = judge(replace(comparison, reference=whole))
+    judged = {check.id: check for check in again}
+    return [judged["parity.round_trip"] if check.id == "parity.round_trip" else check for check in checks]
+
+
+def _inconclusive(check: CheckResult) -> CheckResult:
+    """A reference that fails says nothing of the candidate."""
+    if check.status is not Status.FAILED:
+        return check
+    return replace(check, status=Status.INCONCLUSIVE, reason="the reference did not deliver what it was asked")
+
+
+def observe_job(
+    name: str,
+    loader: Loader,
+    plan: Plan,
     *,
-    save_to: Path | None,
-) -> CheckResult:
-    """Load both again and take the second look: the likeliest causes, and the first difference measured."""
-    clock = _Clock()
-    failed = [finding for check in checks if check.status is Status.FAILED for finding in check.findings]
-    one, other = reference.load(), candidate.load()
-    ranked = rank_with_second_look(one, other, failed, probes, seed=reference.seed)
-    # The likeliest place of each kind of cause.
-    by_cause = list({cause: (cause, code, location) for cause, code, location in reversed(ranked)}.values())[::-1]
-    measurements: dict[str, object] = {}
-    first = next((finding.location for finding in failed if finding.code.startswith("trace.")), None)
-    if first is not None:
-        probe = next(probe for probe in probes if probe.name == first.split("/")[0])
-        measured = drill_down(one, other, probe, first, seed=reference.seed, save_to=save_to)
-        measurements = {f"divergence_{name}": value for name, value in measured.items()}
-    return CheckResult(
-        id="parity.cause",
-        status=Status.FAILED,
-        seconds=clock.lap(),
-        measurements=measurements,
-        findings=tuple(
-            Finding(
-                code=f"cause.{cause.replace(' ', '_').replace('-', '_')}",
-                location=location,
-                message=f"likely cause {position}: {cause} at {location} ({code})",
-                cause=advise(cause)[0],
-                remedy=advise(cause)[1],
-            )
-            for position, (cause, code, location) in enumerate(by_cause[:3], start=1)
-        ),
-    )
-
-
-def compare_fingerprints(
-    expected: Fingerprint, actual: Fingerprint, control: CheckResult | None, *, seconds: float
-) -> tuple[CheckResult, ...]:
-    """Compare two fingerprints: one check for each whole layer, and one for each probe.
-
-    Args:
-        control: the reference's comparison with itself; None if it was not made, as between files.
-        seconds: what both fingerprints took; shared out evenly over the checks.
-    """
-    differing = control.findings if control else ()
-    unstable = {
-        "gradients" if finding.code.startswith("gradients.") else finding.location.split("/")[0]
-        for finding in differing
+    control: bool,
+    round_trip: RoundTrip = "whole",
+    deterministic: bool = True,
+) -> Job:
+    """The job of loading and observing one side."""
+    arguments = {
+        "loader": loader,
+        "probe_names": plan.probes,
+        "control": control,
+        "round_trip": round_trip,
+        "deterministic": deterministic,
     }
-    layers = [layer for layer in WHOLE_LAYERS if layer in expected.layers or layer in actual.layers]
-    probes = list(dict.fromkeys(location.split("/")[0] for location in expected.layers.get("outputs", {})))
-    each = seconds / max(len(layers) + len(probes), 1)
-    return (
-        *([control] if control else []),
-        *(_check_layer(layer, expected, actual, seconds=each, is_stable=layer not in unstable) for layer in layers),
-        *(_check_probe(name, expected, actual, seconds=each, is_stable=name not in unstable) for name in probes),
-    )
+    return Job(name=name, function=OBSERVE, arguments=arguments, is_subject=True)
 
 
-def compare_files(reference: FingerprintFile, candidate: FingerprintFile) -> tuple[CheckResult, ...]:
-    """Compare two fingerprints that were made apart: what differs around them first, then what differs in them.
+def round_trip_job(name: str, loader: Loader) -> Job:
+    """The job of saving one side and loading it again."""
+    return Job(name=name, function=ROUND_TRIP, arguments={"loader": loader}, is_subject=True)
 
-    A difference in subject or environment is no failure: it is what explains one.
+
+def _digest_job(loader: Loader) -> Job | None:
+    """The job of digesting a local checkpoint; None for a hub id."""
+    if not Path(loader.checkpoint).is_dir():
+        return None
+    return Job(name="digest", function=DIGEST, arguments={"checkpoint": loader.checkpoint})
+
+
+def plan_parity(loader: Loader, run: Run, probe_names: Sequence[str]) -> Agreed:
+    """Check the checkpoint, and say what must come back.
+
+    Raises:
+        InputError: if the checkpoint cannot be used, or no probe has such a name.
     """
-    around = [
-        *diff_layer("subject", _as_layer(reference.subject), _as_layer(candidate.subject)),
-        *diff_layer("environment", _as_layer(reference.environment), _as_layer(candidate.environment)),
-    ]
-    surroundings = CheckResult(
-        id="diff.surroundings",
-        status=Status.PASSED,
-        reason=f"{len(around)} kinds of difference between where and how the two were made" if around else None,
-        seconds=0.0,
-        measurements={"compared": len(reference.subject) + len(reference.environment)},
-        findings=tuple(replace(finding, severity="warning") for finding in around),
-    )
-    return (surroundings, *compare_fingerprints(reference.fingerprint, candidate.fingerprint, None, seconds=0.0))
-
-
-def _as_layer(values: dict[str, object]) -> Layer:
-    flat: Layer = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat.update({f"{key}.{inner}": {inner: item} for inner, item in value.items()})
-        else:
-            flat[key] = {key: value}
-    return flat
-
-
-# Layers that loading alone decides: if they differ between two loads of the reference, loading is at fault.
-_REPEATABLE = {"parity.parameters", "parity.buffers", "parity.globals"}
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-
-    def lap(self) -> float:
-        now = time.perf_counter()
-        seconds, self._last = now - self._last, now
-        return seconds
-
-
-def _free_memory() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def check_control(expected: Fingerprint, control: Fingerprint, *, seconds: float) -> CheckResult:
-    """Compare two fingerprints of one loaded model; a difference makes the verdict inconclusive."""
-    findings: list[Finding] = []
-    layers = [layer for layer in (*PROBE_LAYERS, "gradients") if layer in expected.layers]
-    for layer in layers:
-        for finding in diff_layer(layer, expected.layers[layer], control.layers[layer]):
-            findings.append(
-                replace(
-                    finding,
-                    cause="the reference itself gives other results when run again: a kernel is not deterministic",
-                    remedy="set torch.use_deterministic_algorithms(True), or compare on another device",
-                )
-            )
-    compared = sum(num_tensors(expected.layers[layer]) for layer in layers)
-    status, reason = Status.PASSED, None
-    if findings:
-        status, reason = Status.INCONCLUSIVE, "two runs of the reference differ"
-    elif not compared:
-        status, reason = Status.INCONCLUSIVE, "nothing was compared"
-    return CheckResult(
-        id="parity.control",
-        status=status,
-        reason=reason,
-        seconds=seconds,
-        measurements={"tensors_compared": compared},
-        findings=tuple(findings),
+    arguments = {"loader": loader, "probe_names": tuple(probe_names)}
+    (outcome,) = run.do([Job(name="plan", function=PLAN, arguments=arguments)])
+    answers = [message for message in outcome.messages if isinstance(message, Answer)]
+    if not outcome.is_whole or not answers:
+        raise RuntimeError(f"the plan was not made: {describe_failure(outcome)}")
+    values = answers[0].values
+    threads, at_once = values["threads"], values["at_once"]
+    sections, probes = (tuple(map(str, _list_of(values[name]))) for name in ("sections", "probes"))
+    return Agreed(
+        plan=Plan(sections=sections, probes=probes),
+        files=side_of(outcome).fingerprint.sections.get("files", {}),
+        at_once=at_once if isinstance(at_once, int) else 1,
+        threads=threads if isinstance(threads, int) else None,
     )
 
 
-def _judge(findings: Sequence[Finding], num_compared: int) -> tuple[Status, str | None]:
-    if findings:
-        return Status.FAILED, None
-    return (Status.PASSED, None) if num_compared else (Status.INCONCLUSIVE, "nothing was compared")
+def _list_of(value: Measurement) -> list[Any]:
+    assert isinstance(value, list)
+    return value
 
 
-def _check_layer(
-    layer: str, expected: Fingerprint, actual: Fingerprint, *, seconds: float, is_stable: bool
-) -> CheckResult:
-    observed = expected.layers.get(layer, {})
-    findings = diff_layer(layer, observed, actual.layers.get(layer, {}))
-    compared = num_tensors(observed) if layer in expected.num_bytes else len(observed)
-    status, reason = _judge(findings, compared)
-    if not is_stable:
-        status, reason = Status.INCONCLUSIVE, "the control differs here"
-    measurements: dict[str, object] = {"compared": compared}
-    if layer in expected.num_bytes:
-        measurements = {"tensors_compared": compared, "compared_bytes": expected.num_bytes[layer]}
-    return CheckResult(
-        id=f"parity.{layer}",
-        status=status,
-        reason=reason,
-        seconds=seconds,
-        measurements=measurements,
-        findings=findings,
-    )
+def side_of(outcome: Outcome, run_name: str = "first") -> Side:
+    """Put together the parts that a worker delivered in one of its runs."""
+    merged = EMPTY
+    for message in outcome.messages:
+        if isinstance(message, Part) and message.run == run_name:
+            merged = merged.merge(message.fingerprint)
+    return Side(fingerprint=merged, ended=None if outcome.is_whole else describe_failure(outcome))
 
 
-def _repeat_load(reference: Subject, expected: Fingerprint, checks: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
-    """Load the reference again; a layer in which it differs from itself proves nothing about the candidate."""
-    again = fingerprint_state(reference.load())
-    _free_memory()
+def _repeat_load(
+    reference: Loader, expected: Fingerprint, checks: Sequence[CheckResult], run: Run, *, threads: int | None
+) -> list[CheckResult]:
+    """Load the reference again; a section in which it differs from itself proves nothing about the candidate."""
+    job = Job(name="reference", function=STATE, arguments={"loader": reference}, is_subject=True, threads=threads)
+    again = side_of(run.do([job])[0]).fingerprint
     repeated = []
     for check in checks:
-        layer = check.id.removeprefix("parity.")
-        if check.id in _REPEATABLE and diff_layer(layer, expected.layers[layer], again.layers[layer]):
-            repeated.append(replace(check, status=Status.INCONCLUSIVE, reason="two loads of the reference differ here"))
+        name = check.id.removeprefix("parity.")
+        if name in _REPEATABLE and diff_section(name, expected.sections.get(name, {}), again.sections.get(name, {})):
+            reason = "two loads of the reference differ here"
+            repeated.append(replace(check, status=Status.INCONCLUSIVE, reason=reason))
         else:
             repeated.append(check)
-    return tuple(repeated)
+    return repeated
 
 
-def _check_probe(
-    name: str, expected: Fingerprint, actual: Fingerprint, *, seconds: float, is_stable: bool
-) -> CheckResult:
-    sides = {layer: (expected.subset(layer, f"{name}/"), actual.subset(layer, f"{name}/")) for layer in PROBE_LAYERS}
-    counts = {layer: num_tensors(observed) for layer, (observed, _) in sides.items()}
-    after_trace = [finding for layer in ("outputs", "generation") for finding in diff_layer(layer, *sides[layer])]
-    first = diff_trace(*sides["trace"])
-    # What differs in the trace differs in the outputs too: the first place is the one to read.
-    findings = after_trace if first is None else [first]
-    status, reason = _judge(findings, min(counts["trace"], counts["outputs"]))
-    if not is_stable:
-        status, reason = Status.INCONCLUSIVE, "the control differs on this probe"
-    return CheckResult(
-        id=f"parity.probe.{name}",
-        status=status,
-        reason=reason,
-        seconds=seconds,
-        measurements={
-            "tensors_compared": sum(counts.values()),
-            "module_outputs_compared": counts["trace"],
-            "outputs_compared": counts["outputs"],
-            "generations_compared": counts["generation"],
-            "differing_outputs": len({finding.location for finding in after_trace}),
-            "divergence": divergence_by_module(*sides["trace"]),
-        },
-        findings=tuple(findings),
-    )
+def find_causes(
+    reference: Loader,
+    candidate: Loader,
+    checks: list[CheckResult],
+    comparison: Comparison,
+    run: Run,
+    *,
+    threads: int | None = None,
+    save_to: Path | None = None,
+) -> list[CheckResult]:
+    """Take the second look where something failed, and say of each finding why, or what explains it."""
+    findings = [f for check in checks if check.status is Status.FAILED for f in check.findings]
+    if not findings:
+        return checks
+    measured: dict[str, Any] = {}
+    if comparison.candidate.ended is None:
+        run.progress("looking for the cause")
+        measured = look_at_both(reference, candidate, findings, run, threads=threads, save_to=save_to)
+    evidence = gather_evidence(comparison, measured)
+    explained = explain_checks(checks, evidence)
+    place = measured.get("divergence_place")
+    if place is None:
+        return explained
+    own = {name: value for name, value in measured.items() if name.startswith("divergence_")}
+    return [
+        replace(check, measurements={**check.measurements, **own})
+        if check.measurements.get("probe") == probe_of(place)
+        else check
+        for check in explained
+    ]
+
+
+def look_at_both(
+    reference: Loader,
+    candidate: Loader,
+    findings: Sequence[Finding],
+    run: Run,
+    *,
+    threads: int | None,
+    save_to: Path | None,
+) -> dict[str, Any]:
+    """Load both sides again, and measure the weights and the first place of a trace that are in question.
+
+    Returns:
+        The values of `looking.measure`, and "candidate_repeats"; empty where nothing is in question or a look failed.
+    """
+    weights = tuple(f.location for f in findings if f.code == "parameters.digest")[:_MAX_WEIGHTS]
+    place = next((f.location for f in findings if f.section == "trace" and f.field != "raised"), None)
+    if not weights and place is None:
+        return {}
+    question = Question(weights=weights, probe=None if place is None else probe_of(place), place=place)
+    with tempfile.TemporaryDirectory(prefix="theworld-look-") as scratch:
+        names = ("reference", "candidate")
+        files = {name: str(Path(scratch, f"{name}.safetensors")) for name in names}
+        jobs = [
+            Job(
+                name=name,
+                function=LOOK,
+                arguments={
+                    "loader": loader,
+                    "question": question,
+                    "file": files[name],
+                    "repeat": name == "candidate",
+                },
+                is_subject=True,
+                threads=threads,
+            )
+            for name, loader in zip(names, (reference, candidate), strict=True)
+        ]
+        looks = run.do(jobs)
+        if not all(look.is_whole for look in looks):
+            return {}
+        arguments = {**files, "place": place, "save_to": None if save_to is None else str(save_to)}
+        (measured,) = run.do([Job(name="measuring", function=MEASURE, arguments=arguments)])
+        answers = [m.values for outcome in (looks[1], measured) for m in outcome.messages if isinstance(m, Answer)]
+    if not measured.is_whole:
+        return {}
+    values = {name: value for answer in answers for name, value in answer.items()}
+    return {**values, "candidate_repeats": values.pop("repeats", None)}

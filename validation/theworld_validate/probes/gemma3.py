@@ -1,62 +1,97 @@
-"""Probes: what a subject is asked. Token ids and pixels come from the config and a seed alone.
+"""Gemma 3's probes. Token ids and pixels come from the config and a seed alone.
 
-In: a Gemma 3 configuration. Out: inputs as numpy arrays, so that two processes, machines or releases
-ask exactly the same. No tokenizer takes part: a probe compares models, not processors.
+In: a Gemma 3 configuration. Out: inputs as numpy arrays, so that two processes, machines or releases ask exactly the
+same; or an `InputError` that names the field that no probe can be built from. No tokenizer takes part: a probe
+compares models, not processors.
 """
 
 # B batch, L tokens, I images
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from theworld_validate.results import InputError, did_you_mean
+from theworld_validate.probes.gemma3_fields import Fields, check_length
+from theworld_validate.probes.probe import PROBE_NAMES, Extra, Generation, Inputs, Probe, choose_probes, gradient_probe
+
+__all__ = ["DECODE_STEPS", "NEW_TOKENS", "PROBE_NAMES", "Probe", "build_probes", "choose_probes", "gradient_probe"]
 
 DECODE_STEPS = 8
 NEW_TOKENS = 8
 _FIRST_ORDINARY_ID = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
-    """One question to a model.
-
-    Args:
-        name: stable; part of a check's id.
-        inputs: input_ids, attention_mask, token_type_ids (B, L) int64; pixel_values (I, 3, S, S) float32.
-        decode_steps: how many of the last tokens are fed one at a time, through the KV cache.
-    """
-
-    name: str
-    inputs: dict[str, np.ndarray]
-    decode_steps: int = 0
+_GREEDY: tuple[Generation, ...] = ("greedy",)  # sampling tells nothing more of other prompts: two are asked for it
+_SAMPLED: tuple[Generation, ...] = (*_GREEDY, "sampled")
+# Each costs as much as both of those: one probe each.
+_STATIC: tuple[Generation, ...] = (*_SAMPLED, "static")
+_BEAMS: tuple[Generation, ...] = (*_SAMPLED, "beams")
 
 
 class _Row:
     """One row of ids in the making."""
 
-    def __init__(self, config: Any, random: np.random.Generator) -> None:
-        self._config, self._random = config, random
-        self.ids: list[int] = [config.text_config.bos_token_id]
+    def __init__(self, fields: Fields, random: np.random.Generator) -> None:
+        self._fields, self._random = fields, random
+        self.ids: list[int] = [fields.bos]
         self.types: list[int] = [0]
+        self.num_images = 0
 
     def text(self, length: int) -> "_Row":
-        highest = self._config.boi_token_index
+        highest = self._fields.boi
         self._add(self._random.integers(min(_FIRST_ORDINARY_ID, highest // 2), highest, length).tolist(), 0)
         return self
 
     def image(self) -> "_Row":
-        config = self._config
-        self._add([config.boi_token_index], 0)
-        self._add([config.image_token_index] * config.mm_tokens_per_image, 1)
-        self._add([config.eoi_token_index], 0)
+        self._add([self._fields.boi], 0)
+        self._add([self._fields.image_token] * self._fields.tokens_per_image, 1)
+        self._add([self._fields.eoi], 0)
+        self.num_images += 1
         return self
 
     def _add(self, ids: list[int], token_type: int) -> None:
         self.ids += ids
         self.types += [token_type] * len(ids)
+
+
+class _Builder:
+    """Draws rows and pixels from one random stream, in the order in which it is asked."""
+
+    def __init__(self, fields: Fields, random: np.random.Generator) -> None:
+        self._fields, self._random = fields, random
+
+    def row(self) -> _Row:
+        return _Row(self._fields, self._random)
+
+    def probe(
+        self,
+        name: str,
+        *rows: _Row,
+        pad_on: Literal["left", "right"] = "left",
+        decode_steps: int = 0,
+        extras: tuple[Extra, ...] = (),
+        generation: tuple[Generation, ...] = (),
+    ) -> Probe:
+        length = max(len(row.ids) for row in rows)
+
+        def padded(values: list[int], filler: int) -> list[int]:
+            padding = [filler] * (length - len(values))
+            return padding + values if pad_on == "left" else values + padding
+
+        inputs: Inputs = {
+            "input_ids": np.array([padded(row.ids, self._fields.pad) for row in rows], dtype=np.int64),
+            "attention_mask": np.array([padded([1] * len(row.ids), 0) for row in rows], dtype=np.int64),
+            "token_type_ids": np.array([padded(row.types, 0) for row in rows], dtype=np.int64),
+        }
+        if num_images := sum(row.num_images for row in rows):
+            side = self._fields.image_size
+            inputs["pixel_values"] = self._random.uniform(-1, 1, (num_images, 3, side, side)).astype(np.float32)
+        return Probe(
+            name=name,
+            inputs=inputs,
+            images_per_row=tuple(row.num_images for row in rows),
+            decode_steps=decode_steps,
+            extras=extras,
+            generation=generation,
+        )
 
 
 def build_probes(config: Any, *, seed: int = 0) -> tuple[Probe, ...]:
@@ -65,50 +100,33 @@ def build_probes(config: Any, *, seed: int = 0) -> tuple[Probe, ...]:
     Args:
         config: a `Gemma3Config`.
         seed: of token ids and pixels.
-    """
-    random = np.random.Generator(np.random.PCG64(seed))
-    window = config.text_config.sliding_window
-
-    def row() -> _Row:
-        return _Row(config, random)
-
-    def probe(name: str, *rows: _Row, num_images: int = 0, decode_steps: int = 0) -> Probe:
-        length = max(len(r.ids) for r in rows)
-        pad = config.text_config.pad_token_id
-        inputs: dict[str, np.ndarray] = {
-            "input_ids": np.array([[pad] * (length - len(r.ids)) + r.ids for r in rows], dtype=np.int64),
-            "attention_mask": np.array([[0] * (length - len(r.ids)) + [1] * len(r.ids) for r in rows], dtype=np.int64),
-            "token_type_ids": np.array([[0] * (length - len(r.ids)) + r.types for r in rows], dtype=np.int64),
-        }
-        if num_images:
-            side = config.vision_config.image_size
-            inputs["pixel_values"] = random.uniform(-1, 1, (num_images, 3, side, side)).astype(np.float32)
-        return Probe(name=name, inputs=inputs, decode_steps=decode_steps)
-
-    return (
-        probe("text", row().text(255)),
-        probe("image", row().text(63).image().text(64), num_images=1),
-        probe("two_images", row().text(32).image().text(32).image().text(32), num_images=2),
-        probe("left_padded_batch", row().text(128), row().text(32).image().text(16), row().text(9), num_images=1),
-        probe("beyond_window", row().text(window + 255)),
-        probe("cached_decode", row().text(window + 2 * DECODE_STEPS), decode_steps=DECODE_STEPS),
-    )
-
-
-def choose_probes(probes: Sequence[Probe], names: Sequence[str]) -> tuple[Probe, ...]:
-    """The probes of these names; all if none is given.
 
     Raises:
-        InputError: for a name that no probe has, with the closest that one has.
+        InputError: if a field is not what a probe can be built from, or would make one too long.
     """
-    known = [probe.name for probe in probes]
-    for name in names:
-        if name not in known:
-            raise InputError(f"--probe {name}: no such probe; there are {', '.join(known)}{did_you_mean(name, known)}")
-    return tuple(probe for probe in probes if not names or probe.name in names)
-
-
-def gradient_probe(probes: Sequence[Probe]) -> Probe | None:
-    """The probe that gradients are taken on: the last with an image, which has padding and text rows too."""
-    with_image = [probe for probe in probes if "pixel_values" in probe.inputs]
-    return with_image[-1] if with_image else None
+    fields = Fields.read(config)
+    window, per_image = fields.sliding_window, fields.tokens_per_image
+    check_length(window + 256, "text_config.sliding_window", window)
+    check_length(2 * per_image + 101, "mm_tokens_per_image", per_image)
+    embeds: tuple[Extra, ...] = ("embeds",)
+    one = _Builder(fields, np.random.Generator(np.random.PCG64(seed)))
+    row, probe = one.row, one.probe
+    built = [
+        probe("text", row().text(255), extras=("loss_by_count", *embeds), generation=_STATIC),
+        probe("image", row().text(63).image().text(64), extras=embeds, generation=_BEAMS),
+        probe("two_images", row().text(32).image().text(32).image().text(32), generation=_GREEDY),
+        probe(
+            "left_padded_batch",
+            *(row().text(128), row().text(32).image().text(16), row().text(9)),
+            extras=("rows",),
+            generation=_GREEDY,
+        ),
+        probe("beyond_window", row().text(window + 255), generation=_GREEDY),
+        probe("cached_decode", row().text(window + 2 * DECODE_STEPS), decode_steps=DECODE_STEPS),
+    ]
+    # A stream of its own: probes that came later leave the others' ids as they were. Generation is not asked: a
+    # prompt that ends in padding is not continued.
+    other = _Builder(fields, np.random.Generator(np.random.PCG64([seed, 1])))
+    rows = (other.row().text(24).image().text(40), other.row().text(112), other.row().text(11))
+    built.append(other.probe("right_padded_batch", *rows, pad_on="right", extras=("rows",)))
+    return tuple(sorted(built, key=lambda made: PROBE_NAMES.index(made.name)))

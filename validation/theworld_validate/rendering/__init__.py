@@ -1,1 +1,1 @@
-"""Reports for people and machines: every form is rendered from `Report.to_json()`."""
+"""Reports for people and machines: every form is rendered from a `Report`, and everything in it may be hostile."""

@@ -1,30 +1,95 @@
-"""Findings as the forms for people show them: errors first, and what many of them share said once.
+"""Findings as the forms show them: root causes first, what follows from each beneath it, what many share said once.
 
-In: a report. Out: its findings, in groups that share cause and remedy.
+In: a report. Out: its findings, as roots and in groups of roots that share cause and remedy.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-_SHARED = ("check", "code", "severity", "cause", "remedy")
+from theworld_validate.results import Finding, Report, Status
 
 
-def group_findings(report: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """All findings, errors first, otherwise in the report's order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A finding, and the check that found it."""
 
-    Returns:
-        Each finding's fields, its "check" and that one's "check_status"; in one group where code, severity, cause
-        and remedy are one finding's after another. A finding with neither cause nor remedy has a group of its own.
+    finding: Finding
+    check: str
+    status: Status
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it fails its check."""
+        return self.finding.severity == "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """A finding that no other explains, and all that follow from it, directly or not, in the report's order."""
+
+    found: Found
+    follows: tuple[Found, ...] = ()
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it, or something that follows from it, fails a check."""
+        return self.found.is_error or any(found.is_error for found in self.follows)
+
+
+def find_roots(report: Report) -> list[Root]:
+    """All findings under their roots: errors before warnings, otherwise in the report's order.
+
+    A finding whose `explained_by` names none of the report is a root, and so is the first of a circle.
     """
     found = [
-        {**finding, "check": check["id"], "check_status": check["status"]}
-        for check in report["checks"]
-        for finding in check["findings"]
+        Found(finding=finding, check=check.id, status=check.status)
+        for check in report.checks
+        for finding in check.findings
     ]
-    groups: list[list[dict[str, Any]]] = []
-    for finding in sorted(found, key=lambda finding: finding["severity"] == "warning"):
-        says_why = finding["cause"] or finding["remedy"]
-        if groups and says_why and all(groups[-1][-1][field] == finding[field] for field in _SHARED):
-            groups[-1].append(finding)
+    root_of = _trace_back([one.finding for one in found])
+    follows: dict[int, list[Found]] = {index: [] for index, root in enumerate(root_of) if root == index}
+    for index, root in enumerate(root_of):
+        if root != index:
+            follows[root].append(found[index])
+    roots = [Root(found=found[index], follows=tuple(those)) for index, those in follows.items()]
+    return sorted(roots, key=lambda root: not root.is_error)
+
+
+def _trace_back(findings: Sequence[Finding]) -> list[int]:
+    """For each finding, the index of its root."""
+    named: dict[str, int] = {}
+    for index, finding in enumerate(findings):
+        at = named.setdefault(finding.key, index)
+        if finding.explained_by is None and findings[at].explained_by is not None:
+            named[finding.key] = index  # of several with one key, the one that explains itself
+    root_of: dict[int, int] = {}
+    for start in range(len(findings)):
+        path: dict[int, None] = {}
+        at = start
+        while at not in root_of and at not in path:
+            path[at] = None
+            explained_by = findings[at].explained_by
+            at = at if explained_by is None else named.get(explained_by, at)
+        root = root_of[at] if at in root_of else min(list(path)[list(path).index(at) :])
+        root_of.update(dict.fromkeys(path, root))
+    return [root_of[index] for index in range(len(findings))]
+
+
+def group_roots(roots: Sequence[Root]) -> list[list[Root]]:
+    """Roots in groups: neighbours of one check that share code, severity, cause and remedy.
+
+    A root with neither cause nor remedy has a group of its own.
+    """
+    groups: list[list[Root]] = []
+    for root in roots:
+        says_why = root.found.finding.cause or root.found.finding.remedy
+        if groups and says_why and _shared(groups[-1][-1]) == _shared(root):
+            groups[-1].append(root)
         else:
-            groups.append([finding])
+            groups.append([root])
     return groups
+
+
+def _shared(root: Root) -> tuple[str | None, ...]:
+    finding = root.found.finding
+    return root.found.check, finding.code, finding.severity, finding.cause, finding.remedy

@@ -1,4 +1,4 @@
-"""Blueprints: a whole model on the meta device, from configs alone. No weight is read and none is made.
+"""Empty models: a whole model on the meta device, from configs alone. No weight is read and none is made.
 
 In: a size's name, a config.json, a folder or a hub id. Out: a `TheWorldConfig` with its world branch, and the model
 that it describes.
@@ -8,8 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from theworld.checkpoints.error_text import one_line, summary
 from theworld_validate.results import InputError
-from theworld_validate.subjects.subject import read_config
+from theworld_validate.subjects.checkpoints import read_config
 
 FIRST_FREE_ROWS = 2  # <start_of_world> and <end_of_world>
 
@@ -25,7 +26,7 @@ def blueprint_of_size(size: str) -> Any:
     from theworld.geometries import SIZES, geometry
 
     if size not in SIZES:
-        raise InputError(f"--config {size}: no such size or file; give {', '.join(SIZES)}, or a config.json")
+        raise InputError(f"--config {one_line(size)}: no such size or file; give {', '.join(SIZES)}, or a config.json")
     shape = geometry(size)
     values = Gemma3Config(**shape.gemma_config, dtype="bfloat16").to_dict()
     return _with_world(values, shape.vae_config, num_tokens=shape.num_tokens, cosmos=None)
@@ -39,7 +40,7 @@ def blueprint_of_file(path: Path) -> Any:
     """
     from huggingface_hub.errors import StrictDataclassError
 
-    from theworld.checkpoint_files import read_json_object
+    from theworld.checkpoints.checkpoint_files import read_json_object
     from theworld.configuration_theworld import TheWorldConfig
     from theworld.geometries import geometry
 
@@ -51,7 +52,9 @@ def blueprint_of_file(path: Path) -> Any:
         num_tokens = values.get("image_token_index", 262_144) + 1
         return _with_world(values, geometry("4b").vae_config, num_tokens=num_tokens, cosmos=None)
     except (ValueError, TypeError, KeyError, OSError, StrictDataclassError) as error:
-        raise InputError(f"--config {path}: {' '.join(str(error).split())}") from error
+        # theworld's readers begin with the file, as they know it.
+        what = summary(error).removeprefix(f"{path}: ").removeprefix(f"{path.parent}/config.json: ")
+        raise InputError(f"--config {one_line(path)}: {what}") from error
 
 
 def blueprint_of_checkpoint(checkpoint: str, cosmos: str | None) -> Any:
@@ -60,8 +63,7 @@ def blueprint_of_checkpoint(checkpoint: str, cosmos: str | None) -> Any:
     Raises:
         InputError: if one of them cannot be read, or there is no VAE.
     """
-    from transformers import AutoTokenizer
-
+    from theworld.checkpoints.tokenizer_files import load_tokenizer
     from theworld.world_encoder import read_vae_config
 
     config = read_config(checkpoint)
@@ -71,11 +73,10 @@ def blueprint_of_checkpoint(checkpoint: str, cosmos: str | None) -> Any:
         raise InputError(f"{checkpoint}: a model without a VAE; name a Cosmos repository or VAE folder with --cosmos")
     try:
         vae_config, _ = read_vae_config(cosmos)
-        tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
-        num_tokens = len(tokenizer)
+        num_tokens = len(load_tokenizer(checkpoint))
         return _with_world(config.to_dict(), vae_config, num_tokens=num_tokens, cosmos=cosmos)
     except (OSError, ValueError) as error:
-        raise InputError(" ".join(str(error).split())) from error
+        raise InputError(summary(error)) from error
 
 
 def _with_world(values: dict[str, Any], vae_config: dict[str, Any], *, num_tokens: int, cosmos: str | None) -> Any:
@@ -129,7 +130,7 @@ def _build(config: Any, *, freeze: str, dtype: str, device: str) -> Any:
         with torch.device(device), no_init_weights():
             model = TheWorld(TheWorldConfig(**values))
     except (ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"config.json describes no model that can be built: {' '.join(str(error).split())}") from error
+        raise InputError(f"config.json describes no model that can be built: {summary(error)}") from error
     finally:
         torch.set_default_dtype(before)
     model.tie_weights()

@@ -1,23 +1,55 @@
 """Subjects: how one model is loaded. Nothing else in the harness knows how to load.
 
-In: a class (or factory) by name, a checkpoint, dtype, device and attention. Out: a loaded model in the
-state that its class leaves it in, or an `InputError` with the file and the fix.
+In: a class (or function) by name, a checkpoint, dtype, device and attention. Out: what it returned, in the state that
+it left it in; an `InputError` with the file and the fix; or a `SubjectError` with what the loader's own code raised.
 """
 
-import importlib
 import re
-import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from theworld_validate.results import InputError
+from theworld.checkpoints.error_text import one_line, summary
+from theworld_validate.results import InputError, SubjectRecord
+from theworld_validate.subjects.checkpoints import check_checkpoint, not_on_the_hub
+from theworld_validate.subjects.targets import CANDIDATE_TARGET, REFERENCE_TARGET, check_loader, resolve_target
+from theworld_validate.subjects.wrappers import unwrap
 
-REFERENCE_TARGET = "transformers:Gemma3ForConditionalGeneration"
-CANDIDATE_TARGET = "theworld:TheWorld"
+__all__ = [
+    "ATTENTIONS",
+    "CANDIDATE_TARGET",
+    "DTYPES",
+    "REFERENCE_TARGET",
+    "Subject",
+    "SubjectError",
+    "device_map_of",
+    "resolve_target",
+]
+
 DTYPES = ("bfloat16", "float16", "float32")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flex_attention")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_DEVICE = re.compile(r"auto|cuda(:(?P<number>[0-9]{1,4}))?")
+_PACKAGE = str(Path(__file__).parent.parent)
+
+
+class SubjectError(Exception):
+    """A subject's own code raised where it was to load a model.
+
+    Attributes:
+        place: the file and line that raised; None where it is not known.
+        code: that line's source.
+        told: the three, as `workers.child` sends them.
+    """
+
+    def __init__(self, line: str, place: str | None = None, code: str | None = None) -> None:
+        super().__init__(line)
+        self.place, self.code = place, code
+
+    @property
+    def told(self) -> tuple[str, str | None, str | None]:
+        """What to say of it."""
+        return str(self), self.place, self.code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,121 +77,114 @@ class Subject:
     seed: int = 0
 
     def load(self) -> Any:
-        """Load the model.
+        """Load the model: what the target returned, which `wrappers.unwrap` takes apart.
 
         Raises:
             InputError: if the target or the checkpoint cannot be used.
+            SubjectError: if the target's own code raises.
         """
         import torch
 
-        loader: Any = resolve_target(self.target)
+        target = resolve_target(self.target)
+        arguments = self._arguments(target)
+        loader = check_loader(self.target, target, arguments)
         check_checkpoint(self.checkpoint)
+        torch.manual_seed(self.seed)
+        try:
+            loaded = loader(self.checkpoint, **arguments)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a subject may raise anything, StopIteration and GeneratorExit too
+            raise self._as_said(error) from error
+        unwrap(loaded, target=self.target)
+        return loaded
+
+    def record(self, role: str) -> SubjectRecord:
+        """What a report says of it."""
+        return SubjectRecord(
+            role=role,
+            target=self.target,
+            checkpoint=self.checkpoint,
+            cosmos=self.cosmos,
+            dtype=self.dtype,
+            device=self.device,
+            attn=self.attn,
+            seed=self.seed,
+        )
+
+    def _arguments(self, target: Any) -> dict[str, Any]:
+        import torch
+
         arguments: dict[str, Any] = {"dtype": getattr(torch, self.dtype)}
         if self.attn is not None:
             arguments["attn_implementation"] = self.attn
         arguments |= device_map_of(self.device)
-        if isinstance(loader, type):
+        if isinstance(target, type):
             from theworld.modeling_theworld import TheWorld
 
-            if issubclass(loader, TheWorld):
+            if issubclass(target, TheWorld):
                 arguments["enable_world"] = self.cosmos is not None
                 if self.cosmos is not None:
                     arguments |= {"cosmos_model_name_or_path": self.cosmos, "freeze": self.freeze}
-            loader = getattr(loader, "from_pretrained", loader)
-        torch.manual_seed(self.seed)
-        try:
-            return loader(self.checkpoint, **arguments)
-        except OSError as error:
+        return arguments
+
+    def _as_said(self, error: BaseException) -> InputError | SubjectError:
+        """What is wrong with the checkpoint or the machine is the user's to mend; other errors are the subject's."""
+        if isinstance(error, OSError):
             for name in (self.checkpoint, self.cosmos):
                 if name is not None and not Path(name).is_dir():
-                    raise not_on_the_hub(name) from error
-            raise self._cannot_load(error) from error
-        except ValueError as error:
-            raise self._cannot_load(error) from error
+                    return not_on_the_hub(name)
+        what = _text_of(error)
+        if isinstance(error, (OSError, ValueError, ImportError)):
+            return self._cannot_load(what)
+        if self.target == REFERENCE_TARGET and isinstance(error, Exception):  # its code is right: the checkpoint is not
+            return InputError(f"{self.target} cannot load {one_line(self.checkpoint)}: {type(error).__name__}: {what}")
+        frames = traceback.extract_tb(error.__traceback__)
+        foreign = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)]
+        frame = foreign[-1] if foreign else None
+        return SubjectError(
+            f"{self.target} raises {type(error).__name__} while loading: {what}",
+            one_line(f"{frame.filename}:{frame.lineno}") if frame else None,
+            one_line(frame.line) if frame and frame.line else None,
+        )
 
-    def _cannot_load(self, error: BaseException) -> InputError:
-        return InputError(f"{self.target} cannot load {self.checkpoint}: {' '.join(str(error).split())}")
+    def _cannot_load(self, what: str) -> InputError:
+        """The error for a checkpoint that the target refuses; theworld's own errors begin with the folder."""
+        folder = one_line(self.checkpoint)
+        return InputError(f"{self.target} cannot load {folder}: {what.removeprefix(f'{folder}: ')}")
 
 
-def not_on_the_hub(name: str) -> InputError:
-    """The error for a hub id that is neither in the cache nor to be had."""
-    return InputError(
-        f"{name}: not on this machine, and the hub did not give it; check the id, the network and "
-        "your access (hf auth login), or name a local folder"
-    )
+def _text_of(error: BaseException) -> str:
+    try:
+        return summary(error)
+    except Exception:  # the text is made by whoever wrote the exception's class
+        return type(error).__name__
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", maxsplit=1)[0]
+def check_device(device: str) -> None:
+    """Refuse a device that nothing can be loaded on.
+
+    Raises:
+        InputError: if there is no such kind of device, or this machine does not have it.
+    """
+    if device == "cpu":
+        return
+    if not (found := _DEVICE.fullmatch(device)):
+        raise InputError(f"--device {one_line(device)}: no such device; give cpu, auto, cuda or cuda:N")
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(found["number"] or 0) >= count:
+        raise InputError(f"--device {device}: this machine has {count} CUDA devices; use --device cpu")
 
 
 def device_map_of(device: str) -> dict[str, Any]:
-    """What `from_pretrained` is told of a device; nothing for the CPU."""
+    """What `from_pretrained` is told of a device; nothing for the CPU.
+
+    Raises:
+        InputError: as `check_device`.
+    """
+    check_device(device)
     if device == "cpu":
         return {}
     return {"device_map": device if device == "auto" else {"": device}}
-
-
-def resolve_target(target: str) -> Any:
-    """Find "module:name"; the working directory is searched too.
-
-    Raises:
-        InputError: if there is no such module or name.
-    """
-    module_name, separator, name = target.partition(":")
-    if not separator or not module_name or not name:
-        raise InputError(f"{target!r} is not of the form module:Class, such as {CANDIDATE_TARGET}")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or module_name.split(".")[0] != error.name.split(".")[0]:
-            raise
-        raise InputError(f"{target}: no module {module_name!r}; install it, or run from the folder it is in") from error
-    try:
-        return getattr(module, name)
-    except AttributeError as error:
-        raise InputError(f"{target}: module {module_name!r} has no {name!r}") from error
-
-
-def check_checkpoint(checkpoint: str) -> None:
-    """Check a Gemma 3 checkpoint before anything is loaded: a folder's files, or a hub id's form.
-
-    Raises:
-        InputError: with the file or field, and the fix.
-    """
-    from theworld.checkpoint_files import check_safetensors_folder, read_json_object
-    from theworld.configuration_theworld import TheWorldConfig
-
-    folder = Path(checkpoint)
-    if not folder.is_dir():
-        if folder.exists() or not _HUB_ID.fullmatch(checkpoint):
-            raise InputError(f"{checkpoint}: no such folder, nor a hub id of the form owner/name")
-        return
-    try:
-        check_safetensors_folder(folder)
-        TheWorldConfig.adopt(read_json_object(folder / "config.json"), source=checkpoint)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-
-
-def read_config(checkpoint: str) -> Any:
-    """Read a checkpoint's Gemma 3 configuration.
-
-    Raises:
-        InputError: if there is none, a field is wrong, or the hub cannot be reached.
-    """
-    from huggingface_hub.errors import StrictDataclassError
-
-    from theworld.configuration_theworld import TheWorldConfig
-
-    check_checkpoint(checkpoint)
-    try:
-        return TheWorldConfig.from_pretrained(checkpoint)
-    except OSError as error:
-        if Path(checkpoint).is_dir():
-            raise InputError(f"{checkpoint}/config.json: {_first_line(error)}") from error
-        raise not_on_the_hub(checkpoint) from error
-    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
-        raise InputError(f"{checkpoint}/config.json: {' '.join(str(error).split())}") from error

@@ -6,14 +6,14 @@ and a batch of rows of different lengths answers as its rows do one by one.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from theworld_validate.results import CheckResult, Finding, InputError, Status
-from theworld_validate.subjects.subject import CANDIDATE_TARGET, Subject
+from theworld_validate.subjects.subject import Subject
 
 SIDE = 64  # pixels of the default clip: 64 world tokens a latent step
 # Rows of one batch may take other kernels than a row alone: bfloat16 keeps 8 bits, float32 24.
@@ -46,19 +46,12 @@ def read_clip(path: Path) -> Any:
 
 
 def check_world(
-    checkpoint: str,
-    cosmos: str,
-    *,
-    clip: Any = None,
-    dtype: str = "bfloat16",
-    device: str = "cpu",
-    attn: str | None = None,
-    seed: int = 0,
-    progress: Callable[[str], None] = lambda step: None,
-) -> tuple[CheckResult, ...]:
+    subject: Subject, *, clip: Any = None, progress: Callable[[str], None] = lambda step: None
+) -> Iterator[CheckResult]:
     """Load TheWorld with its branch on, and check the world path.
 
     Args:
+        subject: with a Cosmos repository.
         clip: (3, F, height, width), float, in [-1, 1]; a random one of 5 frames if None.
 
     Raises:
@@ -68,18 +61,10 @@ def check_world(
 
     from theworld import TheWorldProcessor
 
+    checkpoint, dtype, seed = subject.checkpoint, subject.dtype, subject.seed
     if clip is None:
         clip = torch.rand(3, 5, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     progress("loading the world branch")
-    subject = Subject(
-        target=CANDIDATE_TARGET,
-        checkpoint=checkpoint,
-        cosmos=cosmos,
-        dtype=dtype,
-        device=device,
-        attn=attn,
-        seed=seed,
-    )
     model = subject.load()
     try:
         processor = TheWorldProcessor.from_pretrained(checkpoint)
@@ -87,7 +72,6 @@ def check_world(
         raise InputError(f"{checkpoint}: no usable processor ({' '.join(str(error).split())})") from error
 
     path = _WorldPath(model=model, processor=processor, clip=clip, dtype=dtype)
-    results = []
     for name, step, check in (
         ("tokens", "world tokens", path.tokens),
         ("effect", "effect on the logits", path.effect),
@@ -98,16 +82,13 @@ def check_world(
         started = time.perf_counter()
         with _draw_from(seed):
             measurements, findings = check()
-        results.append(
-            CheckResult(
-                id=f"world.{name}",
-                status=Status.FAILED if findings else Status.PASSED,
-                seconds=time.perf_counter() - started,
-                measurements=measurements,
-                findings=tuple(findings),
-            )
+        yield CheckResult(
+            id=f"world.{name}",
+            status=Status.FAILED if findings else Status.PASSED,
+            seconds=time.perf_counter() - started,
+            measurements=measurements,
+            findings=tuple(findings),
         )
-    return tuple(results)
 
 
 @contextmanager

@@ -1,0 +1,174 @@
+"""The round trip judged: what comes back, what others can load, and what proves nothing."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.theworld_validate.parity.documents import BUFFER, PLAN, WEIGHT, judged, raising, tensor, whole, with_places
+from theworld_validate.documents.observations import Fingerprint, Section
+from theworld_validate.parity.judge import NOTHING, REFERENCE_RAISES, Comparison, Side, judge
+from theworld_validate.parity.round_trip import compare_round_trips
+from theworld_validate.results import CheckResult, Finding, Status
+
+OTHER_NAME = f"module.{WEIGHT}"
+
+
+def only(fingerprint: Fingerprint, *prefixes: str) -> Fingerprint:
+    """Leave these parts of a round trip alone in it."""
+    kept = {key: seen for key, seen in fingerprint.sections["round_trip"].items() if key.startswith(prefixes)}
+    return replace(fingerprint, sections={**fingerprint.sections, "round_trip": kept})
+
+
+def renamed(fingerprint: Fingerprint) -> Fingerprint:
+    """The written keys have another prefix."""
+    section = fingerprint.sections["round_trip"]
+    made = {key.replace(f"written/{WEIGHT}", f"written/{OTHER_NAME}"): seen for key, seen in section.items()}
+    return replace(fingerprint, sections={**fingerprint.sections, "round_trip": made})
+
+
+REFERENCE = only(whole(), "written/")  # the reference is not loaded again unless a candidate fails
+
+
+def check_of(candidate: Fingerprint, reference: Fingerprint = REFERENCE) -> CheckResult:
+    return judged(reference, candidate)["round_trip"]
+
+
+def shown(check: CheckResult) -> list[tuple[str, str, str]]:
+    return [(finding.severity, finding.code, finding.location) for finding in check.findings]
+
+
+def test_what_comes_back_passes() -> None:
+    check = check_of(whole())
+    assert (check.status, check.reason, check.findings) == (Status.PASSED, None, ())
+    assert check.measurements == {"tensors_compared": 4, "compared_bytes": 8}
+
+
+def test_other_keys_that_the_base_class_loads_all_the_same_are_a_warning() -> None:
+    check = check_of(renamed(whole()))
+    assert check.status is Status.PASSED
+    assert shown(check) == [
+        ("warning", "round_trip.written_missing", f"written/{WEIGHT}"),
+        ("warning", "round_trip.written_extra", f"written/{OTHER_NAME}"),
+    ]
+    assert check.findings[0].message.startswith(f"in the saved files, {WEIGHT} is missing from the candidate")
+
+
+def test_other_keys_that_the_base_class_does_not_find_are_errors() -> None:
+    """Its own loader knows the way back; the base class draws the weight at random, and silently."""
+    lost = with_places(renamed(whole()), "round_trip", {f"base/parameters/{WEIGHT}": tensor(99)})
+    check = check_of(lost)
+    assert check.status is Status.FAILED
+    assert shown(check) == [
+        ("error", "round_trip.written_missing", f"written/{WEIGHT}"),
+        ("error", "round_trip.written_extra", f"written/{OTHER_NAME}"),
+        ("error", "round_trip.digest", f"base/parameters/{WEIGHT}"),
+    ]
+    assert check.findings[-1].message == f"{WEIGHT} differs in its bits when the base class loads what was saved"
+
+
+def test_other_keys_that_no_base_class_was_asked_about_are_errors() -> None:
+    check = check_of(only(renamed(whole()), "written/", "config/", "parameters/", "buffers/"))
+    assert check.status is Status.FAILED
+    assert [severity for severity, _, _ in shown(check)] == ["error", "error"]
+
+
+def test_other_bits_in_the_files_are_errors_however_they_are_loaded() -> None:
+    check = check_of(with_places(whole(), "round_trip", {f"written/{WEIGHT}": {"dtype": "float32", "shape": "[2]"}}))
+    assert check.status is Status.FAILED
+    assert shown(check) == [("error", "round_trip.written_dtype", f"written/{WEIGHT}")]
+
+
+@pytest.mark.parametrize(
+    ("places", "code", "location"),
+    [
+        ({f"parameters/{WEIGHT}": tensor(9)}, "round_trip.digest", f"parameters/{WEIGHT}"),
+        ({f"buffers/{BUFFER}": tensor(2, dtype="float32")}, "round_trip.dtype", f"buffers/{BUFFER}"),
+        ({"config/config.hidden_size": {"value": 3}}, "round_trip.value", "config/config.hidden_size"),
+        ({"parameters/more.weight": tensor(9)}, "round_trip.extra", "parameters/more.weight"),
+        ({f"base/buffers/{BUFFER}": tensor(9)}, "round_trip.digest", f"base/buffers/{BUFFER}"),
+    ],
+)
+def test_what_does_not_come_back_is_named(places: Section, code: str, location: str) -> None:
+    check = check_of(with_places(whole(), "round_trip", places))
+    assert check.status is Status.FAILED
+    assert shown(check) == [("error", code, location)]
+    assert check.findings[0].section == "round_trip"
+
+
+def test_what_files_do_not_hold_is_not_compared() -> None:
+    before = with_places(whole(), "parameters", {WEIGHT: tensor(1, requires_grad=False, hooks=1, device="meta")})
+    loaded = {f"parameters/{WEIGHT}": tensor(1, requires_grad=True, hooks=0, device="cpu")}
+    assert check_of(with_places(before, "round_trip", loaded)).findings == ()
+
+
+def test_the_base_class_need_not_have_what_the_candidate_added() -> None:
+    added = with_places(whole(), "parameters", {"world.weight": tensor(5)})
+    check = check_of(with_places(added, "round_trip", {"parameters/world.weight": tensor(5)}))
+    assert (check.status, check.findings) == (Status.PASSED, ())
+
+
+def test_a_model_that_comes_back_empty_is_a_failure() -> None:
+    check = check_of(only(whole(), "written/", "config/", "base/"))
+    assert check.status is Status.FAILED
+    assert shown(check) == [
+        ("error", "round_trip.missing", f"parameters/{WEIGHT}"),
+        ("error", "round_trip.missing", f"buffers/{BUFFER}"),
+    ]
+    assert check.findings[0].message == f"{WEIGHT} is missing from what was loaded after it was saved and loaded again"
+
+
+def test_a_model_that_raises_on_its_way_back_has_one_finding() -> None:
+    """What it therefore could not come back with is no finding of its own."""
+    check = check_of(raising(only(whole(), "written/", "base/"), "round_trip"))
+    assert check.status is Status.FAILED
+    assert shown(check) == [("error", "round_trip.raised", "round_trip")]
+    assert check.findings[0].message == "round_trip: the candidate's KeyError: 'x'"
+
+
+def test_the_worker_that_saved_it_knows_its_state_best() -> None:
+    """The candidate's two loads may differ; what is saved is held against the load that was saved."""
+    spoilt = with_places(whole(), "parameters", {WEIGHT: tensor(9)})
+    compared, findings, why = compare_round_trips(REFERENCE, spoilt, whole())
+    assert (compared, findings, why) == (4, [], None)
+    _, findings, _ = compare_round_trips(REFERENCE, spoilt)
+    assert [finding.location for finding in findings] == [f"parameters/{WEIGHT}", f"base/parameters/{WEIGHT}"]
+
+
+# The reference.
+
+
+def test_a_reference_that_does_not_come_back_proves_nothing() -> None:
+    broken = with_places(whole(), "round_trip", {f"parameters/{WEIGHT}": tensor(9)})
+    check = check_of(broken, reference=broken)
+    assert check.status is Status.INCONCLUSIVE
+    assert check.reason == (
+        f"the reference itself does not come back as it was saved: {WEIGHT} differs in its bits after it was saved "
+        "and loaded again"
+    )
+    assert check_of(broken, reference=whole()).status is Status.FAILED
+
+
+def test_a_whole_reference_that_comes_back_changes_nothing() -> None:
+    assert check_of(whole(), reference=whole()).status is Status.PASSED
+
+
+@pytest.mark.parametrize("candidate_raises", [True, False])
+def test_a_reference_that_raises_proves_nothing(candidate_raises: bool) -> None:
+    broken = raising(only(whole(), "written/"), "round_trip")
+    check = check_of(broken if candidate_raises else whole(), reference=broken)
+    assert (check.status, check.reason) == (Status.INCONCLUSIVE, REFERENCE_RAISES)
+
+
+def test_nothing_compared_is_inconclusive() -> None:
+    empty = replace(whole(), sections={name: {} for name in whole().sections})
+    check = check_of(empty, reference=empty)
+    assert (check.status, check.reason) == (Status.INCONCLUSIVE, NOTHING)
+
+
+def test_the_saved_state_of_another_worker_is_what_the_judge_uses() -> None:
+    spoilt = with_places(whole(), "parameters", {WEIGHT: tensor(9)})
+    comparison = Comparison(
+        plan=PLAN, reference=Side(fingerprint=REFERENCE), candidate=Side(fingerprint=spoilt), saved=whole()
+    )
+    found: list[Finding] = [f for check in judge(comparison) if check.id == "parity.round_trip" for f in check.findings]
+    assert found == []

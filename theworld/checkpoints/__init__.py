@@ -1,0 +1,1 @@
+"""Checkpoints as files: read strictly, and held against configs and models."""

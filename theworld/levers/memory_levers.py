@@ -1,0 +1,92 @@
+"""What a training step can do to take less memory: a loss in pieces, and checkpointing that leaves no hook.
+
+A mixin for Gemma 3's class: it changes nothing until it is told to.
+"""
+
+# N tokens of the batch, R of them with a label, V vocabulary, D hidden size
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.models.gemma3.modeling_gemma3 import Gemma3CausalLMOutputWithPast, Gemma3ForConditionalGeneration
+
+from theworld.levers.chunked_loss import check_chunks, chunked_cross_entropy, rows_that_count, shift_labels
+
+_Base = Gemma3ForConditionalGeneration if TYPE_CHECKING else object
+
+
+class MemoryLevers(_Base):
+    """The chunked loss, and gradient checkpointing."""
+
+    _chunked_loss: tuple[int, str] | None = None
+
+    def set_chunked_loss(self, chunk_size: int | None, *, backend: str = "plain") -> str | None:
+        """Compute the training loss in pieces, so that the logits of a whole prompt never exist at once.
+
+        The outputs of a forward with labels then have no logits, and the head sees only tokens that have a label.
+        Loss and gradients are those of the plain path within rounding.
+
+        Args:
+            chunk_size: tokens a piece; None switches it off.
+            backend: "plain", the fastest of those measured; "torch" (from 2.13 on), or "liger".
+
+        Returns:
+            The backend that is used; None if it is off.
+
+        Raises:
+            ValueError: for a backend that is not here, or a chunk size below 1.
+        """
+        if chunk_size is None:
+            self._chunked_loss = None
+            return None
+        check_chunks(chunk_size, backend)
+        self._chunked_loss = (chunk_size, backend)
+        return backend
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Recompute each layer's activations in the backward pass; non-reentrant unless told otherwise.
+
+        transformers also makes the embeddings' outputs require a gradient, for reentrant checkpointing. The
+        non-reentrant kind needs no such hooks, and they would have frozen towers run backward: they are removed.
+        """
+        chosen = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # the newer name calls this one
+            super().gradient_checkpointing_enable(chosen, **kwargs)
+        if not chosen["use_reentrant"] and not getattr(self, "_hf_peft_config_loaded", False):
+            self.disable_input_require_grads()
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep activations again, and leave no hook behind."""
+        self._set_gradient_checkpointing(enable=False)
+        self.disable_input_require_grads()
+
+    def _forward_chunked(
+        self, labels: torch.Tensor, *, num_items_in_batch: torch.Tensor | int | None = None, **inputs: Any
+    ) -> Gemma3CausalLMOutputWithPast:
+        """Gemma 3's forward with its loss in pieces, and without logits."""
+        assert self._chunked_loss is not None
+        chunk_size, backend = self._chunked_loss
+        weight_VD = self.lm_head.weight
+        labels_N = shift_labels(labels).to(weight_VD.device)
+        rows_R = rows_that_count(labels_N)
+        outputs = self.model(**inputs, return_dict=True)
+        hidden_ND = outputs.last_hidden_state.flatten(0, 1).to(weight_VD.device)
+        loss = chunked_cross_entropy(
+            hidden_ND.index_select(0, rows_R),
+            weight_VD,
+            labels_N.index_select(0, rows_R),
+            chunk_size=chunk_size,
+            num_items=num_items_in_batch,
+            backend=backend,
+        )
+        return Gemma3CausalLMOutputWithPast(
+            loss=loss,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=outputs.image_hidden_states,
+        )

@@ -1,0 +1,183 @@
+"""A probe's forward, and what else is asked of a forward: rows alone, embeddings, the loss for a count of targets.
+
+In: a loaded model and a probe. Out: `Answers` by location, less the probe's name. What a model does not have is an
+answer too, in words: models that people wrap return tuples, no loss or no cache.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from theworld_validate.fingerprint.digest import MAX_HELD_BYTES
+from theworld_validate.fingerprint.placement import device_of, dtype_of, vocab_size_of
+from theworld_validate.fingerprint.trace import Recording, Tracer, iterate_tensors
+from theworld_validate.probes.probe import PER_TOKEN, Inputs, Probe
+
+if TYPE_CHECKING:
+    import torch
+
+IGNORED_LABEL = -100  # what Gemma's loss leaves out
+NONE = "none"  # the answer where there is none
+_MOST_HELD_BYTES = 2 * 2**30
+_KNOWN_FIELDS = ("logits", "loss", "past_key_values")
+
+Answers = dict[str, "torch.Tensor | str"]
+
+
+def to_tensors(probe: Probe, model: Any) -> dict[str, "torch.Tensor"]:
+    """Put a probe's inputs on the model's device, pixels in its dtype."""
+    return inputs_to_tensors(probe.inputs, model)
+
+
+def inputs_to_tensors(inputs: Inputs, model: Any) -> dict[str, "torch.Tensor"]:
+    """Put inputs on the model's device, pixels in its dtype."""
+    import torch
+
+    device = device_of(model)
+    tensors = {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
+    if "pixel_values" in tensors:
+        tensors["pixel_values"] = tensors["pixel_values"].to(dtype_of(model))
+    return tensors
+
+
+def make_labels(inputs: Mapping[str, "torch.Tensor"]) -> "torch.Tensor":
+    """Every text token as a target; padding and image tokens are left out."""
+    is_target = (inputs["attention_mask"] == 1) & (inputs["token_type_ids"] == 0)
+    return inputs["input_ids"].masked_fill(~is_target, IGNORED_LABEL)
+
+
+def bytes_to_hold(model: Any, num_tokens: int) -> int:
+    """What outputs may take while they wait for their digest: no more than head and loss are about to take.
+
+    They are let go before the head runs, so that the peak stays where it is: at the logits and their float32 copy.
+    """
+    at_the_peak = num_tokens * vocab_size_of(model) * (dtype_of(model).itemsize + 4)
+    return min(max(at_the_peak, MAX_HELD_BYTES), _MOST_HELD_BYTES)
+
+
+def fingerprint_trace(model: Any, probe: Probe, *, seed: int = 0) -> dict[str, Any]:
+    """Run one probe and observe its trace alone."""
+    recording = Recording(f"{probe.name}/", max_held_bytes=0)
+    with Tracer(model) as tracer:
+        run_probe(model, tracer, probe, to_tensors(probe, model), recording, seed=seed)
+    return recording.section
+
+
+def run_probe(
+    model: Any, tracer: Tracer, probe: Probe, inputs: Mapping[str, "torch.Tensor"], recording: Recording, *, seed: int
+) -> Answers:
+    """Run one probe under a trace; return logits, loss and KV cache by location."""
+    with tracer.record(recording):
+        return ask_probe(model, probe, inputs, seed=seed)
+
+
+def ask_probe(model: Any, probe: Probe, inputs: Mapping[str, "torch.Tensor"], *, seed: int) -> Answers:
+    """Run one probe; return logits, loss and KV cache by location."""
+    import torch
+
+    torch.manual_seed(seed)
+    answers: Answers = {}
+    with torch.no_grad():
+        prompt = dict(inputs)
+        if probe.decode_steps:
+            prompt.update({name: inputs[name][:, : -probe.decode_steps] for name in PER_TOKEN})
+        output = model(**prompt, labels=make_labels(prompt), use_cache=True)
+        answers.update(_answers_of(output, "logits", "loss"))
+        cache = _field(output, "past_key_values")
+        for step in range(probe.decode_steps if cache is not None else 0):
+            position = prompt["input_ids"].shape[1] + step
+            output = model(
+                input_ids=inputs["input_ids"][:, position : position + 1],
+                attention_mask=inputs["attention_mask"][:, : position + 1],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            answers.update(_answers_of(output, "logits", prefix="decoded_", suffix=f"[{step}]"))
+            cache = _field(output, "past_key_values")
+    answers.update(_cache_answers(cache))
+    return answers
+
+
+def ask_rows(model: Any, probe: Probe, *, seed: int) -> Answers:
+    """Run each row of a batch alone, without padding and without a cache; return its logits."""
+    import torch
+
+    answers: Answers = {}
+    for i in range(probe.num_rows):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            output = model(**inputs_to_tensors(probe.row(i), model), use_cache=False)
+        answers.update(_answers_of(output, "logits", prefix=f"row[{i}]/"))
+    return answers
+
+
+def ask_embeds(model: Any, probe: Probe, *, seed: int) -> Answers:
+    """Run a probe with the embeddings of its ids in place of them; return its logits."""
+    import torch
+
+    if not _takes(model, "inputs_embeds") or not hasattr(model, "get_input_embeddings"):
+        return {"embeds/logits": f"{NONE}: the model takes no inputs_embeds"}
+    inputs = to_tensors(probe, model)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        embeds = model.get_input_embeddings()(inputs.pop("input_ids"))
+        output = model(inputs_embeds=embeds, **inputs, use_cache=False)
+    return _answers_of(output, "logits", prefix="embeds/")
+
+
+def ask_loss_by_count(model: Any, probe: Probe, *, seed: int) -> Answers:
+    """Run a probe with twice the number of its targets as `num_items_in_batch`, as a trainer does that accumulates."""
+    import torch
+
+    inputs = to_tensors(probe, model)
+    labels = make_labels(inputs)
+    num_targets = int((labels[:, 1:] != IGNORED_LABEL).sum())
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        output = model(**inputs, labels=labels, num_items_in_batch=2 * num_targets, use_cache=False)
+    return {"loss_by_count": _tensor_or_word(_field(output, "loss"))}
+
+
+def _takes(model: Any, name: str) -> bool:
+    parameters = inspect.signature(model.forward).parameters.values()
+    return any(p.name == name or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
+def _field(output: Any, name: str) -> Any:
+    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+
+
+def _answers_of(output: Any, *names: str, prefix: str = "", suffix: str = "") -> Answers:
+    """Take fields of an output; of one that has none of the known fields, as a tuple, every tensor."""
+    answers: Answers = {f"{prefix}{name}{suffix}": _tensor_or_word(_field(output, name)) for name in names}
+    if all(_field(output, name) is None for name in _KNOWN_FIELDS):
+        tensors = list(iterate_tensors(output))
+        answers.update({f"{prefix}output{suffix}{path}": tensor for path, tensor in tensors})
+    return answers
+
+
+def _tensor_or_word(value: Any) -> "torch.Tensor | str":
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value
+    return NONE if value is None else type(value).__name__
+
+
+def _cache_answers(cache: Any) -> Answers:
+    if cache is None:
+        return {"cache": NONE}
+    answers: Answers = {}
+    for i, (keys, values) in enumerate(_layers_of(cache)):
+        answers[f"cache[{i}].keys"], answers[f"cache[{i}].values"] = _tensor_or_word(keys), _tensor_or_word(values)
+    return answers or {"cache": f"{type(cache).__name__} without layers"}
+
+
+def _layers_of(cache: Any) -> Iterator[tuple[Any, Any]]:
+    """Keys and values of each layer: of transformers' caches, and of the tuples of pairs that were one before."""
+    layers = getattr(cache, "layers", cache)
+    for layer in layers if isinstance(layers, (list, tuple)) else ():
+        if isinstance(layer, (list, tuple)) and len(layer) >= 2:
+            yield layer[0], layer[1]
+        else:
+            yield getattr(layer, "keys", None), getattr(layer, "values", None)

@@ -1,0 +1,69 @@
+"""Generation: greedily, sampled, by beams, and greedily with a preallocated cache.
+
+In: a loaded model, a probe and a way. Out: `Answers`. The model's own generation config is not changed, and what
+`generate` leaves on the model is taken off again: the next call's cache would have its length.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from theworld_validate.documents.observations import Section
+from theworld_validate.fingerprint.compiled import without_wrapper
+from theworld_validate.fingerprint.forward import NONE, Answers, to_tensors
+from theworld_validate.fingerprint.global_state import observe_globals
+from theworld_validate.probes.gemma3 import NEW_TOKENS
+from theworld_validate.probes.probe import Generation, Probe
+
+NUM_BEAMS = 3
+_LEFT_BEHIND = "_previous_max_cache_length"  # by transformers, for the next call's static cache
+_ALWAYS = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS}
+_GREEDY = {
+    "do_sample": False,
+    "top_k": None,
+    "top_p": None,
+    "return_dict_in_generate": True,
+    "output_logits": True,
+}
+_OPTIONS: dict[Generation, dict[str, Any]] = {
+    "greedy": _GREEDY,
+    "sampled": {"do_sample": True, "top_k": 50, "top_p": 0.95},
+    "beams": {**_GREEDY, "output_logits": False, "output_scores": True, "num_beams": NUM_BEAMS},
+    # On CUDA `generate` would compile for such a cache.
+    "static": {**_GREEDY, "cache_implementation": "static", "disable_compile": True},
+}
+
+
+def generate(model: Any, probe: Probe, way: Generation, *, seed: int) -> Answers:
+    """Generate `NEW_TOKENS` tokens in one way; tokens hardly ever move, so the logits behind them are answers too."""
+    import torch
+
+    if not callable(getattr(model, "generate", None)):
+        return {way: f"{NONE}: the model has no generate"}
+    torch.manual_seed(seed)
+    with torch.no_grad(), _as_before(model):
+        made = model.generate(**to_tensors(probe, model), **_ALWAYS, **_OPTIONS[way])
+    if isinstance(made, torch.Tensor):
+        return {way: made}
+    answers: Answers = {way: made.sequences}
+    answers.update({f"{way}_logits[{i}]": logits for i, logits in enumerate(made.logits or ())})
+    if getattr(made, "sequences_scores", None) is not None:
+        answers[f"{way}_scores"] = made.sequences_scores
+    return answers
+
+
+def observe_random_state(prefix: str) -> Section:
+    """Observe torch's random state: a sampled token more or less, or a draw inside of a forward, moves it."""
+    return {f"{prefix}{name}": seen for name, seen in observe_globals().items() if name.startswith("rng_state")}
+
+
+@contextmanager
+def _as_before(model: Any) -> Iterator[None]:
+    attributes = vars(without_wrapper(model))
+    before = attributes.pop(_LEFT_BEHIND, None)
+    try:
+        yield
+    finally:
+        attributes.pop(_LEFT_BEHIND, None)
+        if before is not None:
+            attributes[_LEFT_BEHIND] = before

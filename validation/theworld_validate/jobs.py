@@ -1,0 +1,172 @@
+"""The audits' work, as it is done inside of workers: load, look, and say what was found.
+
+In: what is to be loaded. Out: messages: a finished check each. Imported by name in a worker; the judge only names
+these functions.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from theworld_validate.results import CheckResult, InputError, Scalar, Status
+from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET, Target
+from theworld_validate.workers.child import say
+from theworld_validate.workers.messages import Answer, Checked, Message, Step, Where
+
+_HERE = "theworld_validate.jobs:"
+
+
+def job_name(function: Callable[..., Iterator[Message]]) -> str:
+    """What a `Job` is given to have a function of this module done."""
+    return _HERE + function.__name__
+
+
+def tell(text: str) -> None:
+    """Say what is done next; for functions that take `progress`."""
+    say(Step(text=text))
+
+
+def subject_of(target: Target, name: str, *, cosmos: str | None = None, freeze: str | None = None) -> Any:
+    """A subject of a target, with its branch on if a Cosmos repository is named."""
+    from theworld_validate.subjects.subject import Subject
+
+    return Subject(target=name, **{**asdict(target), "cosmos": cosmos}, freeze=freeze)
+
+
+def _checked(checks: Iterable[CheckResult]) -> Iterator[Message]:
+    """The checks, and then where they ran: asking a GPU for its name starts it."""
+    for check in checks:
+        yield Checked(check=check)
+    yield from environment()
+
+
+def environment() -> Iterator[Message]:
+    """Say where workers run."""
+    from theworld_validate.environment import describe_environment
+
+    yield Where(environment=describe_environment())
+
+
+def files(checkpoint: str, *, verify: bool) -> Iterator[Message]:
+    """Audit a checkpoint's files without loading it."""
+    from theworld_validate.audits.files import check_files
+
+    yield from _checked(check_files(checkpoint, verify=verify, progress=tell))
+
+
+def buffers(target: Target, *, dtypes: Sequence[str], after: Sequence[str]) -> Iterator[Message]:
+    """Audit the buffers of a `TheWorld`, with its branch on if a Cosmos repository is named."""
+    from theworld_validate.audits.buffers import check_buffers
+    from theworld_validate.subjects.checkpoints import read_config
+
+    read_config(target.checkpoint)
+    for dtype in dtypes:
+        cast = replace(target, dtype=dtype)
+        reference = subject_of(cast, REFERENCE_TARGET)
+        candidate = subject_of(cast, CANDIDATE_TARGET, cosmos=target.cosmos)
+        yield from _checked(check_buffers(reference, candidate, after=after, progress=tell))
+
+
+def params(
+    *, model: str | None, cosmos: str | None, config: str | None, presets: Sequence[str], dtype: str
+) -> Iterator[Message]:
+    """Count the parameters of a checkpoint, a geometry by name or a bare config; the tiny geometry by default."""
+    from theworld_validate.audits.params import check_params
+    from theworld_validate.memory.answers import ModelSource
+
+    if model is not None and config is not None:
+        raise InputError("--model and --config both name a model; give one of the two")
+    tell("reading configs")
+    shape = ModelSource(geometry=config or "tiny", checkpoint=model, cosmos=cosmos).read()
+    yield from _checked(check_params(shape, presets=presets, dtype=dtype, progress=tell))
+
+
+def gradients(target: Target, *, presets: Sequence[str]) -> Iterator[Message]:
+    """Audit the gradients of the presets that are for use, or of those named."""
+    from theworld_validate.audits.gradients import PRESETS, check_gradients
+    from theworld_validate.subjects.checkpoints import read_config
+
+    read_config(target.checkpoint)
+    subject = subject_of(target, CANDIDATE_TARGET, cosmos=target.cosmos)
+    yield from _checked(check_gradients(subject, presets=presets or PRESETS, progress=tell))
+
+
+def world(target: Target, *, frames: Path | None) -> Iterator[Message]:
+    """Check the world path, on a clip from a file if one is named."""
+    from theworld_validate.world.check import check_world, read_clip
+
+    assert target.cosmos is not None
+    clip = None if frames is None else read_clip(frames)
+    yield from _checked(
+        check_world(subject_of(target, CANDIDATE_TARGET, cosmos=target.cosmos), clip=clip, progress=tell)
+    )
+
+
+def claims(target: Target, *, parity: Status) -> Iterator[Message]:
+    """Measure the documented claims: counts on the documented geometry, loading on the checkpoint at hand.
+
+    Args:
+        parity: the verdict on the disabled branch.
+    """
+    from theworld_validate.audits.claims import Evidence, check_claims
+    from theworld_validate.audits.loading_facts import measure_loading
+    from theworld_validate.audits.params import check_params, ledger_of
+    from theworld_validate.subjects.empty_models import blueprint_of_size, build_on_meta
+
+    tell("documented claims")
+    config = blueprint_of_size("4b")
+    _, presets = check_params(config)
+    rows: Any = presets.measurements["presets"]
+    evidence = Evidence(
+        config=config,
+        ledger=ledger_of(build_on_meta(config)),
+        presets={row["preset"]: row for row in rows},
+        parity=parity,
+        facts=measure_loading(subject_of(replace(target, dtype="bfloat16"), REFERENCE_TARGET)),
+        training=_measure_training(target),
+    )
+    yield from _checked(check_claims(evidence))
+
+
+def _measure_training(target: Target) -> dict[tuple[str, bool], Any]:
+    """Measure the steps that the documented claims are about; nothing without a GPU or on another geometry."""
+    from theworld_validate.audits.claims import Training
+    from theworld_validate.audits.params import is_documented_geometry
+    from theworld_validate.memory.cells import build_matrix
+    from theworld_validate.memory.measure import measure_cells
+    from theworld_validate.subjects.checkpoints import read_config
+
+    if target.device == "cpu" or target.cosmos is None or not is_documented_geometry(read_config(target.checkpoint)):
+        return {}
+    model = subject_of(replace(target, dtype="bfloat16"), CANDIDATE_TARGET, cosmos=target.cosmos).load()
+    cells = build_matrix(preset=("projection", "vision", "language", "full", "vae"), checkpointing=(False, True))
+    return {
+        (step.cell.preset, step.cell.checkpointing): Training(
+            peak_bytes=step.peak_allocated_bytes,
+            activation_bytes=step.activation_bytes,
+            step_seconds=step.step_seconds,
+        )
+        for step in measure_cells(model, cells, progress=tell)
+        if step.peak_allocated_bytes is not None and step.activation_bytes is not None and step.step_seconds is not None
+    }
+
+
+def synth(*, size: str, directory: str, scratch: str, seed: int, device: str) -> Iterator[Message]:
+    """Write a synthetic checkpoint by way of a scratch folder, and answer where it is."""
+    from theworld.synthetic import write_checkpoint
+    from theworld_validate.subjects.subject import check_device
+
+    check_device(device)
+
+    def progress(done: int, total: int) -> None:
+        tell(f"writing {size}: {100 * done // max(total, 1)} %")
+
+    try:
+        made = write_checkpoint(
+            size, Path(directory), seed=seed, device=device, progress=progress, scratch=Path(scratch)
+        )
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+    places: dict[str, Scalar] = {"gemma": str(made.gemma), "cosmos": str(made.cosmos)}
+    yield Answer(values={**places})

@@ -1,0 +1,110 @@
+"""What is wrong with cells: over a budget, too large for a GPU, or ended by an error.
+
+In: what was predicted or measured, and what it is held against. Out: findings.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from theworld_validate.memory.answers import Terms
+from theworld_validate.memory.budget import Budget, find_overruns
+from theworld_validate.memory.cells import Cell
+from theworld_validate.memory.outcomes import Measured, Predicted, Prediction
+from theworld_validate.results import Finding
+
+
+def judge_predicted(predictions: Sequence[Prediction], terms: Terms) -> list[Finding]:
+    """Findings of predictions: cells that raised, are over their budget, or do not fit the GPU."""
+    findings = [_not_predicted(one.cell, one.error) for one in predictions if one.error is not None]
+    findings += find_overruns(terms.budgets, [result for one in predictions for result in one.results])
+    if terms.gpu is not None:
+        for prediction in predictions:
+            # Of a sweep the smallest size must fit: what comes after it is there to find the largest.
+            for result in prediction.results[:1]:
+                if not result.fits:
+                    findings.append(_does_not_fit(prediction, result, terms))
+    return findings
+
+
+def judge_measured(results: Sequence[Measured], budgets: Sequence[Budget]) -> list[Finding]:
+    """Findings of measurements, given in the order in which they were made."""
+    findings = [finding for result in results for finding in _ended_early(result)]
+    return findings + find_overruns(budgets, results) + _moved_floors(results)
+
+
+def _not_predicted(cell: Cell, error: str) -> Finding:
+    return Finding(
+        code="memory.not_predicted",
+        location=cell.title,
+        message=f"{cell.title} could not be predicted: {error}",
+        cause="the model's own code, or the prediction, fails on this cell; the other cells stand",
+        remedy="predict this cell alone with --debug, and report it",
+    )
+
+
+def _does_not_fit(prediction: Prediction, result: Predicted, terms: Terms) -> Finding:
+    assert terms.gpu is not None
+    gpu, title = terms.gpu, result.cell.title
+    if result.peak_reserved_bytes is None:
+        taken = f"its parameters and inputs alone take {result.least_bytes / 1e9:.1f} GB"
+        cause = "what is there before the first step is more than the GPU has"
+    else:
+        taken = f"it takes {result.peak_reserved_bytes / 1e9:.1f} GB"
+        cause = f"the most is taken by {max(result.split_bytes, key=lambda kind: result.split_bytes[kind])}"
+    ways = [way.title for way in prediction.ways]
+    remedy = f"it fits with {'; or with '.join(ways)}" if ways else "no lever, nor pair of them, makes it fit"
+    if terms.sweep_over is not None:
+        remedy = f"start the sweep over {terms.sweep_over} at a smaller size, or name a larger GPU"
+    return Finding(
+        code="memory.does_not_fit",
+        location=title,
+        message=f"{title} does not fit {gpu.title}: {taken}, and {gpu.capacity_bytes / 1e9:.1f} GB can be had",
+        expected=gpu.capacity_bytes,
+        actual=result.peak_reserved_bytes,
+        cause=cause,
+        remedy=remedy,
+    )
+
+
+def _ended_early(result: Measured) -> Iterator[Finding]:
+    title = result.cell.title
+    if result.out_of_memory is not None:
+        yield Finding(
+            code="memory.out_of_memory",
+            severity="warning",
+            location=title,
+            message=f"{title} ran out of memory in the phase {result.out_of_memory}",
+            cause="it takes more than this GPU has",
+            remedy="theworld-validate memory predict --gpu NAME says what would make it fit",
+        )
+    if result.error is not None:
+        yield Finding(
+            code="memory.not_measured",
+            location=title,
+            message=f"{title} raised {result.error}",
+            cause="the model's own code, or the device, fails on this cell; the other cells stand",
+            remedy="measure this cell alone; after an error of the device the cells after it fail too",
+        )
+
+
+def _moved_floors(results: Sequence[Measured]) -> list[Finding]:
+    """Whether a cell found the GPU as the one before it did; master weights are part of a mixed cell's own floor."""
+    floors = [
+        (result.cell, result.floor_bytes)
+        for result in results
+        if result.cell.precision == "bfloat16" and result.floor_bytes is not None
+    ]
+    return [
+        Finding(
+            code="memory.floor_moved",
+            severity="warning",
+            location=cell.title,
+            message=f"{cell.title} began with {floor - before:+,} bytes against the cell before it",
+            expected=before,
+            actual=floor,
+            cause="something of an earlier cell, or a library's workspace, is still on the GPU",
+            remedy="measure this cell in a process of its own",
+        )
+        for (_, before), (cell, floor) in pairwise(floors)
+        if floor != before
+    ]

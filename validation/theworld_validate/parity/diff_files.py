@@ -1,0 +1,58 @@
+"""Two fingerprints from files, compared: made by any process, machine or release.
+
+In: two files, checked. Out: what differs around them first, then what differs in them, with causes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from theworld_validate.compare.differences import diff_section
+from theworld_validate.documents.fingerprint import FingerprintFile
+from theworld_validate.documents.observations import Section, whole_plan
+from theworld_validate.parity.causes import explain_checks, gather_evidence
+from theworld_validate.parity.judge import Comparison, Side, judge
+from theworld_validate.results import CheckResult, Plan, Status
+
+
+def compare_files(reference: FingerprintFile, candidate: FingerprintFile) -> Iterator[CheckResult]:
+    """Compare two fingerprints that were made apart: what differs around them first, then what differs in them.
+
+    A difference in subject or environment is no failure: it is what explains one.
+    """
+    around = [
+        *diff_section("subject", _as_section(reference.subject), _as_section(candidate.subject)),
+        *diff_section("environment", _as_section(reference.environment), _as_section(candidate.environment)),
+    ]
+    yield CheckResult(
+        id="diff.surroundings",
+        status=Status.PASSED,
+        reason=f"{len(around)} kinds of difference between where and how the two were made" if around else None,
+        seconds=0.0,
+        measurements={"compared": len(_as_section(reference.subject)) + len(_as_section(reference.environment))},
+        findings=tuple(replace(finding, severity="warning") for finding in around),
+    )
+    comparison = Comparison(
+        plan=joint_plan(reference, candidate),
+        reference=Side(fingerprint=reference.fingerprint),
+        candidate=Side(fingerprint=candidate.fingerprint),
+    )
+    yield from explain_checks(list(judge(comparison)), gather_evidence(comparison, {}))
+
+
+def joint_plan(reference: FingerprintFile, candidate: FingerprintFile) -> Plan:
+    """What a comparison of two files must have: all that a whole fingerprint has, and all that either was asked."""
+    from theworld_validate.probes.probe import PROBE_NAMES
+
+    probes = dict.fromkeys((*PROBE_NAMES, *reference.plan.probes, *candidate.plan.probes))
+    return whole_plan(tuple(probes))
+
+
+_NO_PART = ("role", "printed", "printed_bytes", "packages")
+
+
+def _as_section(value: Any) -> Section:
+    fields = {name: getattr(value, name) for name in value.__dataclass_fields__}
+    flat: Section = {name: {name: item} for name, item in fields.items() if name not in _NO_PART}
+    flat.update({f"packages.{name}": {name: version} for name, version in fields.get("packages", {}).items()})
+    return flat

@@ -1,0 +1,36 @@
+"""One subject's fingerprint, as a file.
+
+In: a subject and a run. Out: everything observable about it, with what it is of and where it was made.
+"""
+
+from dataclasses import replace
+
+from theworld_validate.documents.fingerprint import FingerprintFile, make_file
+from theworld_validate.environment import describe_machine
+from theworld_validate.parity.check import observe_job, plan_parity, side_of
+from theworld_validate.parity.observing import Loader
+from theworld_validate.results import InputError
+from theworld_validate.workers.run import Run
+
+
+def take_file(loader: Loader, run: Run) -> FingerprintFile:
+    """Load a subject in a worker and observe it whole.
+
+    Raises:
+        InputError: if it cannot be loaded, or does not deliver all that it is asked.
+    """
+    agreed = plan_parity(loader, run, ())
+    (outcome,) = run.do([observe_job("model", loader, agreed.plan, control=False)])
+    side = side_of(outcome)
+    if side.ended:
+        raise InputError(f"{loader.record('model').target}: {side.ended}")
+    fingerprint = replace(side.fingerprint, sections={"files": agreed.files, **side.fingerprint.sections})
+    if fingerprint.failures:
+        first = fingerprint.failures[0]
+        raise InputError(f"{loader.record('model').target}: {first.section}: raises {first.error} at {first.place}")
+    return make_file(
+        fingerprint,
+        subject=loader.record("model"),
+        environment=run.environment or describe_machine(),
+        plan=agreed.plan,
+    )

@@ -1,0 +1,158 @@
+"""The rows of memory checks that are drawn: who owns the bytes at the peak, a step's course, peaks over growing sizes.
+
+In: a check. Out: typed rows with labels, for the page and the figures; none where a measurement is not such rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from theworld_validate.rendering.plain_text import line
+from theworld_validate.rendering.tables import format_bytes, title_of
+from theworld_validate.results import CheckResult, Row
+
+_WORKLOAD = ("batch", "text_tokens", "world_tokens")
+_MAX_LABEL = 120
+_MAX_ROWS = 2_000
+_LARGEST = 1 << 62  # bytes that can be drawn
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """One configuration: its label, and bytes by kind."""
+
+    key: Key
+    label: str
+    num_bytes: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """All kinds together."""
+        return sum(self.num_bytes.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """One configuration's allocated bytes over a step."""
+
+    key: Key
+    label: str
+    num_bytes: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """One configuration's peaks over growing sizes; None for a size that was not measured."""
+
+    label: str
+    over: str
+    sizes: list[int]
+    peaks: dict[str, list[int | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawable:
+    """What can be drawn of a memory check; `workload` is what all rows of a kind have in common."""
+
+    bars: list[Bar]
+    bars_workload: str
+    courses: list[Course]
+    courses_workload: str
+    phases: dict[Key, str]
+    curves: list[Curve]
+    capacity_bytes: int | None
+
+
+def drawable_of(check: CheckResult) -> Drawable:
+    """Read a check's measurements; rows that are not as memory checks write them are left out."""
+    splits, timelines = _rows(check, "splits"), _rows(check, "timelines")
+    labels, bars_workload = _label(splits)
+    course_labels, courses_workload = _label(timelines)
+    bars = [
+        Bar(key=_key(row), label=label, num_bytes=_bytes_of(row)) for row, label in zip(splits, labels, strict=True)
+    ]
+    courses = [
+        Course(key=_key(row), label=label, num_bytes=points)
+        for row, label in zip(timelines, course_labels, strict=True)
+        if (points := _points(row.get("bytes")))
+    ]
+    phases = {_key(row): _describe_phases(_bytes_of(row)) for row in _rows(check, "phase_peaks")}
+    capacity = check.measurements.get("capacity_bytes")
+    return Drawable(
+        bars=[bar for bar in bars if bar.total],
+        bars_workload=bars_workload,
+        courses=courses,
+        courses_workload=courses_workload,
+        phases=phases,
+        curves=[curve for row in _rows(check, "curves") if (curve := _curve(row)) is not None],
+        capacity_bytes=capacity if _is_count(capacity) and isinstance(capacity, int) else None,
+    )
+
+
+def kinds_of(bars: Sequence[Bar]) -> list[str]:
+    """The kinds of all bars, in first-seen order."""
+    return list(dict.fromkeys(kind for bar in bars for kind in bar.num_bytes))
+
+
+def _rows(check: CheckResult, name: str) -> list[Row]:
+    value = check.measurements.get(name)
+    rows = value if isinstance(value, list) else []
+    return [row for row in rows if isinstance(row, dict) and "configuration" in row][:_MAX_ROWS]
+
+
+def _key(row: Row) -> Key:
+    return tuple(str(row.get(name)) for name in ("configuration", *_WORKLOAD))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
+
+
+def _bytes_of(row: Row) -> dict[str, int]:
+    return {
+        name: value
+        for name, value in row.items()
+        if name.endswith("_bytes") and isinstance(value, int) and _is_count(value)
+    }
+
+
+def _points(value: object) -> list[int]:
+    points = value if isinstance(value, list) else []
+    return points if all(_is_count(point) for point in points) and any(points) else []
+
+
+def _curve(row: Row) -> Curve | None:
+    """A curve whose sizes grow and whose peaks are as many as these."""
+    sizes = _points(row.get("sizes"))
+    peaks: dict[str, list[int | None]] = {}
+    for name in ("peak_reserved_bytes", "peak_allocated_bytes"):
+        column = row.get(name)
+        if isinstance(column, list) and len(column) == len(sizes):
+            values = [value if isinstance(value, int) and _is_count(value) else None for value in column]
+            peaks |= {name: values} if any(value is not None for value in values) else {}
+    if not sizes or not peaks:
+        return None
+    return Curve(
+        label=line(row["configuration"], _MAX_LABEL), over=title_of(str(row.get("over"))), sizes=sizes, peaks=peaks
+    )
+
+
+def _label(rows: Sequence[Row]) -> tuple[list[str], str]:
+    """Each row's configuration with what of its workload is its own, and what all have in common."""
+    values = {name: {str(row.get(name)) for row in rows} for name in _WORKLOAD if any(name in row for row in rows)}
+    own = [name for name, seen in values.items() if len(seen) > 1]
+    labels = [
+        ", ".join([line(row["configuration"], _MAX_LABEL), *(_workload(name, row) for name in own)]) for row in rows
+    ]
+    return labels, ", ".join(_workload(name, rows[0]) for name in values if name not in own)
+
+
+def _workload(name: str, row: Row) -> str:
+    value = row.get(name)
+    return f"{title_of(name)} {f'{value:,}' if _is_count(value) else line(value, 40)}"
+
+
+def _describe_phases(peaks: dict[str, int]) -> str:
+    told = [f"{title_of(name)} {format_bytes(value)}" for name, value in peaks.items() if value]
+    return f"peaks: {', '.join(told)}" if told else ""

@@ -1,0 +1,144 @@
+"""The lines that every form has: the verdict with its counts, the likeliest cause, what was compared, and why.
+
+In: a report. Out: lines of printable text, which each form escapes as its syntax needs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from theworld_validate.rendering.findings import Root, find_roots
+from theworld_validate.rendering.plain_text import counted, line, prose
+from theworld_validate.rendering.tables import describe_measurements, format_bytes
+from theworld_validate.results import CheckResult, Environment, Measurements, Report, Status, SubjectRecord
+
+_MAX_CAUSE = 300
+_MAX_LOCATION = 200
+_SHORT_DIGEST = 16
+_WORST_FIRST = (Status.ERROR, Status.FAILED, Status.INCONCLUSIVE)
+
+
+def count_statuses(report: Report) -> dict[Status, int]:
+    """How many checks ended in which way."""
+    statuses = [check.status for check in report.checks]
+    return {status: statuses.count(status) for status in Status}
+
+
+def describe_counts(report: Report) -> str:
+    """How many of how many checks passed, and how the others ended."""
+    counts = count_statuses(report)
+    errors = f"{counts[Status.ERROR]} error{'' if counts[Status.ERROR] == 1 else 's'}"
+    others = {
+        Status.FAILED: f"{counts[Status.FAILED]} failed",
+        Status.ERROR: errors,
+        Status.INCONCLUSIVE: f"{counts[Status.INCONCLUSIVE]} inconclusive",
+        Status.SKIPPED: f"{counts[Status.SKIPPED]} skipped",
+    }
+    head = f"{counts[Status.PASSED]} of {len(report.checks)} checks passed"
+    return ", ".join([head, *(text for status, text in others.items() if counts[status])])
+
+
+def describe_compared(report: Report) -> str:
+    """How much was compared bit for bit; empty where nothing was."""
+    tensors = _total(report, "tensors_compared")
+    num_bytes = _total(report, "compared_bytes")
+    if not tensors:
+        return ""
+    of_state = f", {format_bytes(num_bytes)} of state" if num_bytes else ""
+    return f"{tensors:,} tensors compared bit for bit{of_state}"
+
+
+def _total(report: Report, name: str) -> int:
+    values = (check.measurements.get(name) for check in report.checks)
+    return sum(value for value in values if isinstance(value, int) and value.bit_length() < 64)
+
+
+def verdict_line(report: Report) -> str:
+    """The last word: `FAILED: 3 of 14 checks passed, 9 failed, 2 skipped; ...`."""
+    compared = describe_compared(report)
+    parts = [describe_counts(report), *([compared] if compared else [])]
+    return f"{report.verdict.upper()}: {'; '.join(parts)}, in {report.seconds:.1f} s"
+
+
+def likeliest_cause(report: Report, roots: Sequence[Root] | None = None) -> tuple[str, str] | None:
+    """Why the verdict is what it is, and where; None for one that passed."""
+    if report.verdict is Status.PASSED:
+        return None
+    for root in find_roots(report) if roots is None else roots:
+        finding = root.found.finding
+        if root.is_error:
+            return prose(finding.cause or finding.message, _MAX_CAUSE), line(finding.location, _MAX_LOCATION)
+    for status in _WORST_FIRST:
+        for check in report.checks:
+            if check.status is status:
+                return why(check), line(check.id)
+    return None
+
+
+def why(check: CheckResult, measurements: Measurements | None = None) -> str:
+    """A check in a few words: its reason, or what it measured and found.
+
+    Args:
+        measurements: those of its measurements that are told; all of them if None.
+    """
+    if reason := prose(check.reason or ""):
+        return reason
+    measured = describe_measurements(check.measurements if measurements is None else measurements)
+    if check.status is Status.PASSED:
+        return measured
+    found = counted(len(check.findings), "finding") if check.findings else ""
+    return "; ".join(part for part in (measured, found) if part) or "no reason was recorded"
+
+
+def subject_fields(subject: SubjectRecord) -> list[tuple[str, str]]:
+    """Everything by which a subject was loaded, by name; what is not known is left out."""
+    fields = [
+        ("target", subject.target),
+        ("checkpoint", subject.checkpoint),
+        ("digest", subject.checkpoint_digest),
+        ("cosmos", subject.cosmos),
+        ("dtype", subject.dtype),
+        ("device", subject.device),
+        ("attention", subject.attn),
+        ("seed", subject.seed),
+    ]
+    return [(name, line(value)) for name, value in fields if value is not None]
+
+
+def describe_subject(subject: SubjectRecord) -> str:
+    """A subject on one line, with the start of its checkpoint's digest."""
+    digest = subject.checkpoint_digest
+    target, *others = subject_fields(replace(subject, checkpoint_digest=digest and digest[:_SHORT_DIGEST]))
+    return ", ".join([target[1], *(f"{name} {value}" for name, value in others)])
+
+
+def describe_printed(subject: SubjectRecord, shown: int | None = None) -> str:
+    """How much a subject printed, and how much of it is shown, where that is not all."""
+    total = counted(subject.printed_bytes, "byte")
+    kept = len((subject.printed or "").encode("utf-8", "backslashreplace"))
+    part = kept if shown is None else shown
+    what = "the report keeps" if shown is None else "the last"
+    return f"printed {total}" if part >= subject.printed_bytes else f"printed {total}, of which {what} {part:,}"
+
+
+def describe_plan(report: Report) -> str | None:
+    """What was to be compared."""
+    if report.plan is None:
+        return None
+    parts = (("probe", report.plan.probes), ("section", report.plan.sections))
+    return "; ".join(f"{counted(len(names), what)} ({_listed(names)})" for what, names in parts)
+
+
+def _listed(names: Sequence[str], at_most: int = 30) -> str:
+    shown = [line(name, 60) for name in names[:at_most]]
+    return ", ".join([*shown, *([f"{len(names) - at_most} more"] if len(names) > at_most else [])]) or "none"
+
+
+def flat_environment(environment: Environment | None) -> list[tuple[str, str]]:
+    """Names and values, packages among them; what is not there is left out."""
+    if environment is None:
+        return []
+    names = ("python", "platform", "machine", "processor", "cpu_count", "torch_threads")
+    values: list[tuple[str, object]] = [(name, getattr(environment, name)) for name in names]
+    values += environment.packages.items()
+    values += [(name, getattr(environment, name)) for name in ("cuda", "gpu", "gpu_count", "calibration_seconds")]
+    return [(line(name), line(value)) for name, value in values if value is not None]
