@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -92,6 +93,16 @@ def test_exit_code_0_of_a_candidate_is_not_the_commands(
     report = json.loads((output / "report.json").read_text())
     assert (report["verdict"], report["command"]) == ("failed", "theworld-validate parity")
     assert (output / "report.md").read_text().startswith("# theworld-validate: failed")
+
+
+def test_a_finished_command_leaves_nothing_in_the_temporary_folder(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
+    """Neither the fork server's socket nor the scratch of a report; torch's own folder stays."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    arguments = ("--model", tiny.gemma, "--probe", "text", "--candidate", CANDIDATES + "exits_with_0")
+    done = run("parity", *arguments, "--output", tmp_path / "report", env={"TMPDIR": str(folder)})
+    assert done.returncode == 1, done.stderr
+    assert {path.name.partition("_")[0] for path in folder.iterdir()} <= {"torchinductor"}
 
 
 # Signals
@@ -472,6 +483,22 @@ def test_a_strange_output_folder_is_made_or_is_one_clean_line(
     else:
         assert result.exit_code == 0, result.output
         assert (tmp_path / path / "report.html").is_file()
+
+
+@pytest.mark.parametrize("path", ["a b", *(STRANGE[name] for name in ("newline", "annotation", "bidi"))])
+def test_a_strange_place_is_shown_on_one_line(tiny: SyntheticCheckpoint, tmp_path: Path, path: str) -> None:
+    result = invoke("synth", tmp_path / path)
+    assert (result.exit_code, result.stderr) == (0, "")
+    (line,) = result.stdout.splitlines()
+    assert line.isprintable()
+    assert line.startswith("theworld-validate --model ")
+    if path == "a b":
+        assert shlex.split(line)[2] == f"{tmp_path}/a b/gemma"
+    rendered = invoke("files", tiny.gemma, "--output", tmp_path / path / "report")
+    assert rendered.exit_code == 0
+    result = invoke("render", tmp_path / path / "report")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.rstrip("\n").isprintable()
 
 
 @pytest.mark.parametrize("command", ["parity", "files", "fingerprint"])

@@ -165,15 +165,6 @@ class AfterCalls(Gemma3ForConditionalGeneration):
         return output if self.num_calls <= 3 else _scaled(output)
 
 
-class HiddenStatesLost(Gemma3ForConditionalGeneration):
-    """A forward that passes on only the arguments that its author knew."""
-
-    @_as_gemma
-    def forward(self, *inputs: Any, **named: Any) -> Any:
-        named.pop("output_hidden_states", None)
-        return super().forward(*inputs, **named)
-
-
 # What holds state where it is not looked for.
 
 

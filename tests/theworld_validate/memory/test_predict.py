@@ -1,6 +1,7 @@
 """The prediction: against the allocations of the same run with real tensors, and what it says of fitting."""
 
 import contextlib
+import gc
 from dataclasses import replace
 from typing import Any
 
@@ -60,6 +61,7 @@ def peak_of_real_run(model: TheWorld, cell: Cell) -> int:
         with attention_as_on_cuda():
             forward_and_backward(model, inputs, on_phase=lambda phase: None, autocast=contextlib.nullcontext())
 
+    gc.collect()  # what an earlier profile saw allocated would be seen freed in this one
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
     model.zero_grad()

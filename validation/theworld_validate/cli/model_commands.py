@@ -1,6 +1,7 @@
 """Commands about the model, the machine and what was reported: world, synth, doctor, render."""
 
 import json as json_module
+import shlex
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -49,6 +50,7 @@ def synth(
     """Write a random-weight checkpoint in the real format: DIR/gemma and DIR/cosmos."""
 
     def action() -> int:
+        from theworld.checkpoints.error_text import one_line
         from theworld_validate.progress import show_progress
         from theworld_validate.suite import write_synthetic
 
@@ -56,7 +58,8 @@ def synth(
             gemma, cosmos = write_synthetic(
                 Run(progress=steps.tell), size=size.value, directory=directory, seed=seed, device=device
             )
-        print(f"theworld-validate --model {gemma} --cosmos {cosmos}", flush=True)
+        shown = shlex.join(["theworld-validate", "--model", gemma, "--cosmos", cosmos])
+        print(one_line(shown, len(shown) + 1), flush=True)
         return 0
 
     _finish(guard(action, debug=debug))
@@ -101,6 +104,7 @@ def render(
     """Make every form of a report from its JSON: Markdown, page, JUnit, figures."""
 
     def action() -> int:
+        from theworld.checkpoints.error_text import one_line
         from theworld_validate.cli.session import say
         from theworld_validate.documents.report import read_report
         from theworld_validate.rendering.folder import render_forms
@@ -111,7 +115,7 @@ def render(
         for problem in problems:
             say(f"error: {problem}")
         if not quiet:
-            print(folder / "report.html", flush=True)
+            print(one_line(folder / "report.html", 4096), flush=True)
         return 2 if problems else 0
 
     _finish(guard(action, debug=debug))

@@ -71,6 +71,7 @@ def fingerprint(
     """Write everything observable about one model to a file, for `diff`."""
 
     def action() -> int:
+        from theworld.checkpoints.error_text import one_line
         from theworld_validate.documents.fingerprint import place_of, write_fingerprint
         from theworld_validate.documents.writing import check_place
         from theworld_validate.jobs import subject_of
@@ -87,7 +88,7 @@ def fingerprint(
         if options.json:
             print(path.read_text(encoding="utf-8"), flush=True)
         elif not options.quiet:
-            print(path, flush=True)
+            print(one_line(path, 4096), flush=True)
         return 0
 
     return guard(action, debug=options.debug)

@@ -129,6 +129,13 @@ class _Session:
             from theworld_validate.rendering.folder import check_output_folder
 
             folder = check_output_folder(options.output)
+        try:
+            return self._run_in(folder, body)
+        finally:
+            self._run.close()
+
+    def _run_in(self, folder: Path | None, body: Body) -> int:
+        options = self._options
         with show_progress(quiet=options.quiet) as steps:
             self._run = Run(progress=steps.tell, expect=steps.expect, keeps_tensors=folder is not None)
             if options.timeout is not None:
@@ -243,8 +250,6 @@ class _Session:
             with contextlib.suppress(OSError):
                 beside.unlink()
             return [f"{one_line(place)}: not written ({one_line(error.strerror or error)})"]
-        finally:
-            self._run.close()
         return []
 
     def _print_json(self, report: Report) -> None:

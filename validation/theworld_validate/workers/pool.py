@@ -7,6 +7,7 @@ than by saying that it is done has not delivered: exit 0, a signal, exec, a dead
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
@@ -127,11 +128,14 @@ def start_server() -> None:
 
 
 def end_server() -> None:
-    """End the fork server, so that nobody waits for it; it holds nothing."""
+    """End the fork server, so that nobody waits for it; it holds nothing. Its socket's folder is removed."""
     pid = getattr(vars(forkserver).get("_forkserver"), "_forkserver_pid", None)
     if isinstance(pid, int):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
+    folder = vars(multiprocessing.current_process()).get("_config", {}).get("tempdir")
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _context() -> Any:
