@@ -45,7 +45,8 @@ def small_model() -> Model:
                 trace[f"{probe}/{ROTARY}(full_attention)[0]"] = {"tensor": "t", "digest": "angles"}
                 trace[f"{probe}/{name}.self_attn(attention_mask)"] = {"tensor": "t", "digest": "mask"}
             trace[f"{probe}/{name}"] = {"tensor": "t", "digest": f"output of {name}"}
-    answers = ("logits", "loss", "loss_by_count", "cache[0].keys", "embeds/logits")
+    extras = ("loss_by_count", "embeds/logits", "arguments/hidden_states[0]", "untraced/logits")
+    answers = ("logits", "loss", "cache[0].keys", *extras)
     ways = ("greedy", "greedy_logits[0]", "sampled", "rng_state_cpu", "beams", "static", "static_logits[0]")
     return {
         "config": {

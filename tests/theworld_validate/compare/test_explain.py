@@ -105,6 +105,8 @@ def test_a_rotary_buffer_that_differs_is_not_called_positions() -> None:
         ("loss_by_count", "outputs", Cause.LOSS_COUNT),
         ("cache[0].keys", "outputs", Cause.CACHE),
         ("embeds/logits", "outputs", Cause.EMBEDDED_INPUTS),
+        ("arguments/hidden_states[0]", "outputs", Cause.FORWARD_ARGUMENTS),
+        ("untraced/logits", "outputs", Cause.UNTRACED),
         ("logits", "outputs", Cause.KERNEL_CHOICE),
         ("beams", "generation", Cause.BEAMS),
         ("static_logits[0]", "generation", Cause.STATIC_CACHE),

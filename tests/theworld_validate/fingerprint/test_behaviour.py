@@ -70,6 +70,10 @@ def test_all_questions_are_answered(expected: Fingerprint) -> None:
         "text/loss_by_count",
         "text/embeds/logits",
         "image/embeds/logits",
+        "text/arguments/hidden_states[8]",
+        "text/arguments/tuple[0]",
+        "text/arguments/positions.logits",
+        "cached_decode/untraced/decoded_logits[7]",
         "left_padded_batch/row[2]/logits",
         "right_padded_batch/logits",
         "right_padded_batch/row[0]/logits",
@@ -165,7 +169,7 @@ def test_a_step_that_raises_costs_itself(
     assert failure.error == "KeyError: 'no labels, please'"
     assert failure.place.rpartition(":")[0] == faults.__file__
     assert failure.code == 'raise KeyError("no labels, please")'
-    assert list(seen.sections["outputs"]) == ["text/embeds/logits"]
+    assert {at.split("/")[1] for at in seen.sections["outputs"]} == {"embeds", "arguments"}
     assert seen.sections["generation"] == expected.subset("generation", "text/")
 
 
@@ -186,10 +190,12 @@ def test_steps_are_named_and_counted(base: Any, probes: dict[str, Probe]) -> Non
         "text",
         "text, loss_by_count",
         "text, embeds",
+        "text, arguments",
         "text, greedy",
         "text, sampled",
         "text, static",
         "cached_decode",
+        "cached_decode, untraced",
     ]
     assert len(steps) == count_behaviour_steps(asked)
     merged = EMPTY

@@ -183,6 +183,14 @@ ADVICE: dict[Cause, tuple[str, str]] = {
         "inputs_embeds is handled in another way than input_ids",
         "look at what forward does with inputs_embeds",
     ),
+    Cause.FORWARD_ARGUMENTS: (
+        "an argument of forward (output_hidden_states, return_dict, position_ids) has another effect, or none",
+        "pass every argument on to the base class, those too that the wrapper does not use",
+    ),
+    Cause.UNTRACED: (
+        "the model gives other results when no hook looks at its modules",
+        "look for code that asks for hooks, or that calls modules' forward without them",
+    ),
     Cause.GENERATION: (
         "generate gives other results where no forward of the prompt is seen to differ: inputs are prepared otherwise",
         "look at prepare_inputs_for_generation and at what generate passes on",

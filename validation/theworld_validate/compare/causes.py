@@ -59,6 +59,8 @@ class Cause(StrEnum):
     LOSS_COUNT = "loss count"
     PADDED_ROWS = "padded rows"
     EMBEDDED_INPUTS = "embedded inputs"
+    FORWARD_ARGUMENTS = "arguments of the forward"
+    UNTRACED = "another way without hooks"
     GENERATION = "generation inputs"
     STATIC_CACHE = "static cache"
     BEAMS = "beam search"
@@ -117,6 +119,8 @@ _BY_ANSWER: dict[str, Cause] = {
     "loss_by_count": Cause.LOSS_COUNT,
     "row": Cause.PADDED_ROWS,
     "embeds": Cause.EMBEDDED_INPUTS,
+    "arguments": Cause.FORWARD_ARGUMENTS,
+    "untraced": Cause.UNTRACED,
     "greedy": Cause.GENERATION,
     "sampled": Cause.GENERATION,
     "beams": Cause.BEAMS,

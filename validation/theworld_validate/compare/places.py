@@ -23,6 +23,8 @@ _ANSWER_KINDS = {  # what an answer of a model is evidence of
     "loss_by_count": "loss_by_count",
     "row": "row",
     "embeds": "embeds",
+    "arguments": "arguments",
+    "untraced": "untraced",
     "decoded_logits": "decoded",
     "cache": "cache",
     "greedy": "greedy",

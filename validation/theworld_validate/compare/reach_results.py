@@ -21,6 +21,8 @@ _FOLLOWS = {
     "loss_by_count": {"logits"},
     "row": {"logits"},
     "embeds": {"logits"},
+    "arguments": {"logits"},
+    "untraced": {"logits", "decoded"},
     "greedy": {"logits", "decoded", "cache"},
     "sampled": {"logits", "decoded", "cache", "greedy", "rng_state"},
     "beams": {"logits", "decoded", "cache", "greedy"},

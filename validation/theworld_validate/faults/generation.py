@@ -100,3 +100,20 @@ def given_embeddings_scaled_again(model: Any) -> None:
             kwargs["inputs_embeds"] = kwargs["inputs_embeds"] * model.config.text_config.hidden_size**0.5
 
     wrap_forward(model, scaled)
+
+
+@fault("generation", "a wrapper passes on only what its author knew", "outputs", r"arguments/", Cause.FORWARD_ARGUMENTS)
+def hidden_states_not_passed_on(model: Any) -> None:
+    wrap_forward(model, lambda kwargs: kwargs.pop("output_hidden_states", None))
+
+
+@fault("generation", "a fast path that hooks switch off", "outputs", r"untraced/", Cause.UNTRACED)
+def fast_path_without_hooks(model: Any) -> None:
+    """Decoding steps by hand are all taken at position 0 where nobody watches; generate's name `logits_to_keep`."""
+
+    def first_position(kwargs: dict[str, Any]) -> None:
+        is_watched = bool(text_model(model).norm._forward_hooks)
+        if not is_watched and kwargs.get("past_key_values") is not None and "logits_to_keep" not in kwargs:
+            kwargs["position_ids"] = torch.zeros_like(kwargs["input_ids"])
+
+    wrap_forward(model, first_position)

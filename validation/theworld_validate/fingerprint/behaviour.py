@@ -16,10 +16,12 @@ from theworld_validate.fingerprint.failures import failure_of
 from theworld_validate.fingerprint.finite import NON_FINITE, FiniteRecording, find_non_finite
 from theworld_validate.fingerprint.forward import (
     Answers,
+    ask_arguments,
     ask_embeds,
     ask_loss_by_count,
     ask_probe,
     ask_rows,
+    ask_untraced,
     bytes_to_hold,
     fingerprint_trace,
     make_labels,
@@ -53,6 +55,8 @@ _EXTRAS: dict[Extra, Callable[..., Answers]] = {
     "loss_by_count": ask_loss_by_count,
     "rows": ask_rows,
     "embeds": ask_embeds,
+    "arguments": ask_arguments,
+    "untraced": ask_untraced,
 }
 _TELLING = ("logits", "loss", "output")  # answers that must be finite have one of these in their name
 

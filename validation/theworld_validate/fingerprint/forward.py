@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from theworld_validate.fingerprint.capturing import without_capturing_hooks_after
 from theworld_validate.fingerprint.digest import MAX_HELD_BYTES
 from theworld_validate.fingerprint.placement import device_of, dtype_of, vocab_size_of
 from theworld_validate.fingerprint.trace import Recording, Tracer, iterate_tensors
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 IGNORED_LABEL = -100  # what Gemma's loss leaves out
 NONE = "none"  # the answer where there is none
 _MOST_HELD_BYTES = 2 * 2**30
+_SHIFT = 3  # positions that a prompt is moved by
+_LISTED = ("hidden_states", "attentions")  # fields of an output that hold a tensor a layer
 _KNOWN_FIELDS = ("logits", "loss", "past_key_values")
 
 Answers = dict[str, "torch.Tensor | str"]
@@ -136,6 +139,44 @@ def ask_loss_by_count(model: Any, probe: Probe, *, seed: int) -> Answers:
     with torch.no_grad():
         output = model(**inputs, labels=labels, num_items_in_batch=2 * num_targets, use_cache=False)
     return {"loss_by_count": _tensor_or_word(_field(output, "loss"))}
+
+
+def ask_arguments(model: Any, probe: Probe, *, seed: int) -> Answers:
+    """Run a probe with what else a caller may ask for; return hidden states, the tuple's logits, and other positions'.
+
+    Attentions are asked for where they exist, with eager attention.
+    """
+    import torch
+
+    inputs = to_tensors(probe, model)
+    ids = inputs["input_ids"]
+    later = torch.arange(_SHIFT, _SHIFT + ids.shape[1], device=ids.device).expand_as(ids)
+    config = getattr(model, "config", None)
+    asked: dict[str, dict[str, Any]] = {
+        "hidden_states": {"output_hidden_states": True},
+        "tuple": {"return_dict": False},
+        "positions": {"position_ids": later},
+    }
+    if getattr(config, "_attn_implementation", None) == "eager":
+        asked["attentions"] = {"output_attentions": True}
+    answers: Answers = {}
+    for name, arguments in asked.items():
+        if not _takes(model, next(iter(arguments))):
+            answers[f"arguments/{name}"] = f"{NONE}: the model takes no {next(iter(arguments))}"
+            continue
+        torch.manual_seed(seed)
+        with torch.no_grad(), without_capturing_hooks_after(model):
+            output = model(**inputs, **arguments, use_cache=False)
+        tensors = iterate_tensors(_field(output, name)) if name in _LISTED else iterate_tensors(output)
+        found = {f"arguments/{name}{path}": tensor for path, tensor in tensors}
+        answers.update(found or {f"arguments/{name}": NONE})
+    return answers
+
+
+def ask_untraced(model: Any, probe: Probe, *, seed: int) -> Answers:
+    """Run a probe as `ask_probe` does, for a model that takes another way where no hook looks on."""
+    answers = ask_probe(model, probe, to_tensors(probe, model), seed=seed)
+    return {f"untraced/{name}": answer for name, answer in answers.items() if not name.startswith("cache")}
 
 
 def _takes(model: Any, name: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from theworld_validate.documents.observations import EMPTY, PROBE_SECTIONS, STATE_SECTIONS, Fingerprint
+from theworld_validate.fingerprint.alignment import align_weights
 from theworld_validate.fingerprint.behaviour import behaviour_steps, count_behaviour_steps
 from theworld_validate.fingerprint.failures import failure_of
 from theworld_validate.fingerprint.gradients import fingerprint_gradients
@@ -73,6 +74,8 @@ def observe_run(
 ) -> Steps:
     """Observe what running a model gives, and a second run must give again: `observe` less state and files."""
     wrapped = unwrap(model)
+    if _wanted((*PROBE_SECTIONS, "gradients"), only):
+        align_weights(wrapped.model)
     if _wanted(PROBE_SECTIONS, only):
         # What was compiled from outside is asked there, or the compiled code would not run.
         asked = wrapped.outer if wrapped.is_compiled_outside else wrapped.model

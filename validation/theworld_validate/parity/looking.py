@@ -47,6 +47,7 @@ def look(loader: Loader, question: Question, file: str, *, repeat: bool) -> Iter
     """
     from safetensors.torch import save_file
 
+    from theworld_validate.fingerprint.alignment import align_weights
     from theworld_validate.subjects.wrappers import unwrap
 
     yield Step(text="looking for the cause")
@@ -59,6 +60,7 @@ def look(loader: Loader, question: Question, file: str, *, repeat: bool) -> Iter
     }
     values: dict[str, Any] = {}
     if question.probe is not None and question.place is not None:
+        align_weights(model)
         probe = _probe(loader, question.probe)
         capture = _capture(model, probe, question.place, seed=loader.seed)
         tensors.update({f"input/{i}": tensor for i, tensor in enumerate(capture.inputs)})

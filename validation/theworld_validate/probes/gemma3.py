@@ -112,7 +112,7 @@ def build_probes(config: Any, *, seed: int = 0) -> tuple[Probe, ...]:
     one = _Builder(fields, np.random.Generator(np.random.PCG64(seed)))
     row, probe = one.row, one.probe
     built = [
-        probe("text", row().text(255), extras=("loss_by_count", *embeds), generation=_STATIC),
+        probe("text", row().text(255), extras=("loss_by_count", *embeds, "arguments"), generation=_STATIC),
         probe("image", row().text(63).image().text(64), extras=embeds, generation=_BEAMS),
         probe("two_images", row().text(32).image().text(32).image().text(32), generation=_GREEDY),
         probe(
@@ -122,7 +122,12 @@ def build_probes(config: Any, *, seed: int = 0) -> tuple[Probe, ...]:
             generation=_GREEDY,
         ),
         probe("beyond_window", row().text(window + 255), generation=_GREEDY),
-        probe("cached_decode", row().text(window + 2 * DECODE_STEPS), decode_steps=DECODE_STEPS),
+        probe(
+            "cached_decode",
+            row().text(window + 2 * DECODE_STEPS),
+            decode_steps=DECODE_STEPS,
+            extras=("untraced",),  # the others' extras and generation run without hooks as it is
+        ),
     ]
     # A stream of its own: probes that came later leave the others' ids as they were. Generation is not asked: a
     # prompt that ends in padding is not continued.

@@ -22,9 +22,10 @@ PROBE_NAMES = (
     "cached_decode",
 )
 
-# What is asked beside the forward itself: the loss for a given number of targets, each row of a batch alone, and the
-# same prompt as embeddings.
-Extra = Literal["loss_by_count", "rows", "embeds"]
+# What is asked beside the forward itself: the loss for a given number of targets, each row of a batch alone, the same
+# prompt as embeddings, what else a caller may ask for (hidden states, a tuple, other positions), and the same once
+# more with no hook on the model.
+Extra = Literal["loss_by_count", "rows", "embeds", "arguments", "untraced"]
 # Ways to generate: "static" is greedy with a preallocated cache.
 Generation = Literal["greedy", "sampled", "beams", "static"]
 
