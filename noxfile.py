@@ -96,3 +96,10 @@ def benchmarks(session: nox.Session) -> None:
 def gpu(session: nox.Session) -> None:
     """The tests that need a CUDA device, with the libraries of the current environment."""
     session.run("python", "-m", "pytest", "-m", "gpu", *session.posargs)
+
+
+@nox.session
+def ordinary(session: nox.Session) -> None:
+    """transformers' common model tests: what Gemma 3 passes, TheWorld must pass, with its branch off and on."""
+    session.install(*CONSTRAINTS, "-e", ".[test]", "parameterized")
+    session.run("python", "tests/ordinary/compare.py", *session.posargs)

@@ -1,18 +1,23 @@
 """Registers TheWorld with transformers' Auto classes, without importing transformers.
 
-In: nothing. Out: `AutoConfig`, `AutoModelForImageTextToText` and `AutoProcessor` know the model type
-"theworld", in whichever order the user imports the two packages. transformers' auto modules
-import torch (seconds), so each registration waits until the module that it needs has loaded.
+In: nothing. Out: the Auto classes know the model type "theworld", in whichever order the user imports transformers,
+diffusers and this package. transformers' auto modules import torch (seconds), so each registration waits until the
+module that it needs has loaded; and until no module of transformers or of this package is half imported, since the
+registered classes need both.
 """
 
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
+
+_ROOTS = ("transformers", "theworld")
+# Auto classes for models with a head, and without.
+_WITH_HEAD = ("AutoModelForImageTextToText", "AutoModelForMultimodalLM")
+_WITHOUT_HEAD = ("AutoModel",)
 
 
 def _class_of_theworld(module: str, name: str) -> Any:
@@ -20,32 +25,32 @@ def _class_of_theworld(module: str, name: str) -> Any:
     return getattr(import_module(f"theworld.{module}"), name)
 
 
-def _register_config() -> None:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING, AutoConfig
+def _config_class() -> Any:
+    return _class_of_theworld("configuration_theworld", "TheWorldConfig")
 
-    config_class = _class_of_theworld("configuration_theworld", "TheWorldConfig")
-    if config_class.model_type not in CONFIG_MAPPING:
-        AutoConfig.register(config_class.model_type, config_class)
+
+def _register_config() -> None:
+    from transformers.models.auto.configuration_auto import AutoConfig
+
+    AutoConfig.register(_config_class().model_type, _config_class(), exist_ok=True)
 
 
 def _register_model() -> None:
-    from transformers.models.auto.modeling_auto import AutoModelForImageTextToText
-
-    AutoModelForImageTextToText.register(
-        _class_of_theworld("configuration_theworld", "TheWorldConfig"),
-        _class_of_theworld("modeling_theworld", "TheWorld"),
-        exist_ok=True,
-    )
+    auto = import_module("transformers.models.auto.modeling_auto")
+    for names, module, model_class in (
+        (_WITH_HEAD, "modeling_theworld", "TheWorld"),
+        (_WITHOUT_HEAD, "world_model", "TheWorldModel"),
+    ):
+        for name in names:
+            if hasattr(auto, name):  # an older transformers has fewer
+                getattr(auto, name).register(_config_class(), _class_of_theworld(module, model_class), exist_ok=True)
 
 
 def _register_processor() -> None:
     from transformers.models.auto.processing_auto import AutoProcessor
 
-    AutoProcessor.register(
-        _class_of_theworld("configuration_theworld", "TheWorldConfig"),
-        _class_of_theworld("processing_theworld", "TheWorldProcessor"),
-        exist_ok=True,
-    )
+    processor_class = _class_of_theworld("processing_theworld", "TheWorldProcessor")
+    AutoProcessor.register(_config_class(), processor_class, exist_ok=True)
 
 
 _REGISTRATIONS: dict[str, Callable[[], None]] = {
@@ -53,90 +58,70 @@ _REGISTRATIONS: dict[str, Callable[[], None]] = {
     "transformers.models.auto.modeling_auto": _register_model,
     "transformers.models.auto.processing_auto": _register_processor,
 }
-# What a registration imports, and what may itself be half imported when an auto module has loaded.
-_WATCHED = (
-    *_REGISTRATIONS,
-    "transformers.models.gemma3.configuration_gemma3",
-    "transformers.models.gemma3.modeling_gemma3",
-    "transformers.models.gemma3.processing_gemma3",
-    "transformers.models.siglip.configuration_siglip",
-    "theworld.configuration_theworld",
-    "theworld.loading",
-    "theworld.modeling_theworld",
-    "theworld.processing_theworld",
-)
 
 
-class _Registrar:
-    """Keeps the registrations that wait, and runs those that can run each time a watched module has loaded."""
+class _Registrar(MetaPathFinder):
+    """Sees modules of transformers and of this package load, and registers when the outermost has loaded."""
 
     def __init__(self) -> None:
         self._waiting = dict(_REGISTRATIONS)
-        self._loading: set[str] = set()
-
-    @property
-    def is_done(self) -> bool:
-        return not self._waiting
-
-    def begins(self, module_name: str) -> None:
-        self._loading.add(module_name)
-
-    def ends(self, module_name: str) -> None:
-        self._loading.discard(module_name)
-        self.run()
-
-    def run(self) -> None:
-        """Register with every auto module that has loaded, unless a module in the way is half imported."""
-        for auto_module in [name for name in self._waiting if name in sys.modules]:
-            if not self._loading and (register := self._waiting.pop(auto_module, None)):
-                register()
-
-
-class _WatchingLoader(Loader):
-    """Runs a module as its own loader would, and tells the registrar."""
-
-    def __init__(self, loader: Loader, module_name: str, registrar: _Registrar) -> None:
-        self._loader = loader
-        self._module_name = module_name
-        self._registrar = registrar
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._registrar.begins(self._module_name)
-        try:
-            self._loader.exec_module(module)
-        except BaseException:
-            self._registrar.ends(self._module_name)
-            raise
-        self._registrar.ends(self._module_name)
-
-
-class _WatchingFinder(MetaPathFinder):
-    """Steps in once for each watched module, until all is registered; every other import passes by."""
-
-    def __init__(self, registrar: _Registrar) -> None:
-        self._registrar = registrar
-        self._unseen = {name for name in _WATCHED if name not in sys.modules}
+        self._depth = 0  # imports that have begun and not ended
 
     def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None,  # noqa: ARG002
-        target: ModuleType | None = None,  # noqa: ARG002
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in self._unseen or self._registrar.is_done:
+        """Find a module as the other finders would, and be told when it has loaded."""
+        if fullname.partition(".")[0] not in _ROOTS:
             return None
-        self._unseen.discard(fullname)  # before find_spec, which would come back here
-        spec = find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _WatchingLoader(spec.loader, fullname, self._registrar)
-        return spec
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None:
+                self._watch(spec.loader)
+                return spec
+        return None
+
+    def _watch(self, loader: Any) -> None:
+        """Count a load in and out, by an attribute of this loader's instance that goes when it is called."""
+        if not hasattr(loader, "exec_module") or not hasattr(loader, "__dict__"):
+            return
+
+        def exec_module(module: ModuleType) -> None:
+            del loader.exec_module
+            self._depth += 1
+            try:
+                loader.exec_module(module)
+            finally:
+                self._depth -= 1
+            self.register(just_loaded=module.__name__)
+
+        loader.exec_module = exec_module
+
+    def register(self, *, just_loaded: str = "") -> None:
+        """Register with every auto module that has loaded, unless something is half imported.
+
+        Args:
+            just_loaded: a module that is done, though Python still says that it is not.
+        """
+        if self._depth or _is_half_imported(apart_from=just_loaded):
+            return
+        for auto_module in [name for name in self._waiting if name in sys.modules]:
+            if register := self._waiting.pop(auto_module, None):
+                register()
+        if not self._waiting and self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+
+def _is_half_imported(*, apart_from: str) -> bool:
+    """Whether an import of transformers' began before this module could see it, and has not ended."""
+    return any(
+        getattr(getattr(module, "__spec__", None), "_initializing", False)
+        for name, module in list(sys.modules.items())
+        if name.startswith("transformers.") and name != apart_from
+    )
 
 
 def register_when_transformers_loads() -> None:
     """Register now with what transformers has loaded already, and with the rest when it loads."""
     registrar = _Registrar()
-    sys.meta_path.insert(0, _WatchingFinder(registrar))
-    registrar.run()
+    sys.meta_path.insert(0, registrar)
+    registrar.register()

@@ -7,13 +7,15 @@ counting and memory all read this list, so that no parameter is forgotten.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from theworld.published_names import INNER
+
 if TYPE_CHECKING:
     from torch import nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """A named part of the model: every parameter whose name starts with one of `prefixes`."""
+    """A named part: every parameter whose name in the inner model, or at the head, starts with one of `prefixes`."""
 
     name: str
     title: str
@@ -21,16 +23,16 @@ class Component:
 
 
 COMPONENTS = (
-    Component(name="vision_tower", title="Gemma vision tower (SigLIP)", prefixes=("model.vision_tower.",)),
+    Component(name="vision_tower", title="Gemma vision tower (SigLIP)", prefixes=("vision_tower.",)),
     Component(
         name="multi_modal_projector",
         title="Gemma multi-modal projector",
-        prefixes=("model.multi_modal_projector.",),
+        prefixes=("multi_modal_projector.",),
     ),
     Component(
         name="language_model",
         title="Gemma language model, with its head",
-        prefixes=("model.language_model.", "lm_head."),
+        prefixes=("language_model.", "lm_head."),
     ),
     Component(name="vae_encoder", title="Cosmos VAE encoder", prefixes=("world_encoder.vae.encoder.",)),
     Component(name="vae_quant_conv", title="Cosmos VAE quant_conv", prefixes=("world_encoder.vae.quant_conv.",)),
@@ -56,7 +58,8 @@ def parameters_by_component(model: "nn.Module") -> dict[str, dict[str, "nn.Param
     """
     sorted_parameters: dict[str, dict[str, nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        owners = [component.name for component in COMPONENTS if name.startswith(component.prefixes)]
+        inner = name.removeprefix(INNER)
+        owners = [component.name for component in COMPONENTS if inner.startswith(component.prefixes)]
         if len(owners) != 1:
             raise ValueError(
                 f"parameter {name} belongs to {len(owners)} components ({', '.join(owners) or 'none'}), expected one; "

@@ -4,6 +4,7 @@ In: a Gemma 3 or TheWorld config dictionary. Out: a `TheWorldConfig`; `world_con
 world branch is off, and then every other value is Gemma 3's.
 """
 
+import copy
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from theworld.checkpoints.bounded_files import check_readable_path, is_folder, r
 from theworld.checkpoints.configuration_rules import check_builds, check_gemma3_config
 from theworld.checkpoints.error_text import one_line, shown_name
 from theworld.checkpoints.vae_rules import LATENT_CHANNELS, SPATIAL_COMPRESSION, TEMPORAL_COMPRESSION, check_vae_config
+from theworld.components import COMPONENT_NAMES
 from theworld.world_tokens import WORLD_PLACEHOLDER
 
 __all__ = ["LATENT_CHANNELS", "SPATIAL_COMPRESSION", "TEMPORAL_COMPRESSION", "TheWorldConfig", "WorldConfig"]
@@ -106,16 +108,53 @@ class WorldConfig:
 
 @strict
 class TheWorldConfig(Gemma3Config):
-    """Gemma 3's configuration with `world_config`: a `WorldConfig`, a dictionary of one, or None (branch off)."""
+    """Gemma 3's configuration, and what TheWorld adds to it.
+
+    Args:
+        world_config: a `WorldConfig`, a dictionary of one, or None (branch off).
+        trainable_components: the components that train, as `set_freeze` left them; None where none was ever frozen.
+    """
 
     model_type = "theworld"
+    _OBJECTS = ("text_config", "vision_config")
 
     world_config: WorldConfig | dict[str, Any] | None = None
+    trainable_components: list[str] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         if isinstance(self.world_config, dict):
             self.world_config = WorldConfig.from_dict(self.world_config)
+        if self.trainable_components is not None:
+            self._check_trainable()
+
+    def _check_trainable(self) -> None:
+        unknown = sorted(set(self.trainable_components or ()) - set(COMPONENT_NAMES))
+        if unknown:
+            raise ValueError(
+                f"trainable_components names {shown_name(unknown[0])}, which is no component; "
+                f"there are {', '.join(COMPONENT_NAMES)}"
+            )
+
+    @classmethod
+    def of(cls, config: Any) -> "TheWorldConfig":
+        """A TheWorld config of what a constructor was given: itself, or a `Gemma3Config`'s values, branch off.
+
+        Raises:
+            ValueError: if it is of another architecture.
+        """
+        if isinstance(config, cls):
+            return config
+        if not isinstance(config, Gemma3Config):
+            raise ValueError(f"config is a {type(config).__name__}, and TheWorld is built on Gemma3Config")
+        values = {key: value for key, value in config.to_dict().items() if key not in cls._OBJECTS}
+        parts = {name: copy.deepcopy(getattr(config, name)) for name in cls._OBJECTS}
+        fields_of_both: dict[str, Any] = {**values, **parts, "model_type": cls.model_type}
+        made = cls(**fields_of_both)
+        made.name_or_path = config.name_or_path
+        for one, other in ((made, config), *((getattr(made, part), getattr(config, part)) for part in cls._OBJECTS)):
+            one._attn_implementation = other._attn_implementation  # a dictionary does not hold it
+        return made
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> tuple[dict[str, Any], dict]:
@@ -152,9 +191,11 @@ class TheWorldConfig(Gemma3Config):
         return adopted
 
     def to_dict(self) -> dict[str, Any]:
-        """Serialise; `world_config` is left out where the branch is off."""
+        """Serialise; `world_config` and `trainable_components` are left out where they are None."""
         values = super().to_dict()
         values.pop("world_config", None)
+        if self.trainable_components is None:
+            values.pop("trainable_components", None)
         if isinstance(self.world_config, WorldConfig):
             values["world_config"] = asdict(self.world_config)
         return values

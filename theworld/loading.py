@@ -5,14 +5,14 @@ Files, config and keys are checked first; the parent class loads every Gemma wei
 is the branch added.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig
 
-from theworld.checkpoints.bounded_files import check_readable_path, is_folder
+from theworld.checkpoints.bounded_files import check_readable_path, is_folder, is_regular_file
 from theworld.checkpoints.error_text import not_reachable, one_line, shown_name, summary
 from theworld.checkpoints.key_audit import audit_checkpoint
 from theworld.checkpoints.key_problems import require_complete, require_matching_keys
@@ -21,17 +21,25 @@ from theworld.configuration_theworld import TheWorldConfig, WorldConfig
 from theworld.folder_rules import CheckedFolder, check_gemma3_folder
 from theworld.freezing import FreezeConfig, has_temporal_embedding
 from theworld.partial_checkpoint import (
+    CONFIG_FILE,
     check_trainable_file,
     is_partial_checkpoint,
     load_trainable,
     read_base,
     verify_base,
 )
+from theworld.published_names import EITHER_WAY
 from theworld.world_encoder import WorldEncoder, load_vae, read_vae_config
 from theworld.world_tokens import WORLD_PLACEHOLDER, WorldTokenIds, add_world_tokens
 
 DEFAULT_COSMOS = "nvidia/Cosmos-Predict2-2B-Video2World"
-WORLD_PREFIXES = ("world_encoder.", "world_projection.", "temporal_embedding.")
+_MISPLACED = {
+    "use_gradient_checkpointing": "call model.gradient_checkpointing_enable(), or tell the trainer",
+    **{
+        name: f"write world={{{name!r}: ...}}"
+        for name in ("frame_size", "max_world_steps", "use_temporal_embedding", "world_token")
+    },
+}
 _HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
@@ -40,7 +48,7 @@ def load_theworld(
     parent_from_pretrained: Callable[..., Any],
     name_or_path: Any,
     *model_args: Any,
-    enable_world: bool,
+    enable_world: bool | None,
     cosmos_model_name_or_path: str | None,
     world: dict[str, Any] | None,
     freeze: FreezeConfig | None,
@@ -51,13 +59,12 @@ def load_theworld(
     Raises:
         ValueError: for contradictory arguments, a checkpoint that cannot be read, or keys that are not the model's.
     """
-    if not isinstance(enable_world, bool):
-        raise ValueError(f"enable_world must be True or False, got {enable_world!r}")
+    _check_arguments(enable_world, kwargs)
     if name_or_path is not None or kwargs.get("state_dict") is None:
         check_name(name_or_path)
     hub_kwargs = {key: kwargs[key] for key in _HUB_KEYWORDS if key in kwargs}
     if is_partial_checkpoint(name_or_path):
-        if not enable_world or cosmos_model_name_or_path or world:
+        if enable_world is False or cosmos_model_name_or_path or world:
             raise ValueError(
                 f"{name_or_path}: a trainable-only checkpoint brings its own base, Cosmos and world settings; "
                 "leave enable_world, cosmos_model_name_or_path and world out"
@@ -69,11 +76,13 @@ def load_theworld(
     if is_folder(Path(str(name_or_path))) and kwargs.get("gguf_file") is None:
         folder = Path(name_or_path, kwargs.get("subfolder") or "")
         checked = check_gemma3_folder(folder, variant=kwargs.get("variant"))
-    has_branch = _adopt_config(name_or_path, kwargs, hub_kwargs)
-    if enable_world and has_branch and (cosmos_model_name_or_path or world):
-        raise ValueError(
-            f"{name_or_path}: the checkpoint has its own world branch; leave cosmos_model_name_or_path and world out"
-        )
+    values, is_gemma = _adopt_config(name_or_path, kwargs, hub_kwargs)
+    has_branch = values.get("world_config") is not None
+    enable_world = _wants_branch(
+        name_or_path, enable_world, cosmos_model_name_or_path, world, has_branch=has_branch, is_gemma=is_gemma
+    )
+    if freeze is None and (saved := values.get("trainable_components")) is not None:
+        freeze = FreezeConfig(trainable=tuple(saved))
     if not enable_world:
         _leave_branch_out(kwargs)
     plan = None
@@ -83,17 +92,50 @@ def load_theworld(
         tokenizer = load_tokenizer(name_or_path, **hub_kwargs)
         plan = settings, add_world_tokens(tokenizer, settings.get("world_token", WORLD_PLACEHOLDER))
 
-    leave_out = () if enable_world else WORLD_PREFIXES
+    leave_out = () if enable_world else EITHER_WAY
     if checked is not None:
         _check_keys(cls, name_or_path, checked, kwargs, hub_kwargs, leave_out)
     model, info = _load_parent(parent_from_pretrained, name_or_path, *model_args, leave_out=leave_out, **kwargs)
     # transformers hands leftover keyword arguments to the generation config too; Gemma 3's has no such field.
-    vars(model.generation_config).pop("world_config", None)
+    if (generation_config := getattr(model, "generation_config", None)) is not None:
+        vars(generation_config).pop("world_config", None)
     if plan is not None:
         _add_branch(model, *plan)
     if freeze is not None or enable_world:
         model.set_freeze(freeze or "projection")
     return (model, info) if kwargs.get("output_loading_info") else model
+
+
+def _check_arguments(enable_world: Any, kwargs: dict[str, Any]) -> None:
+    """Raise a `ValueError` for an argument that would not be heeded."""
+    if enable_world is not None and not isinstance(enable_world, bool):
+        raise ValueError(f"enable_world must be True or False, got {enable_world!r}")
+    for name, fix in _MISPLACED.items():
+        if name in kwargs:
+            raise ValueError(f"from_pretrained takes no {name}; {fix}")
+
+
+def _wants_branch(
+    name_or_path: Any, asked: bool | None, cosmos: str | None, world: Any, *, has_branch: bool, is_gemma: bool
+) -> bool:
+    """Whether the model gets a world branch: as asked; unset, as it was saved.
+
+    Gemma 3 gets one where a Cosmos repository is known: one that was named, or for a hub id the default.
+    """
+    is_known = cosmos is not None or (is_gemma and not is_folder(Path(str(name_or_path))))
+    wanted = (has_branch or is_known) if asked is None else asked
+    if not (cosmos or world):
+        return wanted
+    if not wanted:
+        raise ValueError(
+            "cosmos_model_name_or_path and world describe a world branch, which enable_world=False leaves out; "
+            "leave the two out, or load with enable_world=True"
+        )
+    if has_branch:
+        raise ValueError(
+            f"{name_or_path}: the checkpoint has its own world branch; leave cosmos_model_name_or_path and world out"
+        )
+    return wanted
 
 
 def check_name(name_or_path: Any) -> None:
@@ -112,18 +154,20 @@ def _refuse_pickles(name_or_path: Any, kwargs: dict[str, Any]) -> None:
         kwargs["use_safetensors"] = True
 
 
-def _adopt_config(name_or_path: Any, kwargs: dict[str, Any], hub_kwargs: dict[str, Any]) -> bool:
-    """Make a config object among `kwargs` TheWorld's; return whether the checkpoint has a world branch."""
+def _adopt_config(
+    name_or_path: Any, kwargs: dict[str, Any], hub_kwargs: dict[str, Any]
+) -> tuple[Mapping[str, Any], bool]:
+    """Make a config object among `kwargs` TheWorld's; return its values, and whether a pure Gemma 3 file has them."""
     given = kwargs.get("config")
     if isinstance(given, PreTrainedConfig):
-        values = TheWorldConfig.adopt(given.to_dict(), source="config=")
-        kwargs["config"] = TheWorldConfig(**values)
-    else:
-        try:
-            values, _ = TheWorldConfig.get_config_dict(given or name_or_path, **hub_kwargs)
-        except OSError as error:
-            raise not_reachable(given or name_or_path, error) from error
-    return values.get("world_config") is not None
+        kwargs["config"] = TheWorldConfig.of(given)
+        return kwargs["config"].to_dict(), False
+    try:
+        adopted, _ = TheWorldConfig.get_config_dict(given or name_or_path, **hub_kwargs)
+        values, _ = PreTrainedConfig.get_config_dict(given or name_or_path, **hub_kwargs)
+    except OSError as error:
+        raise not_reachable(given or name_or_path, error) from error
+    return adopted, values.get("model_type") != TheWorldConfig.model_type
 
 
 def _leave_branch_out(kwargs: dict[str, Any]) -> None:
@@ -170,7 +214,7 @@ def _load_parent(
         if is_folder(Path(str(name_or_path))):
             raise ValueError(f"{one_line(name_or_path)}: {summary(error)}") from error
         raise not_reachable(name_or_path, error) from error
-    if not kwargs.get("output_loading_info"):
+    if not kwargs.get("output_loading_info") and name_or_path is not None:
         # A quantiser's own tensors may be left over; a lost weight may not.
         seen = {"missing_keys": info["missing_keys"]} if hasattr(model, "hf_quantizer") else info
         ignore = bool(kwargs.get("ignore_mismatched_sizes"))
@@ -186,6 +230,7 @@ def _add_branch(model: Any, settings: dict[str, Any], tokens: WorldTokenIds) -> 
 
 def _load_partial(cls: Any, folder: Path, *model_args: Any, freeze: FreezeConfig | None, **kwargs: Any) -> Any:
     base = read_base(folder)
+    _drop_own_config(folder, kwargs)
     check_trainable_file(folder, base)
     verify_base(folder, base)
     loaded = cls.from_pretrained(
@@ -193,6 +238,26 @@ def _load_partial(cls: Any, folder: Path, *model_args: Any, freeze: FreezeConfig
     )
     load_trainable(loaded[0] if isinstance(loaded, tuple) else loaded, folder, base)
     return loaded
+
+
+def _drop_own_config(folder: Path, kwargs: dict[str, Any]) -> None:
+    """Drop the folder's own config, which the Auto classes hand over: the base and what it says decide.
+
+    Raises:
+        ValueError: if it is another one, which would not be heeded.
+    """
+    given = kwargs.pop("config", None)
+    if given is None:
+        return
+    own = TheWorldConfig.from_pretrained(folder) if is_regular_file(folder / CONFIG_FILE) else None
+    if not isinstance(given, PreTrainedConfig) or own is None or _settings(own) != _settings(given):
+        raise ValueError(f"{one_line(folder)}: a trainable-only checkpoint is loaded as its base is; leave config out")
+    if given._attn_implementation is not None:  # asked of an Auto class, which hands it over there alone
+        kwargs.setdefault("attn_implementation", given._attn_implementation)
+
+
+def _settings(config: PreTrainedConfig) -> dict[str, Any]:
+    return {key: value for key, value in config.to_dict().items() if key not in ("dtype", "_name_or_path")}
 
 
 def _plan_world_branch(

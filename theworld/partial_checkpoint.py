@@ -19,10 +19,12 @@ from theworld.checkpoints.error_text import file_error, one_line, shown_name
 from theworld.checkpoints.safetensors_header import FLOATING_DTYPES, TensorEntry, read_safetensors_header
 from theworld.checkpoints.weight_files import Layout
 from theworld.partial_base import BASE_FILE, SCHEMA, Base, read_base, world_settings
+from theworld.published_names import parameter_name, published_name
 
 __all__ = ["BASE_FILE", "Base", "is_partial_checkpoint", "load_trainable", "read_base", "save_trainable", "verify_base"]
 
 WEIGHTS_FILE = "trainable.safetensors"
+CONFIG_FILE = "config.json"
 _LOADED = "_theworld_loaded_trainable"  # on a model: names of parameters that came from a trainable-only checkpoint
 _MAX_SHOWN = 3
 
@@ -88,7 +90,7 @@ def save_trainable(model: Any, save_directory: Any) -> None:
     components = parameters_by_component(model)
     loaded = getattr(model, _LOADED, frozenset())
     kept = {
-        name: parameter.detach().cpu().contiguous()
+        published_name(name): parameter.detach().cpu().contiguous()
         for parameters in components.values()
         for name, parameter in parameters.items()
         if parameter.requires_grad or name in loaded
@@ -118,7 +120,8 @@ def save_trainable(model: Any, save_directory: Any) -> None:
         save_file(kept, Path(scratch, WEIGHTS_FILE), metadata={"format": "pt"})
         base = Base(**bound, tensors=_held(read_safetensors_header(Path(scratch, WEIGHTS_FILE))))
         Path(scratch, BASE_FILE).write_text(json.dumps({"schema": SCHEMA, **asdict(base)}, indent=2) + "\n")
-        for name in (WEIGHTS_FILE, BASE_FILE):
+        model.config.to_json_file(Path(scratch, CONFIG_FILE))  # by which the Auto classes know what to load
+        for name in (WEIGHTS_FILE, CONFIG_FILE, BASE_FILE):
             os.replace(Path(scratch, name), folder / name)
 
 
@@ -193,24 +196,31 @@ def load_trainable(model: Any, folder: Path, base: Base) -> None:
 
     path = folder / WEIGHTS_FILE
     check_trainable_file(folder, base)
-    weights = load_file(path)
+    weights = {parameter_name(name): weight for name, weight in load_file(path).items()}
     parameters = dict(model.named_parameters())
     components = parameters_by_component(model)
     trained = [name for component in base.trainable for name in components.get(component, {})]
     unknown = sorted(set(weights) - set(parameters))
     if unknown:
         raise file_error(
-            path, f"the model has no parameter {shown_name(unknown[0])}", "it was saved from another configuration"
+            path,
+            f"the model has no parameter {shown_name(published_name(unknown[0]))}",
+            "it was saved from another configuration",
         )
     missing = [name for name in trained if name not in weights]
     if missing:
-        raise file_error(path, f"lacks {missing[0]}, which was trained", "restore the file, or save again")
+        raise file_error(
+            path, f"lacks {published_name(missing[0])}, which was trained", "restore the file, or save again"
+        )
     for name, weight in weights.items():
+        published = published_name(name)
         if parameters[name].shape != weight.shape:
             shapes = f"{tuple(weight.shape)}, the model's is {tuple(parameters[name].shape)}"
-            raise file_error(path, f"{name} is {shapes}", "it was saved from another configuration")
+            raise file_error(path, f"{published} is {shapes}", "it was saved from another configuration")
         if not torch.isfinite(weight.float()).all():
-            raise file_error(path, f"{name} holds values that are not finite", "give weights of a run that went well")
+            raise file_error(
+                path, f"{published} holds values that are not finite", "give weights of a run that went well"
+            )
     with torch.no_grad():
         for name, weight in weights.items():
             parameters[name].copy_(weight)

@@ -6,6 +6,7 @@ the world placeholders already in `input_ids`, and `world_frames` in [-1, 1].
 
 # B batch, F frames
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from transformers import BatchFeature, Gemma3Processor
 from theworld.configuration_theworld import SPATIAL_COMPRESSION, TEMPORAL_COMPRESSION
 from theworld.world_encoder import check_frames
 from theworld.world_tokens import END_OF_WORLD, START_OF_WORLD, WORLD_PLACEHOLDER, add_world_tokens
+
+_NOT_READ = ("video", "audio")  # types of content that Gemma's template passes over
 
 
 class TheWorldProcessor(Gemma3Processor):
@@ -59,11 +62,13 @@ class TheWorldProcessor(Gemma3Processor):
             text: a prompt, or one a row; `<start_of_world>` marks where the row's clip belongs.
             world_frames: one clip a row (or a single clip for a single prompt): a PIL image or a list of them,
                 a uint8 array (F, height, width, 3), or a float tensor (3, height, width) or
-                (3, F, height, width) in [-1, 1]; F = 1 + 4k. None for a row without a clip.
+                (3, F, height, width) in [-1, 1]; F = 1 + 4k. None for a row without a clip; a list of clips for a
+                row with several.
 
         Returns:
-            Gemma 3's inputs; with frames also `world_frames` (B, 3, F, height, width), float32, and, if rows
-            differ in length, `world_num_frames` (B,), int64.
+            Gemma 3's inputs; with frames also `world_frames` (B, 3, F, height, width), float32, or
+            (B, K, 3, F, height, width) where a row has several clips; and, if clips differ in length,
+            `world_num_frames` (B,) or (B, K), int64.
 
         Raises:
             ValueError: if clips and markers do not match, or frames are out of range.
@@ -74,16 +79,27 @@ class TheWorldProcessor(Gemma3Processor):
         if text is None:
             raise ValueError(f"world_frames need a text that holds {START_OF_WORLD} where the clip belongs")
         prompts = [text] if isinstance(text, str) else list(text)
-        clips = [None if clip is None else self._to_frames(clip) for clip in _one_clip_a_row(world_frames, text)]
-        self._check_markers(prompts, clips)
-        expanded = [
-            prompt if clip is None else prompt.replace(START_OF_WORLD, self._world_sequence(clip))
-            for prompt, clip in zip(prompts, clips, strict=True)
-        ]
+        rows = [[self._to_frames(clip) for clip in _clips_of(row)] for row in _a_row_each(world_frames, text)]
+        self._check_markers(prompts, rows)
+        expanded = [self._expand(prompt, clips) for prompt, clips in zip(prompts, rows, strict=True)]
         features = super().__call__(images=images, text=expanded, **kwargs)
-        self._check_not_truncated(features["input_ids"], clips)
-        features.update(_stack_clips(clips))
+        self._check_not_truncated(features["input_ids"], rows)
+        features.update(_stack_clips(rows))
         return features
+
+    def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Render messages as Gemma 3's processor does.
+
+        Raises:
+            ValueError: if a message holds a video, which nothing here reads yet.
+        """
+        kinds = {kind for kind in _kinds_of_content(conversation) if kind in _NOT_READ}
+        if kinds:
+            raise ValueError(
+                f"a message holds content of type {min(kinds)!r}, which is not read: write {START_OF_WORLD} into its "
+                "text, and give the frames as world_frames"
+            )
+        return super().apply_chat_template(conversation, *args, **kwargs)
 
     def num_world_tokens(self, clip: torch.Tensor) -> int:
         """World tokens that a clip (3, F, height, width) becomes."""
@@ -94,24 +110,29 @@ class TheWorldProcessor(Gemma3Processor):
     def _world_sequence(self, clip: torch.Tensor) -> str:
         return START_OF_WORLD + self.world_token * self.num_world_tokens(clip) + END_OF_WORLD
 
-    def _check_markers(self, text: Any, clips: list[torch.Tensor | None]) -> None:
+    def _expand(self, prompt: str, clips: list[torch.Tensor]) -> str:
+        """Write each clip's world tokens where its marker is."""
+        before, *parts = prompt.split(START_OF_WORLD)
+        return before + "".join(self._world_sequence(clip) + part for clip, part in zip(clips, parts, strict=True))
+
+    def _check_markers(self, text: Any, rows: list[list[torch.Tensor]]) -> None:
         prompts = [text] if isinstance(text, str) else list(text or [])
-        if clips and len(clips) != len(prompts):
-            raise ValueError(f"{len(clips)} clips and {len(prompts)} prompts: give one clip, or None, a prompt")
+        if rows and len(rows) != len(prompts):
+            raise ValueError(f"{len(rows)} clips and {len(prompts)} prompts: give one clip, or None, a prompt")
         for row, prompt in enumerate(prompts):
-            expected = int(row < len(clips) and clips[row] is not None)
+            expected = len(rows[row]) if row < len(rows) else 0
             if prompt.count(START_OF_WORLD) != expected:
                 raise ValueError(
                     f"prompt {row} holds {prompt.count(START_OF_WORLD)} {START_OF_WORLD} markers and has "
-                    f"{expected} clips in world_frames; write the marker once for its clip"
+                    f"{expected} clips in world_frames; write the marker once for each clip"
                 )
             if self.world_token in prompt:
                 raise ValueError(f"prompt {row} holds {self.world_token}, which stands for world tokens; remove it")
 
-    def _check_not_truncated(self, input_ids: Any, clips: list[torch.Tensor | None]) -> None:
+    def _check_not_truncated(self, input_ids: Any, rows: list[list[torch.Tensor]]) -> None:
         placeholder = self.tokenizer.convert_tokens_to_ids(self.world_token)
-        for row, clip in enumerate(clips):
-            expected = 0 if clip is None else self.num_world_tokens(clip)
+        for row, clips in enumerate(rows):
+            expected = sum(map(self.num_world_tokens, clips))
             found = sum(int(token) == placeholder for token in input_ids[row])
             if found != expected:
                 raise ValueError(
@@ -136,7 +157,19 @@ class TheWorldProcessor(Gemma3Processor):
         return frames.float()
 
 
-def _one_clip_a_row(world_frames: Any, text: Any) -> list[Any]:
+def _kinds_of_content(conversation: Any) -> Iterator[str]:
+    """The types of all content items of a conversation, or of a batch of them."""
+    if isinstance(conversation, Mapping):
+        content = conversation.get("content")
+        for item in content if isinstance(content, list) else ():
+            if isinstance(item, Mapping) and isinstance(item.get("type"), str):
+                yield item["type"]
+    elif isinstance(conversation, (list, tuple)):
+        for part in conversation:
+            yield from _kinds_of_content(part)
+
+
+def _a_row_each(world_frames: Any, text: Any) -> list[Any]:
     """Split `world_frames` into rows: a single prompt may come with its clip alone."""
     if isinstance(world_frames, (torch.Tensor, np.ndarray)) and world_frames.ndim == 5:
         return list(world_frames)
@@ -147,23 +180,38 @@ def _one_clip_a_row(world_frames: Any, text: Any) -> list[Any]:
     return [world_frames]
 
 
-def _stack_clips(clips: list[torch.Tensor | None]) -> dict[str, torch.Tensor]:
-    """Stack clips to (B, 3, F, height, width); a shorter one is padded with its last frame."""
-    present = [clip for clip in clips if clip is not None]
+def _clips_of(row: Any) -> list[Any]:
+    """The clips of one row: none, one, or a list of them; a list of pictures is one clip."""
+    if row is None:
+        return []
+    is_list = isinstance(row, (list, tuple)) and bool(row)
+    return list(row) if is_list and not isinstance(row[0], Image.Image) else [row]
+
+
+def _stack_clips(rows: list[list[torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Stack clips to (B, 3, F, height, width), or (B, K, 3, F, height, width) where a row has K > 1 clips.
+
+    A shorter clip is padded with its last frame, and a row with fewer clips with empty ones.
+    """
+    present = [clip for clips in rows for clip in clips]
     if not present:
         return {}
     sizes = {tuple(clip.shape[2:]) for clip in present}
     if len(sizes) > 1:
         raise ValueError(f"clips of one batch must have one height and width, got {sorted(sizes)}; resize them")
     longest = max(clip.shape[1] for clip in present)
-    rows, num_frames = [], []
-    for clip in clips:
-        if clip is None:
-            rows.append(torch.zeros(3, longest, *next(iter(sizes))))
-        else:
-            rows.append(torch.cat([clip, clip[:, -1:].expand(-1, longest - clip.shape[1], -1, -1)], dim=1))
-        num_frames.append(0 if clip is None else clip.shape[1])
-    stacked = {"world_frames": torch.stack(rows)}
-    if set(num_frames) != {longest}:
-        stacked["world_num_frames"] = torch.tensor(num_frames)
+    most = max(map(len, rows))
+    empty = torch.zeros(3, longest, *next(iter(sizes)))
+    padded = [[_pad(clip, longest) for clip in clips] + [empty] * (most - len(clips)) for clips in rows]
+    lengths = [[clip.shape[1] for clip in clips] + [0] * (most - len(clips)) for clips in rows]
+    frames, num_frames = torch.stack([torch.stack(clips) for clips in padded]), torch.tensor(lengths)
+    if most == 1:
+        frames, num_frames = frames[:, 0], num_frames[:, 0]
+    stacked = {"world_frames": frames}
+    if bool((num_frames != longest).any()):
+        stacked["world_num_frames"] = num_frames
     return stacked
+
+
+def _pad(clip: torch.Tensor, num_frames: int) -> torch.Tensor:
+    return torch.cat([clip, clip[:, -1:].expand(-1, num_frames - clip.shape[1], -1, -1)], dim=1)

@@ -69,9 +69,19 @@ class WorldEncoder(nn.Module):
             ValueError: for another shape, an integer dtype, or values outside [-1, 1].
         """
         check_frames(frames_BCFHW)
-        frames = frames_BCFHW.to(device=self.vae.device, dtype=self.vae.dtype)
+        # Not the VAE's own device and dtype: it looks for them among its parameters, of which a replica has none.
+        weight = self.vae.encoder.conv_in.weight
+        frames = frames_BCFHW.to(dtype=weight.dtype)
+        if not weight.is_meta:  # offloaded: its hook knows where
+            frames = frames.to(weight.device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
             latents_BCTHW = self.vae.encode(frames).latent_dist.mode()
+        num_steps = 1 + (frames.shape[2] - 1) // TEMPORAL_COMPRESSION
+        if latents_BCTHW.shape[2] != num_steps:
+            raise ValueError(
+                f"the VAE made {latents_BCTHW.shape[2]} latent steps of {frames.shape[2]} frames, and not {num_steps}: "
+                "hooks copied the lists that it keeps; give dispatch_model skip_keys=model._skip_keys_device_placement"
+            )
         # Made anew from the config's floats: a buffer here could be cast or lost, as rotary ones are.
         mean, std = (
             torch.tensor(self.vae.config[name], dtype=torch.float32, device=frames.device).view(1, -1, 1, 1, 1)

@@ -43,5 +43,7 @@ class TemporalEmbedding(nn.Module):
                 f"world_frames have {num_steps} latent time steps and max_world_steps is {max_steps}; "
                 f"give at most {1 + 4 * (max_steps - 1)} frames, or load with a larger max_world_steps"
             )
-        steps_T = torch.arange(num_steps, device=self.embedding.weight.device)
-        return tokens_BTND + self.embedding(steps_T)[:, None, :]
+        weight = self.embedding.weight
+        # An offloaded table lies on the meta device between calls; its hook moves the steps to where it will be.
+        steps_T = torch.arange(num_steps, device=tokens_BTND.device if weight.is_meta else weight.device)
+        return tokens_BTND + self.embedding(steps_T)[:, None, :].to(tokens_BTND.device)

@@ -2,36 +2,75 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-USE = "AutoConfig.for_model('theworld'); AutoModelForImageTextToText, AutoProcessor"
-FROM_TRANSFORMERS = "from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor"
+from theworld import TheWorld
+
 REGISTERED = """
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING as models
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING as processors
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor
 import theworld
-assert models[theworld.TheWorldConfig] is theworld.TheWorld
-assert processors[theworld.TheWorldConfig] is theworld.TheWorldProcessor
+from theworld.world_model import TheWorldModel
+assert type(AutoConfig.for_model("theworld")) is theworld.TheWorldConfig
+for auto, model in (
+    (AutoModelForImageTextToText, theworld.TheWorld), (AutoModelForMultimodalLM, theworld.TheWorld),
+    (AutoModel, TheWorldModel),
+):
+    assert auto._model_mapping[theworld.TheWorldConfig] is model
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+assert PROCESSOR_MAPPING[theworld.TheWorldConfig] is theworld.TheWorldProcessor
+import sys
+assert not any("Registrar" in type(finder).__name__ for finder in sys.meta_path), sys.meta_path
 """
+ORDERS: tuple[str, ...] = (
+    "import theworld",
+    "from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor; import theworld",
+    "import theworld; from transformers import Trainer",
+    "import theworld; from transformers import pipeline",
+    "import theworld; from transformers import PreTrainedModel",
+    "from transformers import Gemma3Processor; import theworld",
+    "import theworld; from diffusers import AutoencoderKLWan",
+    "from diffusers import Cosmos2VideoToWorldPipeline; import theworld.world_encoder",
+    "import theworld.world_encoder",
+    "import theworld.modeling_theworld",
+    "import theworld.configuration_theworld; from transformers import Trainer",
+    "import torch, theworld, peft, accelerate",
+)
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(
-    "imports",
-    [
-        f"import theworld\n{FROM_TRANSFORMERS}",
-        f"{FROM_TRANSFORMERS}\nimport theworld",
-        f"import theworld\nfrom transformers import Gemma3Config\n{FROM_TRANSFORMERS}",
-        f"from theworld import TheWorld\n{FROM_TRANSFORMERS}",
-    ],
-    ids=["theworld-first", "transformers-first", "gemma-config-first", "model-first"],
-)
+@pytest.mark.parametrize("imports", ORDERS)
 def test_registered_in_any_order(imports: str) -> None:
-    done = run(f"{imports}\n{USE}\n{REGISTERED}")
+    done = run(f"{imports}\n{REGISTERED}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_saved_model_loads_where_nobody_imports_the_package(tmp_path: Path, shared_world: TheWorld) -> None:
+    """By the file that is installed beside the packages; and the package is not imported before it is needed."""
+    shared_world.save_pretrained(tmp_path)
+    done = run(
+        "import sys\n"
+        "from transformers import AutoConfig, AutoModelForImageTextToText\n"
+        "assert not any(name.partition('.')[0] == 'theworld' for name in sys.modules)\n"
+        f"model = AutoModelForImageTextToText.from_pretrained({str(tmp_path)!r})\n"
+        "assert type(model).__name__ == 'TheWorld' and model.enable_world\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_other_model_types_are_looked_up_as_before() -> None:
+    done = run(
+        "from transformers import AutoConfig\n"
+        "from transformers.models.auto.configuration_auto import CONFIG_MAPPING as mapping\n"
+        "import sys\n"
+        "assert type(AutoConfig.for_model('gemma3')).__name__ == 'Gemma3Config'\n"
+        "assert 'theworlds' not in mapping and 'theworld' in mapping and 'theworld' not in sys.modules\n"
+        "try:\n    AutoConfig.for_model('theworlds')\nexcept ValueError:\n    pass\n"
+    )
     assert done.returncode == 0, done.stderr
 
 

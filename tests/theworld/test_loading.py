@@ -92,9 +92,9 @@ def test_device_map_places_the_branch_beside_the_embedding(
     assert set(world.hf_device_map) == {
         *parts,
         "model.vision_tower",
-        "world_encoder",
-        "world_projection",
-        "temporal_embedding",
+        "model.world_encoder",
+        "model.world_projection",
+        "model.temporal_embedding",
     }
     assert world.world_projection.linear.weight.device == world.get_input_embeddings().weight.device
     inputs = processor(text="<start_of_world>", world_frames=make_clip(), return_tensors="pt")
@@ -105,7 +105,7 @@ def test_device_map_places_the_branch_beside_the_embedding(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "name a Cosmos repository as cosmos_model_name_or_path, or pass enable_world=False"),
+        ({"enable_world": True}, "name a Cosmos repository as cosmos_model_name_or_path, or pass enable_world=False"),
         ({"enable_world": "no"}, "enable_world must be True or False, got 'no'"),
         ({"cosmos_model_name_or_path": "TINY", "world": {"frame_size": 9}}, "frame_size must be a multiple of 8"),
         ({"cosmos_model_name_or_path": "TINY", "world": {"world_token": "<nope>"}}, "has no token '<nope>'"),

@@ -84,9 +84,9 @@ def test_gradients_reach_the_branch_and_nothing_else(world: TheWorld, processor:
     world(**inputs, labels=inputs["input_ids"]).loss.backward()
     with_gradient = {n for n, p in world.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert with_gradient == {
-        "world_projection.linear.weight",
-        "world_projection.linear.bias",
-        "temporal_embedding.embedding.weight",
+        "model.world_projection.linear.weight",
+        "model.world_projection.linear.bias",
+        "model.temporal_embedding.embedding.weight",
     }
 
 
@@ -198,14 +198,14 @@ def test_mismatches_are_value_errors(
     inputs = ask(processor)
     one_less = {**inputs, "input_ids": inputs["input_ids"].clone()}
     one_less["input_ids"][inputs["input_ids"] == 6] = torch.tensor([300] + [6] * 31)
-    with pytest.raises(ValueError, match="make 32 world tokens and input_ids hold 31 placeholders"):
+    with pytest.raises(ValueError, match="make 32 world tokens and the prompt holds 31 placeholders"):
         shared_world(**one_less)
     without = {name: tensor for name, tensor in inputs.items() if name != "world_frames"}
-    with pytest.raises(ValueError, match="make 0 world tokens and input_ids hold 32 placeholders"):
+    with pytest.raises(ValueError, match="make 0 world tokens and the prompt holds 32 placeholders"):
         shared_world(**without)
     with pytest.raises(ValueError, match=re.escape("must be in [-1, 1], got [-255.0")):
         shared_world(**{**inputs, "world_frames": inputs["world_frames"] * 255})
-    with pytest.raises(ValueError, match="world_frames need input_ids"):
+    with pytest.raises(ValueError, match="make 32 world tokens and the prompt holds 0 placeholders"):
         shared_world(inputs_embeds=torch.zeros(1, 4, 128), world_frames=inputs["world_frames"])
     off = TheWorld.from_pretrained(tiny.gemma, enable_world=False, dtype=torch.float32)
     with pytest.raises(ValueError, match="the world branch is off; load with enable_world=True"):

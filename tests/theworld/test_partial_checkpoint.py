@@ -49,7 +49,8 @@ def trained(saved_once: Path, tmp_path: Path) -> Path:
 
 def test_round_trip_is_bit_identical_and_small(saved: tuple[TheWorld, Path]) -> None:
     world, folder = saved
-    assert sorted(path.name for path in folder.iterdir()) == ["theworld_base.json", "trainable.safetensors"]
+    names = ["config.json", "theworld_base.json", "trainable.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     trainable, total, _ = world.get_trainable_parameters()
     assert (folder / "trainable.safetensors").stat().st_size < 4 * trainable + 1000 < total
     loaded = TheWorld.from_pretrained(folder, dtype=torch.float32)

@@ -241,7 +241,10 @@ def test_more_layers_than_the_weights_have_are_missing_keys(gemma_copy: Path) ->
 WHOLE: dict[str, tuple[Callable[[State], State], str]] = {
     "compiled prefix": (each(lambda k: f"_orig_mod.{k}"), "all hold '_orig_mod.'"),
     "one norm lost": (without("layers.3.input_layernorm"), "layers.3.input_layernorm.weight"),
-    "projection lost": (without("world_projection"), "world_projection.linear.bias, world_projection.linear.weight"),
+    "projection lost": (
+        without("world_projection"),
+        "model.world_projection.linear.bias, model.world_projection.linear.weight",
+    ),
     "an empty tensor": (where("world_projection", lambda t: t.new_empty(0)), "world_projection.linear."),
     "VAE conv lost": (without("encoder.conv_in.weight"), "world_encoder.vae.encoder.conv_in.weight"),
 }

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.conftest import load_world
-from theworld import TheWorld
 from theworld.synthetic import SyntheticCheckpoint
+from theworld.world_model import TheWorldModel
 from theworld_validate.audits.gradients import _inputs, audit_gradients, check_gradients
 from theworld_validate.results import CheckResult, InputError, Status
 from theworld_validate.subjects.subject import CANDIDATE_TARGET, Subject
@@ -66,7 +66,7 @@ def detach_the_branch(model: Any) -> None:
 FAULTS: dict[Callable[[Any], None], tuple[str, str]] = {
     leave_a_hook: ("gradients.frozen_output", "model.vision_tower.embeddings.patch_embedding"),
     write_a_frozen_gradient: ("gradients.frozen_but_receives", "model.language_model.norm.weight"),
-    detach_the_branch: ("gradients.dead", "world_projection.linear.weight"),
+    detach_the_branch: ("gradients.dead", "model.world_projection.linear.weight"),
 }
 
 
@@ -85,8 +85,8 @@ def test_a_planted_fault_is_caught(tiny: SyntheticCheckpoint, plant: Callable[[A
 def test_zero_and_non_finite_gradients(
     tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch, scale: float, code: str, status: str
 ) -> None:
-    original = TheWorld.get_world_features
-    monkeypatch.setattr(TheWorld, "get_world_features", lambda self, *a: original(self, *a) * scale)
+    original = TheWorldModel.get_world_features
+    monkeypatch.setattr(TheWorldModel, "get_world_features", lambda self, *a: original(self, *a) * scale)
     check = audit(load_world(tiny), tiny)
     assert f"gradients.{code}" in {finding.code for finding in check.findings}
     assert check.status == status

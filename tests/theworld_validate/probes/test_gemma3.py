@@ -90,7 +90,8 @@ def test_a_row_alone_has_its_tokens_and_its_image(name: str) -> None:
 
 def test_every_question_is_asked_of_a_probe() -> None:
     asked = probes()
-    assert asked["text"].extras == ("loss_by_count", "embeds")
+    assert asked["text"].extras == ("loss_by_count", "embeds", "arguments")
+    assert asked["cached_decode"].extras == ("untraced",)
     assert asked["image"].extras == ("embeds",)
     assert asked["left_padded_batch"].extras == asked["right_padded_batch"].extras == ("rows",)
     assert {way for probe in asked.values() for way in probe.generation} == {"greedy", "sampled", "beams", "static"}

@@ -10,6 +10,7 @@ import torch
 from tests.conftest import make_clip
 from theworld import TheWorld
 from theworld.synthetic import SyntheticCheckpoint
+from theworld.world_model import TheWorldModel
 from theworld_validate.results import CheckResult, InputError, Status
 from theworld_validate.subjects.subject import CANDIDATE_TARGET, Subject
 from theworld_validate.world.check import check_world, read_clip
@@ -39,8 +40,8 @@ def failing(checks: dict[str, CheckResult]) -> dict[str, str]:
 
 
 def test_lost_world_tokens_are_caught(tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = TheWorld.get_world_features
-    monkeypatch.setattr(TheWorld, "get_world_features", lambda self, *a: original(self, *a) * 0)
+    original = TheWorldModel.get_world_features
+    monkeypatch.setattr(TheWorldModel, "get_world_features", lambda self, *a: original(self, *a) * 0)
     assert failing(run(tiny)) == {"world.effect": "world.no_effect", "world.gradients": "world.no_gradient"}
 
 
@@ -50,18 +51,18 @@ def test_a_leaking_gradient_is_caught(tiny: SyntheticCheckpoint, monkeypatch: py
 
 
 def test_overflow_is_caught(tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = TheWorld.get_world_features
-    monkeypatch.setattr(TheWorld, "get_world_features", lambda self, *a: original(self, *a) / 0)
+    original = TheWorldModel.get_world_features
+    monkeypatch.setattr(TheWorldModel, "get_world_features", lambda self, *a: original(self, *a) / 0)
     assert failing(run(tiny))["world.tokens"] == "world.non_finite"
 
 
 def test_rows_that_reach_each_other_are_caught(tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = TheWorld.get_world_features
+    original = TheWorldModel.get_world_features
 
     def reversed_rows(self: TheWorld, frames: torch.Tensor, num_frames: torch.Tensor | None = None) -> torch.Tensor:
         return original(self, frames, num_frames).flip(0)
 
-    monkeypatch.setattr(TheWorld, "get_world_features", reversed_rows)
+    monkeypatch.setattr(TheWorldModel, "get_world_features", reversed_rows)
     assert failing(run(tiny))["world.batch"] == "world.batch"
 
 

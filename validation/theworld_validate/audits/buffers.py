@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from theworld.published_names import EITHER_WAY
 from theworld_validate.audits.buffer_formulas import distance_in_ulps, expect_buffers
 from theworld_validate.audits.latents_statistics import audit_latents_statistics
 from theworld_validate.audits.transformations import TRANSFORMATIONS
@@ -18,7 +19,6 @@ from theworld_validate.fingerprint.state import fingerprint_buffers
 from theworld_validate.results import CheckResult, Finding, Status
 from theworld_validate.subjects.subject import Subject
 
-WORLD_PREFIXES = ("world_encoder.", "world_projection.", "temporal_embedding.")
 Progress = Callable[[str], None]
 Names = tuple[set[str], set[str]]  # of parameters, of buffers
 
@@ -78,7 +78,7 @@ def audit_buffers(model: Any, *, base_names: Names, expected: Section, actual: S
     """
     findings = _changed_kinds(base_names, _names(model))
     changed = {finding.location for finding in findings}
-    ours = {name: seen for name, seen in actual.items() if not name.startswith(WORLD_PREFIXES) and name not in changed}
+    ours = {name: seen for name, seen in actual.items() if not name.startswith(EITHER_WAY) and name not in changed}
     findings += diff_section("buffers", {n: seen for n, seen in expected.items() if n not in changed}, ours)
     findings += _off_formula(model)
     findings += _misplaced(model)
@@ -199,7 +199,7 @@ def _check_after(name: str, base: Any, model: Any, *, dtype: str) -> CheckResult
     before = fingerprint_buffers(model)
     base, model = transformation.apply(base), transformation.apply(model)
     after = fingerprint_buffers(model)
-    ours = {key: seen for key, seen in after.items() if not key.startswith(WORLD_PREFIXES)}
+    ours = {key: seen for key, seen in after.items() if not key.startswith(EITHER_WAY)}
     errors = diff_section("buffers", fingerprint_buffers(base), ours)
     changes = [
         replace(

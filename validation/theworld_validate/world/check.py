@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from theworld.published_names import published_name
 from theworld_validate.results import CheckResult, Finding, InputError, Status
 from theworld_validate.subjects.subject import Subject
 
@@ -189,7 +190,7 @@ class _WorldPath:
         for name, parameter in self.model.named_parameters():
             has_gradient = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
             reached += has_gradient
-            if has_gradient != name.startswith(("world_projection.", "temporal_embedding.")):
+            if has_gradient != published_name(name).startswith(("world_projection.", "temporal_embedding.")):
                 findings.append(
                     Finding(
                         code="world.gradient_leak" if has_gradient else "world.no_gradient",

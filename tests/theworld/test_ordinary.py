@@ -1,0 +1,234 @@
+"""TheWorld behaves as other Hugging Face models do: reloading, Auto classes, generation, devices, tracing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoModel,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+    AutoTokenizer,
+    Gemma3Config,
+    Gemma3Model,
+)
+
+from tests.conftest import load_world, make_clip
+from theworld import TheWorld, TheWorldProcessor
+from theworld.synthetic import SyntheticCheckpoint
+from theworld.world_model import TheWorldModel
+
+
+@pytest.fixture(scope="module")
+def inputs(processor: TheWorldProcessor) -> dict[str, torch.Tensor]:
+    return dict(processor(text="<start_of_world>hello there", world_frames=make_clip(), return_tensors="pt"))
+
+
+@pytest.fixture(scope="module")
+def model(tiny: SyntheticCheckpoint) -> TheWorld:
+    return load_world(tiny, freeze="language").eval()
+
+
+@pytest.fixture(scope="module")
+def saved(model: TheWorld, processor: TheWorldProcessor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def logits(model: TheWorld, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**inputs).logits
+
+
+def run(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**inputs).logits
+
+
+def trainable(model: Any) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+# Loading what was saved
+
+
+@pytest.mark.parametrize("auto", [TheWorld, AutoModelForImageTextToText, AutoModelForMultimodalLM])
+def test_a_saved_model_comes_back_as_it_was(
+    model: TheWorld, saved: Path, inputs: dict[str, torch.Tensor], logits: torch.Tensor, auto: Any
+) -> None:
+    loaded = auto.from_pretrained(saved)
+    assert type(loaded) is TheWorld
+    assert loaded.enable_world
+    assert loaded.dtype == torch.float32
+    assert trainable(loaded) == trainable(model)
+    assert loaded.world_config == model.world_config
+    assert torch.equal(run(loaded, inputs), logits)
+
+
+def test_a_model_saved_without_its_branch_comes_back_without(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
+    TheWorld.from_pretrained(tiny.gemma, enable_world=False, freeze="vision").save_pretrained(tmp_path)
+    loaded = TheWorld.from_pretrained(tmp_path)
+    assert not loaded.enable_world
+    assert type(loaded.model) is Gemma3Model
+    assert {name.split(".")[1] for name in trainable(loaded)} == {"vision_tower", "multi_modal_projector"}
+    AutoTokenizer.from_pretrained(tiny.gemma).save_pretrained(tmp_path)
+    with_branch = TheWorld.from_pretrained(tmp_path, cosmos_model_name_or_path=str(tiny.cosmos))
+    assert with_branch.enable_world
+
+
+def test_parameters_frozen_by_hand_stay_frozen(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
+    world = load_world(tiny)
+    world.world_projection.requires_grad_(False)
+    world.save_pretrained(tmp_path)
+    assert trainable(TheWorld.from_pretrained(tmp_path)) == {"model.temporal_embedding.embedding.weight"}
+
+
+def test_the_inner_model_sees_the_world(model: TheWorld, saved: Path, inputs: Any, logits: torch.Tensor) -> None:
+    with torch.no_grad():
+        inner = AutoModel.from_pretrained(saved)
+        assert type(inner) is type(model.model) is TheWorldModel
+        for one in (inner, model.model):
+            assert torch.equal(model.lm_head(one(**inputs).last_hidden_state), logits)
+        assert isinstance(model.model(**inputs, return_dict=False), tuple)
+
+
+def test_a_trainable_only_folder_loads_through_the_auto_classes(
+    tiny: SyntheticCheckpoint, tmp_path: Path, inputs: Any
+) -> None:
+    world = load_world(tiny)
+    with torch.no_grad():
+        world.world_projection.linear.weight.mul_(2)
+    world.save_pretrained(tmp_path, trainable_only=True)
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32)
+    assert torch.equal(run(loaded, inputs), run(world, inputs))
+    config = Gemma3Config.from_pretrained(tiny.gemma)
+    with pytest.raises(ValueError, match="leave config out"):
+        TheWorld.from_pretrained(tmp_path, config=config)
+    with pytest.raises(ValueError, match="heeds no other argument; leave out max_shard_size"):
+        world.save_pretrained(tmp_path, trainable_only=True, max_shard_size="1MB")
+
+
+def test_the_constructor_takes_gemmas_config(tiny: SyntheticCheckpoint) -> None:
+    config = Gemma3Config.from_pretrained(tiny.gemma, attn_implementation="eager")
+    made = TheWorld(config)
+    assert type(made.model) is Gemma3Model
+    assert made.config.text_config._attn_implementation == "eager"
+    assert AutoProcessor.from_pretrained(tiny.gemma).tokenizer is not None
+
+
+# Generation
+
+
+@pytest.mark.parametrize("way", ["plain", "static", "lookup", "assistant", "embeds"])
+def test_every_way_to_generate_gives_the_same_tokens(model: TheWorld, inputs: dict[str, Any], way: str) -> None:
+    asked = {"max_new_tokens": 5, "do_sample": False}
+    expected = model.generate(**inputs, **asked)[:, inputs["input_ids"].shape[1] :]
+    arguments: dict[str, Any] = {
+        "plain": {},
+        "static": {"cache_implementation": "static"},
+        "lookup": {"prompt_lookup_num_tokens": 2},
+        "assistant": {"assistant_model": model},
+        "embeds": {"inputs_embeds": model.get_input_embeddings()(inputs["input_ids"])},
+    }[way]
+    given = {name: value for name, value in inputs.items() if not (way == "embeds" and name == "input_ids")}
+    found = model.generate(**given, **arguments, **asked)
+    assert torch.equal(found[:, -expected.shape[1] :], expected)
+
+
+def test_beams_and_several_clips(model: TheWorld, processor: TheWorldProcessor) -> None:
+    first, second = make_clip(seed=1), make_clip(1, seed=2)
+    marker = "<start_of_world>"
+    texts = [f"{marker}a{marker}b", f"{marker}c", "d"]
+    batch = processor(text=texts, world_frames=[[first, second], second, None], padding=True, return_tensors="pt")
+    assert batch["world_frames"].shape == (3, 2, 3, 5, 32, 32)
+    assert batch["world_num_frames"].tolist() == [[5, 1], [1, 0], [0, 0]]
+    together = model.generate(**batch, num_beams=2, max_new_tokens=3, do_sample=False)[:, -3:]
+    alone = processor(text=texts[0], world_frames=[first, second], return_tensors="pt")
+    swapped = processor(text=texts[0], world_frames=[second, first], return_tensors="pt")
+    assert torch.equal(model.generate(**alone, num_beams=2, max_new_tokens=3, do_sample=False)[:, -3:], together[:1])
+    assert not torch.equal(run(model, dict(swapped)), run(model, dict(alone)))
+
+
+# Devices and tracing
+
+
+def test_offloaded_and_hooked_models_give_the_same(
+    saved: Path, tmp_path: Path, inputs: Any, logits: torch.Tensor
+) -> None:
+    from accelerate import dispatch_model
+
+    parts = ("vision_tower", "multi_modal_projector", "language_model", "world_encoder", "world_projection")
+    everything = dict.fromkeys([*(f"model.{part}" for part in parts), "model.temporal_embedding", "lm_head"], "cpu")
+    hooked = TheWorld.from_pretrained(saved)
+    assert "WorldEncoder" in hooked._no_split_modules
+    skip_keys = list(hooked._skip_keys_device_placement)
+    dispatch_model(hooked, everything, main_device="cpu", force_hooks=True, skip_keys=skip_keys)
+    assert torch.equal(run(hooked, inputs), logits)
+    copied = TheWorld.from_pretrained(saved)
+    dispatch_model(copied, everything, main_device="cpu", force_hooks=True)
+    with pytest.raises(ValueError, match="made 5 latent steps of 5 frames, and not 2: hooks copied the lists"):
+        run(copied, inputs)
+    on_disk = TheWorld.from_pretrained(
+        saved, device_map="auto", max_memory={"cpu": "1MB"}, offload_folder=str(tmp_path)
+    )
+    assert "disk" in on_disk.hf_device_map.values()
+    assert torch.equal(run(on_disk, inputs), logits)
+
+
+def test_classes_that_must_not_be_split_are_the_models_own(model: TheWorld, tiny: SyntheticCheckpoint) -> None:
+    """FSDP by class fails on any other."""
+    for one in (model, TheWorld.from_pretrained(tiny.gemma, enable_world=False)):
+        assert set(one._no_split_modules) <= {type(module).__name__ for module in one.modules()}
+
+
+def test_a_replica_without_parameters_encodes(model: TheWorld, inputs: Any) -> None:
+    """As `torch.nn.DataParallel` makes them: tensors in place of parameters."""
+    encoder = load_replica(model.world_encoder)
+    assert torch.equal(encoder(inputs["world_frames"]), model.world_encoder(inputs["world_frames"]))
+
+
+def load_replica(module: Any) -> Any:
+    replica = module._replicate_for_data_parallel()
+    for name, child in module._modules.items():
+        replica._modules[name] = child if child is None else load_replica(child)
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            object.__setattr__(replica, name, parameter.detach())
+    replica._parameters = {}
+    return replica
+
+
+def test_the_forward_is_one_graph(model: TheWorld, inputs: Any, logits: torch.Tensor) -> None:
+    exported = torch.export.export(model, (), {**inputs, "use_cache": False}, strict=False)
+    assert torch.equal(run(exported.module(), {**inputs, "use_cache": False}), logits)
+
+
+# What cannot work says so
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        ({"use_gradient_checkpointing": True}, r"call model.gradient_checkpointing_enable\(\)"),
+        ({"frame_size": 64}, r"write world=\{'frame_size': ...\}"),
+        ({"enable_world": False, "world": {"frame_size": 64}}, "leave the two out, or load with enable_world=True"),
+    ],
+)
+def test_an_argument_that_would_be_ignored_is_an_error(
+    tiny: SyntheticCheckpoint, arguments: dict[str, Any], fix: str
+) -> None:
+    with pytest.raises(ValueError, match=fix):
+        TheWorld.from_pretrained(tiny.gemma, **arguments)
+
+
+def test_a_video_that_nobody_reads_is_an_error(processor: TheWorldProcessor) -> None:
+    messages = [{"role": "user", "content": [{"type": "video", "path": "a.mp4"}, {"type": "text", "text": "what?"}]}]
+    with pytest.raises(ValueError, match="content of type 'video', which is not read: write <start_of_world>"):
+        processor.apply_chat_template(messages)
+    with pytest.raises(ValueError, match="'video'"):
+        processor.apply_chat_template([messages])

@@ -1,0 +1,44 @@
+"""The names of the world branch's tensors: in files, and in a model.
+
+In: a name. Out: the other. Files are named as they were published, "world_projection.linear.weight" beside Gemma's
+"language_model.model...."; in the model the branch lies in the inner model, "model.world_projection.linear.weight".
+"""
+
+from typing import Any
+
+WORLD_MODULES = ("world_encoder", "world_projection", "temporal_embedding")
+WORLD_PREFIXES = tuple(f"{name}." for name in WORLD_MODULES)
+_TOWER = "vision_tower"
+INNER = "model."  # where a model with a head keeps the model inside
+EITHER_WAY = (*WORLD_PREFIXES, *(f"{INNER}{prefix}" for prefix in WORLD_PREFIXES))
+
+
+def published_name(name: str) -> str:
+    """The name in files of a parameter; Gemma's own keep theirs, which transformers maps."""
+    inner = name.removeprefix(INNER)
+    return inner if inner.startswith(WORLD_PREFIXES) else name
+
+
+def parameter_name(published: str) -> str:
+    """The parameter of `TheWorld` that a published name is of."""
+    return f"{INNER}{published}" if published.startswith(WORLD_PREFIXES) else published
+
+
+def world_renamings() -> list[Any]:
+    """transformers' renaming of published names to parameters' names; it is reversed where a model is saved."""
+    return [_renaming(*WORLD_MODULES)]
+
+
+def renamings_of_files(gemmas: list[Any]) -> list[Any]:
+    """Gemma 3's renamings, of which the one for the vision tower also takes the branch's names.
+
+    One renaming for all four, so that each has keys to rename in a model without a branch too.
+    """
+    others = [entry for entry in gemmas if entry.source_patterns != [f"^{_TOWER}"]]
+    return [*others, _renaming(_TOWER, *WORLD_MODULES)]
+
+
+def _renaming(*names: str) -> Any:
+    from transformers.core_model_loading import WeightRenaming
+
+    return WeightRenaming(source_patterns=rf"^({'|'.join(names)})", target_patterns=rf"{INNER}\1")

@@ -1,0 +1,265 @@
+"""The inner model: Gemma 3 without its head, whose prompt may hold world tokens made from video latents.
+
+In: Gemma 3's inputs, and `world_frames` for the rows whose prompt holds world placeholders. Out: Gemma 3's hidden
+states. Whatever calls the inner model by itself (trainers, assisted decoding, pipelines) sees the world too.
+"""
+
+# B batch, F frames, T latent steps, N tokens a step, L prompt length, D hidden size
+
+from typing import Any, Unpack
+
+import torch
+from torch import nn
+from transformers import Gemma3Model
+from transformers.models.gemma3.modeling_gemma3 import Gemma3ModelOutputWithPast
+from transformers.utils import TransformersKwargs, can_return_tuple, torch_compilable_check
+
+from theworld.configuration_theworld import TEMPORAL_COMPRESSION, TheWorldConfig, WorldConfig
+from theworld.published_names import INNER, WORLD_MODULES, world_renamings
+from theworld.world_encoder import WorldEncoder
+from theworld.world_pretrained import WorldPretrained
+from theworld.world_projection import TemporalEmbedding, WorldProjection
+
+# The VAE keeps what it has seen in lists that its modules change: accelerate's hooks must not copy those.
+_LISTS_OF_THE_VAE = ("feat_cache", "feat_idx")
+_CELL = 8  # pixels: the smallest clip has one latent cell
+
+
+class TheWorldModel(WorldPretrained, Gemma3Model):
+    """Gemma 3 without its head, with an optional world branch; `TheWorld` holds one where its branch is on."""
+
+    config_class = TheWorldConfig
+    config: Any
+
+    def __init__(self, config: Any) -> None:
+        config = TheWorldConfig.of(config)
+        super().__init__(config)
+        self._build_branch()
+
+    @classmethod
+    def around(cls, model: Gemma3Model) -> "TheWorldModel":
+        """Make a `Gemma3Model` one of these, with the branch that its config describes; its modules stay its own."""
+        model.__class__ = cls
+        assert isinstance(model, cls)
+        model._build_branch()
+        return model
+
+    def _build_branch(self) -> None:
+        if isinstance(self.config.world_config, WorldConfig):
+            self.attach_branch(WorldEncoder.from_vae_config(self.config.world_config.vae_config))
+            # What Gemma's constructor did for its own modules, and again for those that were added.
+            self.post_init()
+        keep_to_present_classes(self)
+
+    def attach_branch(self, world_encoder: WorldEncoder) -> None:
+        """Add the three modules that `config.world_config` describes."""
+        world_config, hidden_size = self.config.world_config, self.config.text_config.hidden_size
+        self.world_encoder = world_encoder
+        self.world_projection = WorldProjection(hidden_size)
+        self.temporal_embedding = (
+            TemporalEmbedding(world_config.max_world_steps, hidden_size)
+            if world_config.use_temporal_embedding
+            else None
+        )
+        self._no_split_modules = {*(self._no_split_modules or ()), type(world_encoder).__name__}
+        self._skip_keys_device_placement = {*(self._skip_keys_device_placement or ()), *_LISTS_OF_THE_VAE}
+
+    def add_world_branch(self, world_encoder: WorldEncoder, world_config: WorldConfig, vocab_size: int) -> None:
+        """Add a world branch: see `theworld.world_model.add_world_branch`."""
+        add_world_branch(self, world_encoder, world_config, vocab_size)
+
+    def add_branch(self, world_encoder: WorldEncoder) -> None:
+        """Add the branch to a model that is loaded, on the device and in the dtype of its embedding."""
+        self.attach_branch(world_encoder)
+        keep_to_present_classes(self)
+        weight = self.get_input_embeddings().weight
+        for name in WORLD_MODULES:
+            module = getattr(self, name)
+            if module is None:
+                continue
+            if name != "world_encoder":
+                for child in module.children():
+                    self._init_weights(child)
+            module.to(device=weight.device, dtype=weight.dtype)
+            module.train(self.training)
+
+    def get_world_features(
+        self, world_frames: torch.Tensor, world_num_frames: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Encode frames to world tokens, in the order in which placeholders are filled.
+
+        Args:
+            world_frames: (B, 3, F, height, width), in [-1, 1]: a clip a row; or (B, K, 3, F, height, width), K clips.
+            world_num_frames: (B,) or (B, K), how many of the F frames each clip uses (0 for none); all by default.
+                The VAE is causal in time, so frames after a clip's last do not change its latents.
+
+        Returns:
+            (number of world tokens, D).
+        """
+        if world_frames.ndim == 6:
+            world_frames = world_frames.flatten(0, 1)
+        tokens_BTND = self.world_projection(self.world_encoder(world_frames))
+        if self.temporal_embedding is not None:
+            tokens_BTND = self.temporal_embedding(tokens_BTND)
+        if world_num_frames is None:
+            return tokens_BTND.flatten(0, 2)
+        num_steps_B = (
+            world_num_frames.flatten().to(tokens_BTND.device) + TEMPORAL_COMPRESSION - 1
+        ) // TEMPORAL_COMPRESSION
+        steps_T = torch.arange(tokens_BTND.shape[1], device=tokens_BTND.device)
+        return tokens_BTND[steps_T < num_steps_B[:, None]].flatten(0, 1)
+
+    def _world_mask(
+        self, input_ids: torch.Tensor | None, embeds_BLD: torch.Tensor | None, *, num_world_tokens: int
+    ) -> torch.Tensor:
+        """Where world placeholders are, (B, L): by their ids, or by their embedding where there are no ids."""
+        world_config = self.config.world_config
+        if input_ids is not None:
+            mask_BL = input_ids == world_config.world_token_id
+        else:
+            assert embeds_BLD is not None
+            token = torch.tensor(world_config.world_token_id, device=embeds_BLD.device)
+            mask_BL = (embeds_BLD == self.get_input_embeddings()(token)).all(-1)
+        num_placeholders = mask_BL.sum()
+        torch_compilable_check(
+            num_placeholders == num_world_tokens,
+            lambda: (
+                f"world_frames make {num_world_tokens} world tokens and the prompt holds {num_placeholders} "
+                f"placeholders ({world_config.world_token!r}); make both with the same TheWorldProcessor"
+            ),
+        )
+        return mask_BL
+
+    def _with_images(
+        self, input_ids: torch.Tensor | None, embeds_BLD: torch.Tensor, pixel_values: Any, encoder_outputs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Put image features in their places, as Gemma 3's forward does; also return them."""
+        if encoder_outputs is None and pixel_values is not None:
+            encoder_outputs = self.get_image_features(pixel_values, return_dict=True)
+        if encoder_outputs is None:
+            return embeds_BLD, None
+        features = encoder_outputs.pooler_output.to(embeds_BLD.device, embeds_BLD.dtype)
+        ids: Any = input_ids  # Gemma 3's annotation leaves None out, and its code does not
+        mask = self.get_placeholder_mask(ids, embeds_BLD, features)
+        return embeds_BLD.masked_scatter(mask, features), features
+
+    def _embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        if self.config.image_token_id >= self.vocab_size:  # as Gemma 3's forward does
+            input_ids = input_ids.masked_fill(input_ids == self.config.image_token_id, 0)
+        return self.get_input_embeddings()(input_ids)
+
+    def _touch_branch(self, embeds_BLD: torch.Tensor) -> torch.Tensor:
+        """Let a batch without clips take part in what other processes do with theirs.
+
+        Gradients and gathered weights are exchanged by all processes or by none. One latent cell goes through the
+        branch and is added with weight zero, so that gradients are zero and every collective call is met.
+        """
+        device = next(self.world_projection.parameters()).device
+        cell = torch.zeros(1, 3, 1, _CELL, _CELL, device=embeds_BLD.device if device.type == "meta" else device)
+        return embeds_BLD + self.get_world_features(cell).sum().to(embeds_BLD.device, embeds_BLD.dtype) * 0
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        token_type_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        mm_encoder_outputs: dict[str, Any] | None = None,
+        world_frames: torch.Tensor | None = None,
+        world_num_frames: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],  # pyrefly: ignore[bad-function-definition]
+    ) -> Any:
+        """Run Gemma 3 on a prompt whose world placeholders are filled from `world_frames`.
+
+        Args:
+            world_frames: (B, 3, F, height, width) or (B, K, 3, F, height, width), float, in [-1, 1]; F = 1 + 4k.
+            world_num_frames: (B,) or (B, K), how many of the F frames each clip uses, 0 for none; all by default.
+
+        The other arguments, and the outputs, are those of `Gemma3Model.forward`.
+
+        Raises:
+            ValueError: if frames and placeholders do not match, frames are out of range, or there is no branch.
+        """
+        has_branch = self.config.world_config is not None
+        if world_frames is not None and not has_branch:
+            raise ValueError("world_frames were given, and the world branch is off; load with enable_world=True")
+        if has_branch and world_frames is None and input_ids is not None and input_ids.shape[1] > 1:
+            self._world_mask(input_ids, None, num_world_tokens=0)
+        image_features = None
+        is_shared = has_branch and world_frames is None and self.training and _is_one_of_many()
+        if world_frames is not None or is_shared:
+            if (input_ids is None) == (inputs_embeds is None):
+                raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
+            embeds = inputs_embeds if input_ids is None else self._embed(input_ids)
+            assert embeds is not None
+            images = (mm_encoder_outputs or {}).get("image")
+            filled, image_features = self._with_images(input_ids, embeds, pixel_values, images)
+            if world_frames is not None:
+                features = self.get_world_features(world_frames, world_num_frames)
+                mask_BL = self._world_mask(input_ids, embeds, num_world_tokens=features.shape[0])
+                filled = filled.masked_scatter(mask_BL[..., None], features.to(filled.device, filled.dtype))
+            else:
+                filled = self._touch_branch(filled)
+            input_ids, pixel_values, inputs_embeds, mm_encoder_outputs = None, None, filled, None
+        outputs = super().forward(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            token_type_ids=token_type_ids,
+            inputs_embeds=inputs_embeds,
+            labels=labels,
+            use_cache=use_cache,
+            mm_encoder_outputs=mm_encoder_outputs,
+            return_dict=True,
+            **kwargs,
+        )
+        assert isinstance(outputs, Gemma3ModelOutputWithPast)
+        if image_features is not None:
+            outputs.image_hidden_states = image_features
+        return outputs
+
+
+def _is_one_of_many() -> bool:
+    """Whether gradients of several processes are put together."""
+    from torch import distributed
+
+    is_running = distributed.is_available() and distributed.is_initialized()
+    return torch.is_grad_enabled() and is_running and distributed.get_world_size() > 1
+
+
+def add_world_branch(model: Any, world_encoder: WorldEncoder, world_config: WorldConfig, vocab_size: int) -> None:
+    """Add a world branch to a loaded model, with a head or without, on the device and in the dtype of its embedding.
+
+    Args:
+        vocab_size: the tokenizer's length with the two added tokens: the embedding is resized to it.
+    """
+    model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    inner = model if isinstance(model, TheWorldModel) else TheWorldModel.around(model.model)
+    model.config.world_config = world_config
+    inner.add_branch(world_encoder)
+    for names in ("_no_split_modules", "_skip_keys_device_placement"):
+        setattr(model, names, {*(getattr(model, names) or ()), *getattr(inner, names)})
+    keep_to_present_classes(model)
+    # transformers saves by the renamings that loading used, and Gemma 3's files had no use for these.
+    loaded_by = getattr(model, "_weight_conversions", None)
+    if loaded_by is not None and inner is not model:
+        model._weight_conversions = [*loaded_by, *world_renamings()]
+    if (device_map := model.__dict__.get("hf_device_map")) is not None:
+        prefix = "" if inner is model else INNER
+        device = inner.get_input_embeddings().weight.device
+        device_map.update({prefix + name: device for name in WORLD_MODULES if getattr(inner, name) is not None})
+
+
+def keep_to_present_classes(model: nn.Module) -> None:
+    """Let `_no_split_modules` name only classes of the model: sharding by class fails on any other."""
+    present = {type(module).__name__ for module in model.modules()}
+    own: Any = model
+    own._no_split_modules = {name for name in own._no_split_modules or () if name in present}

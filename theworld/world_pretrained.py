@@ -1,0 +1,140 @@
+"""What `TheWorld` and its inner model share: loading, saving, freezing, counting.
+
+A mixin for Gemma 3's classes, with or without a head.
+"""
+
+from typing import Any
+
+from theworld.components import count_parameters, parameters_by_component
+from theworld.configuration_theworld import WorldConfig
+from theworld.freezing import FreezeConfig, apply_freeze, resolve_freeze
+
+
+class WorldPretrained:
+    """Loads with `from_pretrained`, saves with `save_pretrained`, and freezes by component."""
+
+    config: Any
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Whether `_init_weights` is of a user's own making: it is transformers' own, which heeds what is loaded."""
+        return False
+
+    def _init_weights(self, module: Any) -> None:
+        """Initialise a fresh module: as Gemma 3, and the VAE's norms as diffusers does."""
+        from transformers import initialization
+
+        parent: Any = super()
+        parent._init_weights(module)
+        if type(module).__name__ == "WanRMS_norm":
+            initialization.ones_(module.gamma)
+            if not isinstance(module.bias, float | int):
+                initialization.zeros_(module.bias)
+
+    @property
+    def enable_world(self) -> bool:
+        """Whether the model has a world branch."""
+        return self.config.world_config is not None
+
+    @property
+    def world_config(self) -> WorldConfig:
+        """The world settings.
+
+        Raises:
+            ValueError: if the model has no world branch.
+        """
+        if not isinstance(self.config.world_config, WorldConfig):
+            raise ValueError("this model has no world branch; load it with enable_world=True")
+        return self.config.world_config
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """Load Gemma 3 with or without a world branch, or a saved TheWorld checkpoint as it was saved.
+
+        Args:
+            pretrained_model_name_or_path: a Gemma 3 or TheWorld checkpoint: a folder or a hub id.
+            enable_world: add the world branch, or load exactly Gemma 3. Unset, a checkpoint comes as it was saved, and
+                a Gemma 3 one gets the branch if a Cosmos repository is known: named, or the default for a hub id.
+            cosmos_model_name_or_path: the Cosmos repository whose VAE encodes frames.
+            world: further fields of `WorldConfig`, as a dictionary (frame_size, max_world_steps, ...).
+            freeze: a `FreezeConfig` or the name of a preset. Unset, it is as the checkpoint was saved, and
+                "projection" where a branch is new.
+            freeze_gemma_vision, freeze_gemma_language, freeze_cosmos_vae: shorthands for it.
+            kwargs: everything that `Gemma3ForConditionalGeneration.from_pretrained` takes.
+
+        Raises:
+            ValueError: for contradictory arguments, or a checkpoint that cannot be read.
+        """
+        from theworld.loading import load_theworld
+
+        freeze = resolve_freeze(
+            kwargs.pop("freeze", None),
+            freeze_gemma_vision=kwargs.pop("freeze_gemma_vision", None),
+            freeze_gemma_language=kwargs.pop("freeze_gemma_language", None),
+            freeze_cosmos_vae=kwargs.pop("freeze_cosmos_vae", None),
+        )
+        parent: Any = super()
+        return load_theworld(
+            cls,
+            parent.from_pretrained,
+            pretrained_model_name_or_path,
+            *model_args,
+            enable_world=kwargs.pop("enable_world", None),
+            cosmos_model_name_or_path=kwargs.pop("cosmos_model_name_or_path", None),
+            world=kwargs.pop("world", None),
+            freeze=freeze,
+            **kwargs,
+        )
+
+    def save_pretrained(self, save_directory: Any, *args: Any, trainable_only: bool = False, **kwargs: Any) -> None:
+        """Save as Hugging Face models do; with `trainable_only`, only what trains and the base's name and digest.
+
+        Raises:
+            ValueError: if `trainable_only` is given with an argument that it would not heed.
+        """
+        if not trainable_only:
+            self._note_trainable()
+            parent: Any = super()
+            parent.save_pretrained(save_directory, *args, **kwargs)
+            return
+        if args or kwargs:
+            raise ValueError(
+                f"trainable_only=True writes one small file and heeds no other argument; leave out "
+                f"{', '.join(kwargs) or 'the positional arguments'}"
+            )
+        from theworld.partial_checkpoint import save_trainable
+
+        save_trainable(self, save_directory)
+
+    def _note_trainable(self) -> None:
+        """Note in the config which components train, so that loading gives it back; nothing for an unfrozen Gemma 3."""
+        model: Any = self
+        shares = {
+            name: {p.requires_grad for p in parameters.values()}
+            for name, parameters in parameters_by_component(model).items()
+        }
+        if any(len(share) > 1 for share in shares.values()):
+            return  # an adapter's, or frozen by hand within a component: what `set_freeze` noted stays
+        if self.enable_world or not all(True in share for share in shares.values()):
+            self.config.trainable_components = [name for name, share in shares.items() if True in share]
+
+    def set_freeze(self, freeze: FreezeConfig | str) -> None:
+        """Freeze and unfreeze components, and note it in the config; a frozen VAE goes to eval mode.
+
+        Raises:
+            ValueError: for an unknown preset, or one that does not fit this model.
+        """
+        resolved = resolve_freeze(freeze)
+        if resolved is None:
+            raise ValueError("freeze must be a FreezeConfig or the name of a preset, got None")
+        model: Any = self
+        apply_freeze(model, resolved)
+        self.config.trainable_components = list(resolved.trainable)
+        model.train(model.training)
+
+    def get_trainable_parameters(self) -> tuple[int, int, float]:
+        """Count (trainable, total, percentage); tied weights once."""
+        model: Any = self
+        counts = count_parameters(model)
+        trainable, total = sum(c.trainable for c in counts), sum(c.total for c in counts)
+        return trainable, total, 100.0 * trainable / total
