@@ -103,3 +103,10 @@ def ordinary(session: nox.Session) -> None:
     """transformers' common model tests: what Gemma 3 passes, TheWorld must pass, with its branch off and on."""
     session.install(*CONSTRAINTS, "-e", ".[test]", "parameterized")
     session.run("python", "tests/ordinary/compare.py", *session.posargs)
+
+
+@nox.session
+def ecosystem(session: nox.Session) -> None:
+    """TRL, bitsandbytes and torchao, in their newest releases."""
+    session.install(*CONSTRAINTS, "-e", ".[test]", "trl", "bitsandbytes", "torchao", "datasets")
+    session.run("pytest", "tests/ordinary/ecosystem_tests.py", *session.posargs)

@@ -106,7 +106,7 @@ def resolve_freeze(
 
 
 def apply_freeze(model: "nn.Module", freeze: FreezeConfig) -> None:
-    """Set `requires_grad` on every parameter of `model`.
+    """Set `requires_grad` on every parameter of `model`; integers, as quantised weights are, take no gradient.
 
     Raises:
         ValueError: if the preset "documented" meets a model that has a temporal embedding.
@@ -119,4 +119,5 @@ def apply_freeze(model: "nn.Module", freeze: FreezeConfig) -> None:
         )
     for name, parameters in components.items():
         for parameter in parameters.values():
-            parameter.requires_grad_(name in freeze.trainable)
+            takes_gradient = parameter.is_floating_point() or parameter.is_complex()
+            parameter.requires_grad_(name in freeze.trainable and takes_gradient)

@@ -5,6 +5,7 @@ Files, config and keys are checked first; the parent class loads every Gemma wei
 is the branch added.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -78,6 +79,8 @@ def load_theworld(
         checked = check_gemma3_folder(folder, variant=kwargs.get("variant"))
     values, is_gemma = _adopt_config(name_or_path, kwargs, hub_kwargs)
     has_branch = values.get("world_config") is not None
+    if has_branch:
+        _keep_branch_unquantised(kwargs)
     enable_world = _wants_branch(
         name_or_path, enable_world, cosmos_model_name_or_path, world, has_branch=has_branch, is_gemma=is_gemma
     )
@@ -168,6 +171,15 @@ def _adopt_config(
     except OSError as error:
         raise not_reachable(given or name_or_path, error) from error
     return adopted, values.get("model_type") != TheWorldConfig.model_type
+
+
+def _keep_branch_unquantised(kwargs: dict[str, Any]) -> None:
+    """Leave the branch out of a quantisation that names no modules to leave out; a list of the user's own is theirs."""
+    given = kwargs.get("quantization_config")
+    for name in ("llm_int8_skip_modules", "modules_to_not_convert"):  # bitsandbytes, and others
+        if getattr(given, name, ()) is None:
+            kwargs["quantization_config"] = copy.deepcopy(given)
+            setattr(kwargs["quantization_config"], name, ["lm_head", *(prefix.rstrip(".") for prefix in EITHER_WAY)])
 
 
 def _leave_branch_out(kwargs: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ states. Whatever calls the inner model by itself (trainers, assisted decoding, p
 
 # B batch, F frames, T latent steps, N tokens a step, L prompt length, D hidden size
 
+import warnings
 from typing import Any, Unpack
 
 import torch
@@ -158,6 +159,18 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         cell = torch.zeros(1, 3, 1, _CELL, _CELL, device=embeds_BLD.device if device.type == "meta" else device)
         return embeds_BLD + self.get_world_features(cell).sum().to(embeds_BLD.device, embeds_BLD.dtype) * 0
 
+    def _warn_of_frozen_projection(self) -> None:
+        """Say that clips train nothing of the branch, where the freeze stage means them to: PEFT freezes silently."""
+        if not self.training or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return
+        meant = "world_projection" in (self.config.trainable_components or ())
+        if meant and not any(parameter.requires_grad for parameter in self.world_projection.parameters()):
+            warnings.warn(
+                "world_projection is frozen, and the model's freeze stage trains it; an adapter library froze it: "
+                "give it modules_to_save=['world_projection', 'temporal_embedding'], or set another freeze stage",
+                stacklevel=2,
+            )
+
     @can_return_tuple
     def forward(
         self,
@@ -201,6 +214,7 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
             images = (mm_encoder_outputs or {}).get("image")
             filled, image_features = self._with_images(input_ids, embeds, pixel_values, images)
             if world_frames is not None:
+                self._warn_of_frozen_projection()
                 features = self.get_world_features(world_frames, world_num_frames)
                 mask_BL = self._world_mask(input_ids, embeds, num_world_tokens=features.shape[0])
                 filled = filled.masked_scatter(mask_BL[..., None], features.to(filled.device, filled.dtype))

@@ -232,3 +232,58 @@ def test_a_video_that_nobody_reads_is_an_error(processor: TheWorldProcessor) -> 
         processor.apply_chat_template(messages)
     with pytest.raises(ValueError, match="'video'"):
         processor.apply_chat_template([messages])
+
+
+# Adapters and quantisation
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft 0.21 asks for it
+def test_an_adapter_that_freezes_the_projection_says_so(tiny: SyntheticCheckpoint, inputs: Any) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    frozen = get_peft_model(load_world(tiny), LoraConfig(target_modules=["q_proj"], r=2)).train()
+    with pytest.warns(UserWarning, match=r"give it modules_to_save=\['world_projection', 'temporal_embedding'\]"):
+        frozen(**inputs, labels=inputs["input_ids"])
+    saving = LoraConfig(target_modules=["q_proj"], r=2, modules_to_save=["world_projection", "temporal_embedding"])
+    trained = get_peft_model(load_world(tiny), saving).train()
+    trained(**inputs, labels=inputs["input_ids"]).loss.backward()
+    reached = {name for name, parameter in trained.named_parameters() if parameter.grad is not None}
+    assert {name.split(".")[3] for name in reached if "lora" not in name} == {"world_projection", "temporal_embedding"}
+
+
+def test_a_quantisation_leaves_the_branch_out_unless_it_is_told_what() -> None:
+    from transformers import BitsAndBytesConfig
+
+    from theworld.loading import _keep_branch_unquantised
+
+    given = BitsAndBytesConfig(load_in_8bit=True)
+    kwargs: dict[str, Any] = {"quantization_config": given}
+    _keep_branch_unquantised(kwargs)
+    kept = kwargs["quantization_config"].llm_int8_skip_modules
+    assert {"lm_head", "model.world_projection", "world_encoder"} <= set(kept)
+    assert given.llm_int8_skip_modules is None
+    own = {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["lm_head"])}
+    _keep_branch_unquantised(own)
+    assert own["quantization_config"].llm_int8_skip_modules == ["lm_head"]
+
+
+def test_integers_are_never_asked_for_gradients(tiny: SyntheticCheckpoint) -> None:
+    world = load_world(tiny)
+    layer = world.model.language_model.layers[0].mlp.up_proj
+    layer.weight = torch.nn.Parameter(layer.weight.detach().to(torch.int8), requires_grad=False)
+    world.set_freeze("full")
+    assert not layer.weight.requires_grad
+    assert world.model.language_model.layers[1].mlp.up_proj.weight.requires_grad
+
+
+def test_transformers_trainer_trains_the_projection(tiny: SyntheticCheckpoint, tmp_path: Path, inputs: Any) -> None:
+    from transformers import Trainer, TrainingArguments
+
+    world = load_world(tiny)
+    before = world.world_projection.linear.weight.detach().clone()
+    row = {**{name: value[0] for name, value in inputs.items()}, "labels": inputs["input_ids"][0]}
+    settings = {"max_steps": 2, "per_device_train_batch_size": 2, "learning_rate": 1e-2, "save_strategy": "no"}
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to=[], disable_tqdm=True, **settings)
+    rows: Any = [row] * 4
+    Trainer(model=world, args=arguments, train_dataset=rows).train()
+    assert not torch.equal(world.world_projection.linear.weight, before)
