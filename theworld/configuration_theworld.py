@@ -163,13 +163,22 @@ class TheWorldConfig(Gemma3Config):
         Raises:
             ValueError: if the checkpoint is of another architecture, or a field is out of range.
         """
+        values, kwargs = cls.read_values(pretrained_model_name_or_path, **kwargs)
+        return cls.adopt(values, source=str(pretrained_model_name_or_path)), kwargs
+
+    @classmethod
+    def read_values(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> tuple[dict[str, Any], dict]:
+        """Read a config dictionary as it is written, of any architecture.
+
+        Raises:
+            ValueError: if the file cannot be read.
+        """
         path = Path(os.fspath(pretrained_model_name_or_path))
         check_readable_path(path)
         if is_folder(path):
             # Strictly, before transformers reads it: a FIFO, a device or a broken file is named here.
             read_json_object(path / (kwargs.get("subfolder") or "") / "config.json")
-        values, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        return cls.adopt(values, source=str(pretrained_model_name_or_path)), kwargs
+        return super().get_config_dict(pretrained_model_name_or_path, **kwargs)
 
     @classmethod
     def adopt(cls, values: dict[str, Any], *, source: str) -> dict[str, Any]:

@@ -165,12 +165,12 @@ def _adopt_config(
     if isinstance(given, PreTrainedConfig):
         kwargs["config"] = TheWorldConfig.of(given)
         return kwargs["config"].to_dict(), False
+    source = given or name_or_path
     try:
-        adopted, _ = TheWorldConfig.get_config_dict(given or name_or_path, **hub_kwargs)
-        values, _ = PreTrainedConfig.get_config_dict(given or name_or_path, **hub_kwargs)
+        values, _ = TheWorldConfig.read_values(source, **hub_kwargs)
     except OSError as error:
-        raise not_reachable(given or name_or_path, error) from error
-    return adopted, values.get("model_type") != TheWorldConfig.model_type
+        raise not_reachable(source, error) from error
+    return TheWorldConfig.adopt(values, source=str(source)), values.get("model_type") != TheWorldConfig.model_type
 
 
 def _keep_branch_unquantised(kwargs: dict[str, Any]) -> None:

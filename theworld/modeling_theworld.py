@@ -9,24 +9,13 @@ outputs. With the branch off, the inner model is Gemma 3's own.
 from typing import Any, Unpack
 
 import torch
-from transformers import Gemma3ForConditionalGeneration, Gemma3Model
-from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
+from transformers import Gemma3ForConditionalGeneration
 from transformers.utils import TransformersKwargs
 
 from theworld.configuration_theworld import TheWorldConfig, WorldConfig
 from theworld.levers.memory_levers import MemoryLevers
-from theworld.published_names import renamings_of_files
 from theworld.world_model import TheWorldModel, add_world_branch, keep_to_present_classes
 from theworld.world_pretrained import WorldPretrained
-
-# transformers renames the hub's keys by model type, and for the inner model by class: TheWorld's files are named as
-# Gemma 3's are, and the branch's keys as they were published.
-register_checkpoint_conversion_mapping(
-    TheWorldConfig.model_type, renamings_of_files(get_checkpoint_conversion_mapping("gemma3") or []), overwrite=True
-)
-register_checkpoint_conversion_mapping(
-    TheWorldModel.__name__, get_checkpoint_conversion_mapping(Gemma3Model.__name__) or [], overwrite=True
-)
 
 # transformers picks the loss by the class's name, and cannot know this one's.
 LOSS_TYPE = "ForConditionalGeneration"
@@ -100,10 +89,9 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration):
         Raises:
             ValueError: if frames and placeholders do not match, or frames are out of range.
         """
+        self._check_branch_for(world_frames)
         frames: dict[str, torch.Tensor | None] = {}
-        if world_frames is not None:
-            if not self.enable_world:
-                raise ValueError("world_frames were given, and the world branch is off; load with enable_world=True")
+        if world_frames is not None:  # Gemma 3's own inner model takes no such argument
             frames = {"world_frames": world_frames, "world_num_frames": world_num_frames}
         inputs: dict[str, Any] = {
             "input_ids": input_ids,

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from transformers import BatchFeature, Gemma3Processor
 
-from theworld.configuration_theworld import SPATIAL_COMPRESSION, TEMPORAL_COMPRESSION
+from theworld.checkpoints.vae_rules import num_latent_steps
+from theworld.configuration_theworld import SPATIAL_COMPRESSION
 from theworld.world_encoder import check_frames
 from theworld.world_tokens import END_OF_WORLD, START_OF_WORLD, WORLD_PLACEHOLDER, add_world_tokens
 
@@ -104,8 +105,7 @@ class TheWorldProcessor(Gemma3Processor):
     def num_world_tokens(self, clip: torch.Tensor) -> int:
         """World tokens that a clip (3, F, height, width) becomes."""
         _, num_frames, height, width = clip.shape
-        num_steps = 1 + (num_frames - 1) // TEMPORAL_COMPRESSION
-        return num_steps * (height // SPATIAL_COMPRESSION) * (width // SPATIAL_COMPRESSION)
+        return num_latent_steps(num_frames) * (height // SPATIAL_COMPRESSION) * (width // SPATIAL_COMPRESSION)
 
     def _world_sequence(self, clip: torch.Tensor) -> str:
         return START_OF_WORLD + self.world_token * self.num_world_tokens(clip) + END_OF_WORLD

@@ -29,13 +29,23 @@ def world_renamings() -> list[Any]:
     return [_renaming(*WORLD_MODULES)]
 
 
-def renamings_of_files(gemmas: list[Any]) -> list[Any]:
-    """Gemma 3's renamings, of which the one for the vision tower also takes the branch's names.
+def register_renamings(model_type: str, inner_class: str) -> None:
+    """Tell transformers how files are named: it renames by model type, and for the inner model by its class.
 
-    One renaming for all four, so that each has keys to rename in a model without a branch too.
+    Files are named as Gemma 3's are. Its renaming of the vision tower also takes the branch's names: one renaming for
+    all four, so that each has keys to rename in a model without a branch too.
     """
+    from transformers.conversion_mapping import (
+        get_checkpoint_conversion_mapping,
+        register_checkpoint_conversion_mapping,
+    )
+
+    gemmas = get_checkpoint_conversion_mapping("gemma3") or []
     others = [entry for entry in gemmas if entry.source_patterns != [f"^{_TOWER}"]]
-    return [*others, _renaming(_TOWER, *WORLD_MODULES)]
+    renamings = [*others, _renaming(_TOWER, *WORLD_MODULES)]
+    register_checkpoint_conversion_mapping(model_type, renamings, overwrite=True)
+    of_inner = get_checkpoint_conversion_mapping("Gemma3Model") or []
+    register_checkpoint_conversion_mapping(inner_class, of_inner, overwrite=True)
 
 
 def _renaming(*names: str) -> Any:

@@ -17,7 +17,7 @@ from theworld.checkpoints.checkpoint_files import check_safetensors_folder
 from theworld.checkpoints.error_text import file_error, not_reachable, one_line, shown_name
 from theworld.checkpoints.key_audit import audit_model, read_headers
 from theworld.checkpoints.key_problems import require_complete, require_matching_keys
-from theworld.checkpoints.vae_rules import check_vae_config
+from theworld.checkpoints.vae_rules import check_vae_config, num_latent_steps
 from theworld.configuration_theworld import SPATIAL_COMPRESSION, TEMPORAL_COMPRESSION
 
 VAE_CLASS_NAME = "AutoencoderKLWan"
@@ -76,7 +76,7 @@ class WorldEncoder(nn.Module):
             frames = frames.to(weight.device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
             latents_BCTHW = self.vae.encode(frames).latent_dist.mode()
-        num_steps = 1 + (frames.shape[2] - 1) // TEMPORAL_COMPRESSION
+        num_steps = num_latent_steps(frames.shape[2])
         if latents_BCTHW.shape[2] != num_steps:
             raise ValueError(
                 f"the VAE made {latents_BCTHW.shape[2]} latent steps of {frames.shape[2]} frames, and not {num_steps}: "

@@ -15,15 +15,15 @@ from transformers import Gemma3Model
 from transformers.models.gemma3.modeling_gemma3 import Gemma3ModelOutputWithPast
 from transformers.utils import TransformersKwargs, can_return_tuple, torch_compilable_check
 
-from theworld.configuration_theworld import TEMPORAL_COMPRESSION, TheWorldConfig, WorldConfig
-from theworld.published_names import INNER, WORLD_MODULES, world_renamings
+from theworld.checkpoints.vae_rules import num_latent_steps
+from theworld.configuration_theworld import SPATIAL_COMPRESSION, TheWorldConfig, WorldConfig
+from theworld.published_names import INNER, WORLD_MODULES, register_renamings, world_renamings
 from theworld.world_encoder import WorldEncoder
 from theworld.world_pretrained import WorldPretrained
 from theworld.world_projection import TemporalEmbedding, WorldProjection
 
 # The VAE keeps what it has seen in lists that its modules change: accelerate's hooks must not copy those.
 _LISTS_OF_THE_VAE = ("feat_cache", "feat_idx")
-_CELL = 8  # pixels: the smallest clip has one latent cell
 
 
 class TheWorldModel(WorldPretrained, Gemma3Model):
@@ -104,9 +104,7 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
             tokens_BTND = self.temporal_embedding(tokens_BTND)
         if world_num_frames is None:
             return tokens_BTND.flatten(0, 2)
-        num_steps_B = (
-            world_num_frames.flatten().to(tokens_BTND.device) + TEMPORAL_COMPRESSION - 1
-        ) // TEMPORAL_COMPRESSION
+        num_steps_B = num_latent_steps(world_num_frames.flatten().to(tokens_BTND.device))
         steps_T = torch.arange(tokens_BTND.shape[1], device=tokens_BTND.device)
         return tokens_BTND[steps_T < num_steps_B[:, None]].flatten(0, 1)
 
@@ -155,8 +153,7 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         Gradients and gathered weights are exchanged by all processes or by none. One latent cell goes through the
         branch and is added with weight zero, so that gradients are zero and every collective call is met.
         """
-        device = next(self.world_projection.parameters()).device
-        cell = torch.zeros(1, 3, 1, _CELL, _CELL, device=embeds_BLD.device if device.type == "meta" else device)
+        cell = torch.zeros(1, 3, 1, SPATIAL_COMPRESSION, SPATIAL_COMPRESSION, device=embeds_BLD.device)
         return embeds_BLD + self.get_world_features(cell).sum().to(embeds_BLD.device, embeds_BLD.dtype) * 0
 
     def _warn_of_frozen_projection(self) -> None:
@@ -199,9 +196,8 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         Raises:
             ValueError: if frames and placeholders do not match, frames are out of range, or there is no branch.
         """
-        has_branch = self.config.world_config is not None
-        if world_frames is not None and not has_branch:
-            raise ValueError("world_frames were given, and the world branch is off; load with enable_world=True")
+        self._check_branch_for(world_frames)
+        has_branch = self.enable_world
         if has_branch and world_frames is None and input_ids is not None and input_ids.shape[1] > 1:
             self._world_mask(input_ids, None, num_world_tokens=0)
         image_features = None
@@ -239,6 +235,9 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         if image_features is not None:
             outputs.image_hidden_states = image_features
         return outputs
+
+
+register_renamings(TheWorldConfig.model_type, TheWorldModel.__name__)
 
 
 def _is_one_of_many() -> bool:

@@ -5,6 +5,8 @@ A mixin for Gemma 3's classes, with or without a head.
 
 from typing import Any
 
+from transformers import initialization
+
 from theworld.components import count_parameters, parameters_by_component
 from theworld.configuration_theworld import WorldConfig
 from theworld.freezing import FreezeConfig, apply_freeze, resolve_freeze
@@ -22,8 +24,6 @@ class WorldPretrained:
 
     def _init_weights(self, module: Any) -> None:
         """Initialise a fresh module: as Gemma 3, and the VAE's norms as diffusers does."""
-        from transformers import initialization
-
         parent: Any = super()
         parent._init_weights(module)
         if type(module).__name__ == "WanRMS_norm":
@@ -46,6 +46,11 @@ class WorldPretrained:
         if not isinstance(self.config.world_config, WorldConfig):
             raise ValueError("this model has no world branch; load it with enable_world=True")
         return self.config.world_config
+
+    def _check_branch_for(self, world_frames: Any) -> None:
+        """Raise a `ValueError` for frames that the model has no branch for."""
+        if world_frames is not None and not self.enable_world:
+            raise ValueError("world_frames were given, and the world branch is off; load with enable_world=True")
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:

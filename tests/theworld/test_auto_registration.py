@@ -39,31 +39,31 @@ ORDERS: tuple[str, ...] = (
 )
 
 
-def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def run(code: str) -> None:
+    """Run code in a fresh process, which must end well."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("imports", ORDERS)
 def test_registered_in_any_order(imports: str) -> None:
-    done = run(f"{imports}\n{REGISTERED}")
-    assert done.returncode == 0, done.stderr
+    run(f"{imports}\n{REGISTERED}")
 
 
 def test_a_saved_model_loads_where_nobody_imports_the_package(tmp_path: Path, shared_world: TheWorld) -> None:
     """By the file that is installed beside the packages; and the package is not imported before it is needed."""
     shared_world.save_pretrained(tmp_path)
-    done = run(
+    run(
         "import sys\n"
         "from transformers import AutoConfig, AutoModelForImageTextToText\n"
         "assert not any(name.partition('.')[0] == 'theworld' for name in sys.modules)\n"
         f"model = AutoModelForImageTextToText.from_pretrained({str(tmp_path)!r})\n"
         "assert type(model).__name__ == 'TheWorld' and model.enable_world\n"
     )
-    assert done.returncode == 0, done.stderr
 
 
 def test_other_model_types_are_looked_up_as_before() -> None:
-    done = run(
+    run(
         "from transformers import AutoConfig\n"
         "from transformers.models.auto.configuration_auto import CONFIG_MAPPING as mapping\n"
         "import sys\n"
@@ -71,27 +71,24 @@ def test_other_model_types_are_looked_up_as_before() -> None:
         "assert 'theworlds' not in mapping and 'theworld' in mapping and 'theworld' not in sys.modules\n"
         "try:\n    AutoConfig.for_model('theworlds')\nexcept ValueError:\n    pass\n"
     )
-    assert done.returncode == 0, done.stderr
 
 
 def test_import_is_light() -> None:
-    done = run(
+    run(
         "import sys, theworld\n"
         "heavy = {'torch', 'transformers', 'diffusers', 'numpy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    assert done.returncode == 0, done.stderr
 
 
 def test_import_changes_no_global_state() -> None:
-    done = run(
+    run(
         "import torch, transformers\n"
         "from theworld_validate.fingerprint.state import observe_globals\n"
         "before = observe_globals()\n"
         "import theworld; theworld.TheWorld; theworld.TheWorldProcessor\n"
         "assert observe_globals() == before, (before, observe_globals())"
     )
-    assert done.returncode == 0, done.stderr
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

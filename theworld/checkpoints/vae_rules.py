@@ -23,6 +23,13 @@ from theworld.checkpoints.field_rules import (
 LATENT_CHANNELS = 16  # z_dim of the Wan 2.1 VAE that Cosmos-Predict2 uses
 SPATIAL_COMPRESSION = 8  # pixels per latent cell, each way
 TEMPORAL_COMPRESSION = 4  # frames per latent step, after the first frame
+
+
+def num_latent_steps(num_frames: Any) -> Any:
+    """Latent steps that 1 + 4k frames become; 0 of none. A whole number, or a tensor of them."""
+    return (num_frames + TEMPORAL_COMPRESSION - 1) // TEMPORAL_COMPRESSION
+
+
 _MAX_BASE_DIM = 4096
 
 

@@ -151,23 +151,22 @@ def ask_arguments(model: Any, probe: Probe, *, seed: int) -> Answers:
     inputs = to_tensors(probe, model)
     ids = inputs["input_ids"]
     later = torch.arange(_SHIFT, _SHIFT + ids.shape[1], device=ids.device).expand_as(ids)
-    config = getattr(model, "config", None)
-    asked: dict[str, dict[str, Any]] = {
-        "hidden_states": {"output_hidden_states": True},
-        "tuple": {"return_dict": False},
-        "positions": {"position_ids": later},
-    }
-    if getattr(config, "_attn_implementation", None) == "eager":
-        asked["attentions"] = {"output_attentions": True}
+    asked: list[tuple[str, str, Any]] = [
+        ("hidden_states", "output_hidden_states", True),
+        ("tuple", "return_dict", False),
+        ("positions", "position_ids", later),
+    ]
+    if getattr(getattr(model, "config", None), "_attn_implementation", None) == "eager":
+        asked.append(("attentions", "output_attentions", True))
     answers: Answers = {}
-    for name, arguments in asked.items():
-        if not _takes(model, next(iter(arguments))):
-            answers[f"arguments/{name}"] = f"{NONE}: the model takes no {next(iter(arguments))}"
+    for name, argument, value in asked:
+        if not _takes(model, argument):
+            answers[f"arguments/{name}"] = f"{NONE}: the model takes no {argument}"
             continue
         torch.manual_seed(seed)
         with torch.no_grad(), without_capturing_hooks_after(model):
-            output = model(**inputs, **arguments, use_cache=False)
-        tensors = iterate_tensors(_field(output, name)) if name in _LISTED else iterate_tensors(output)
+            output = model(**inputs, **{argument: value}, use_cache=False)
+        tensors = iterate_tensors(_field(output, name) if name in _LISTED else output)
         found = {f"arguments/{name}{path}": tensor for path, tensor in tensors}
         answers.update(found or {f"arguments/{name}": NONE})
     return answers
