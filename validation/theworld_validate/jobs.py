@@ -5,11 +5,12 @@ these functions.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from theworld_validate.results import CheckResult, InputError, Scalar, Status
+from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET, Target
 from theworld_validate.workers.child import say
 from theworld_validate.workers.messages import Answer, Checked, Message, Step, Where
@@ -25,13 +26,6 @@ def job_name(function: Callable[..., Iterator[Message]]) -> str:
 def tell(text: str) -> None:
     """Say what is done next; for functions that take `progress`."""
     say(Step(text=text))
-
-
-def subject_of(target: Target, name: str, *, cosmos: str | None = None, freeze: str | None = None) -> Any:
-    """A subject of a target, with its branch on if a Cosmos repository is named."""
-    from theworld_validate.subjects.subject import Subject
-
-    return Subject(target=name, **{**asdict(target), "cosmos": cosmos}, freeze=freeze)
 
 
 def _checked(checks: Iterable[CheckResult]) -> Iterator[Message]:
@@ -63,8 +57,8 @@ def buffers(target: Target, *, dtypes: Sequence[str], after: Sequence[str]) -> I
     read_config(target.checkpoint)
     for dtype in dtypes:
         cast = replace(target, dtype=dtype)
-        reference = subject_of(cast, REFERENCE_TARGET)
-        candidate = subject_of(cast, CANDIDATE_TARGET, cosmos=target.cosmos)
+        reference = Subject.of(cast, REFERENCE_TARGET)
+        candidate = Subject.of(cast, CANDIDATE_TARGET, cosmos=target.cosmos)
         yield from _checked(check_buffers(reference, candidate, after=after, progress=tell))
 
 
@@ -88,7 +82,7 @@ def gradients(target: Target, *, presets: Sequence[str]) -> Iterator[Message]:
     from theworld_validate.subjects.checkpoints import read_config
 
     read_config(target.checkpoint)
-    subject = subject_of(target, CANDIDATE_TARGET, cosmos=target.cosmos)
+    subject = Subject.of(target, CANDIDATE_TARGET, cosmos=target.cosmos)
     yield from _checked(check_gradients(subject, presets=presets or PRESETS, progress=tell))
 
 
@@ -99,7 +93,7 @@ def world(target: Target, *, frames: Path | None) -> Iterator[Message]:
     assert target.cosmos is not None
     clip = None if frames is None else read_clip(frames)
     yield from _checked(
-        check_world(subject_of(target, CANDIDATE_TARGET, cosmos=target.cosmos), clip=clip, progress=tell)
+        check_world(Subject.of(target, CANDIDATE_TARGET, cosmos=target.cosmos), clip=clip, progress=tell)
     )
 
 
@@ -123,7 +117,7 @@ def claims(target: Target, *, parity: Status) -> Iterator[Message]:
         ledger=ledger_of(build_on_meta(config)),
         presets={row["preset"]: row for row in rows},
         parity=parity,
-        facts=measure_loading(subject_of(replace(target, dtype="bfloat16"), REFERENCE_TARGET)),
+        facts=measure_loading(Subject.of(replace(target, dtype="bfloat16"), REFERENCE_TARGET)),
         training=_measure_training(target),
     )
     yield from _checked(check_claims(evidence))
@@ -139,7 +133,7 @@ def _measure_training(target: Target) -> dict[tuple[str, bool], Any]:
 
     if target.device == "cpu" or target.cosmos is None or not is_documented_geometry(read_config(target.checkpoint)):
         return {}
-    model = subject_of(replace(target, dtype="bfloat16"), CANDIDATE_TARGET, cosmos=target.cosmos).load()
+    model = Subject.of(replace(target, dtype="bfloat16"), CANDIDATE_TARGET, cosmos=target.cosmos).load()
     cells = build_matrix(preset=("projection", "vision", "language", "full", "vae"), checkpointing=(False, True))
     return {
         (step.cell.preset, step.cell.checkpointing): Training(

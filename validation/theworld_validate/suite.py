@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from theworld_validate import jobs
 from theworld_validate.results import CheckResult, Environment, InputError, Status, combine, did_you_mean
+from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET, Target
 from theworld_validate.workers.child import Job
 from theworld_validate.workers.run import Run, ask, check_in_worker
@@ -72,8 +73,8 @@ def compare_targets(
     from theworld_validate.parity.check import check_parity
 
     yield from check_parity(
-        jobs.subject_of(target, reference),
-        jobs.subject_of(target, candidate),
+        Subject.of(target, reference),
+        Subject.of(target, candidate),
         run=run,
         probe_names=probe_names,
         control_in_own_process=control_in_own_process,
@@ -85,7 +86,7 @@ def _audit(name: str, run: Run, target: Target | None, **arguments: object) -> C
     given = arguments if target is None else {"target": target, **arguments}
     record = None
     if target is not None:
-        record = jobs.subject_of(target, CANDIDATE_TARGET, cosmos=target.cosmos).record("model")
+        record = Subject.of(target, CANDIDATE_TARGET, cosmos=target.cosmos).record("model")
     job = Job(name=name, function=f"theworld_validate.jobs:{name}", arguments=dict(given), is_subject=True)
     yield from check_in_worker(run, job, record)
 
@@ -282,7 +283,7 @@ def write_synthetic(run: Run, *, size: str, directory: Path, seed: int, device: 
             raise InputError(f"{one_line(directory)}: cannot write there ({error.strerror})") from error
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         arguments = {"size": size, "directory": str(directory), "scratch": scratch, "seed": seed, "device": device}
-        values = ask(run, Job(name="synth", function=jobs.job_name(jobs.synth), arguments=arguments)).values
+        values = ask(run, Job(name="synth", function=jobs.job_name(jobs.synth), arguments=arguments))
     return str(values["gemma"]), str(values["cosmos"])
 
 

@@ -16,7 +16,8 @@ from theworld_validate.audits.latents_statistics import audit_latents_statistics
 from theworld_validate.audits.transformations import TRANSFORMATIONS
 from theworld_validate.fingerprint.state import fingerprint_buffers
 from theworld_validate.results import Status
-from theworld_validate.subjects.subject import CANDIDATE_TARGET, REFERENCE_TARGET, Subject
+from theworld_validate.subjects.subject import Subject
+from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET
 
 INV_FREQ = "model.language_model.rotary_emb.full_attention_inv_freq"
 

@@ -11,7 +11,8 @@ from theworld.synthetic import SyntheticCheckpoint
 from theworld.world_model import TheWorldModel
 from theworld_validate.audits.gradients import _inputs, audit_gradients, check_gradients
 from theworld_validate.results import CheckResult, InputError, Status
-from theworld_validate.subjects.subject import CANDIDATE_TARGET, Subject
+from theworld_validate.subjects.subject import Subject
+from theworld_validate.target import CANDIDATE_TARGET
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def audit(model: Any, tiny: SyntheticCheckpoint) -> CheckResult:
 
 
 def test_the_presets_for_use_pass(subject: Subject) -> None:
-    checks = check_gradients(subject)
+    checks = list(check_gradients(subject))
     assert [check.id for check in checks] == [
         f"gradients.{preset}" for preset in ("projection", "vision", "language", "full")
     ]
@@ -105,6 +106,6 @@ def test_what_cannot_be_audited_is_refused(tiny: SyntheticCheckpoint, subject: S
     with pytest.raises(InputError, match="every parameter is frozen"):
         audit(load_world(tiny).requires_grad_(False), tiny)
     with pytest.raises(InputError, match="no such freeze preset"):
-        check_gradients(subject, presets=["half"])
+        next(check_gradients(subject, presets=["half"]))
     with pytest.raises(InputError, match="a model without a VAE"):
-        check_gradients(Subject(target=CANDIDATE_TARGET, checkpoint=str(tiny.gemma)))
+        next(check_gradients(Subject(target=CANDIDATE_TARGET, checkpoint=str(tiny.gemma))))

@@ -15,8 +15,8 @@ from theworld_validate.faults.loader import FaultySubject
 from theworld_validate.faults.selftest import run_selftest
 from theworld_validate.parity.check import plan_parity
 from theworld_validate.results import CheckResult, Finding, InputError, Status
-from theworld_validate.subjects.subject import REFERENCE_TARGET, Subject
-from theworld_validate.target import Target
+from theworld_validate.subjects.subject import Subject
+from theworld_validate.target import REFERENCE_TARGET, Target
 from theworld_validate.workers.messages import Message
 from theworld_validate.workers.run import Run
 

@@ -11,7 +11,8 @@ from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.compare.differences import diff_section
 from theworld_validate.documents.observations import Fingerprint
 from theworld_validate.fingerprint.state import fingerprint_state
-from theworld_validate.subjects.subject import REFERENCE_TARGET, Subject
+from theworld_validate.subjects.subject import Subject
+from theworld_validate.target import REFERENCE_TARGET
 
 _NOTHING: set[str] = set()
 _FROZEN = {"parameters.requires_grad", "globals.value"}  # PEFT freezes the base, and draws lora_A

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.parity.looking import Question, _sparkline, look, measure
 from theworld_validate.results import TENSORS_FILE
-from theworld_validate.subjects.subject import REFERENCE_TARGET, Subject
+from theworld_validate.subjects.subject import Subject
+from theworld_validate.target import REFERENCE_TARGET
 from theworld_validate.workers.messages import Answer
 
 PLACE = "text/model.language_model.layers.2.mlp"

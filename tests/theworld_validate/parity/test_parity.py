@@ -15,7 +15,8 @@ from theworld_validate.parity.causes import explain_checks, gather_evidence
 from theworld_validate.parity.check import check_parity, observe_job, plan_parity, side_of
 from theworld_validate.parity.judge import Comparison, judge
 from theworld_validate.results import TENSORS_FILE, CheckResult, Finding, InputError, Status, combine
-from theworld_validate.subjects.subject import CANDIDATE_TARGET, REFERENCE_TARGET, Subject
+from theworld_validate.subjects.subject import Subject
+from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET
 from theworld_validate.workers.run import Run
 
 FAULTY = "tests.theworld_validate.faulty_candidates:"

@@ -11,7 +11,8 @@ import torch
 from tests.theworld_validate.subjects import loaders
 from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.results import InputError
-from theworld_validate.subjects.subject import CANDIDATE_TARGET, REFERENCE_TARGET, Subject, SubjectError
+from theworld_validate.subjects.subject import Subject, SubjectError
+from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET
 
 HERE = loaders.__name__
 

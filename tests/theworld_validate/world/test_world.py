@@ -12,7 +12,8 @@ from theworld import TheWorld
 from theworld.synthetic import SyntheticCheckpoint
 from theworld.world_model import TheWorldModel
 from theworld_validate.results import CheckResult, InputError, Status
-from theworld_validate.subjects.subject import CANDIDATE_TARGET, Subject
+from theworld_validate.subjects.subject import Subject
+from theworld_validate.target import CANDIDATE_TARGET
 from theworld_validate.world.check import check_world, read_clip
 
 

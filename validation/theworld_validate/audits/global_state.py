@@ -133,7 +133,7 @@ def _ended(check_id: str, name: str, end: _End, *, seconds: float) -> CheckResul
 
 def _theworld_plan(target: Target) -> dict[str, Any]:
     def load(name: str, cosmos: str | None = None) -> dict[str, Any]:
-        return {"load": asdict(Subject(target=name, **{**asdict(target), "cosmos": cosmos}))}
+        return {"load": asdict(Subject.of(target, name, cosmos=cosmos))}
 
     stages = [
         ["import theworld", {"get": CANDIDATE_TARGET}],

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from theworld_validate.results import CheckResult, Finding, InputError, Severity, Status
@@ -21,8 +22,8 @@ _SIDE = 32  # pixels of the clip
 
 def check_gradients(
     subject: Subject, *, presets: Sequence[str] = PRESETS, progress: Progress = lambda step: None
-) -> tuple[CheckResult, ...]:
-    """Run one step for each preset.
+) -> Iterator[CheckResult]:
+    """Run one step for each preset, and yield its check.
 
     Args:
         subject: with `cosmos`, so that every component takes part.
@@ -39,23 +40,15 @@ def check_gradients(
     if subject.cosmos is None:
         raise InputError(f"{subject.checkpoint}: a model without a VAE; name a Cosmos repository with --cosmos")
     inputs = _inputs(subject.checkpoint)
-    checks = []
     model = None
     for preset in presets:
         progress(f"gradients under the preset {preset}")
         if model is None or not has_temporal_embedding(KNOWN[preset]):
-            model = _with_freeze(subject, preset).load()
+            model = replace(subject, freeze=preset).load()
         model.set_freeze(preset)
-        checks.append(audit_gradients(model, inputs, check_id=f"gradients.{preset}", seed=subject.seed))
+        yield audit_gradients(model, inputs, check_id=f"gradients.{preset}", seed=subject.seed)
         if not has_temporal_embedding(KNOWN[preset]):
             model = None
-    return tuple(checks)
-
-
-def _with_freeze(subject: Subject, preset: str) -> Subject:
-    from dataclasses import replace
-
-    return replace(subject, freeze=preset)
 
 
 def _inputs(checkpoint: str) -> Any:

@@ -74,16 +74,16 @@ def fingerprint(
         from theworld.checkpoints.error_text import one_line
         from theworld_validate.documents.fingerprint import place_of, write_fingerprint
         from theworld_validate.documents.writing import check_place
-        from theworld_validate.jobs import subject_of
         from theworld_validate.parity.take_file import take_file
         from theworld_validate.progress import show_progress
+        from theworld_validate.subjects.subject import Subject
 
         place = place_of(output.absolute())
         check_place(place, option="--output")
         with show_progress(quiet=options.quiet) as steps:
             run = Run(progress=steps.tell, expect=steps.expect)
             run.timeout_seconds = options.timeout or run.timeout_seconds
-            made = take_file(subject_of(loading.target(run), target), run)
+            made = take_file(Subject.of(loading.target(run), target), run)
         path = write_fingerprint(made, place)
         if options.json:
             print(path.read_text(encoding="utf-8"), flush=True)

@@ -6,7 +6,7 @@ In: a checkpoint and the keyword arguments of a loader. Out: a model. Each is a 
 import tempfile
 from typing import Any
 
-from theworld_validate.subjects.subject import REFERENCE_TARGET
+from theworld_validate.target import REFERENCE_TARGET
 
 _HERE = "theworld_validate.faults.right_ways:"
 

@@ -8,7 +8,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from theworld_validate.compare.causes import classify
@@ -59,7 +59,7 @@ def run_selftest(
             hint = did_you_mean(name, CATALOGUE, otherwise="; theworld-validate selftest --list shows them")
             raise InputError(f"--fault {name}: no such fault{hint}")
     faults = [CATALOGUE[name] for name in names] if names else list(CATALOGUE.values())
-    candidate = Subject(target=CANDIDATE_TARGET, **{**asdict(target), "cosmos": None})
+    candidate = Subject.of(target, CANDIDATE_TARGET)
     reference = replace(candidate, target=REFERENCE_TARGET)
     agreed = plan_parity(reference, run, ())
     run.plan = agreed.plan

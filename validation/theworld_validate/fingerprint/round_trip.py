@@ -19,8 +19,9 @@ from theworld_validate.fingerprint.failures import describe_error, failure_of
 from theworld_validate.fingerprint.scalars import clean_text
 from theworld_validate.fingerprint.scratch import scratch_folder
 from theworld_validate.fingerprint.state import fingerprint_state
-from theworld_validate.subjects.targets import REFERENCE_TARGET, resolve_target
+from theworld_validate.subjects.targets import resolve_target
 from theworld_validate.subjects.wrappers import Wrapped, unwrap
+from theworld_validate.target import REFERENCE_TARGET
 
 SECTION = "round_trip"
 _OWN = ("config", "parameters", "buffers")

@@ -16,8 +16,8 @@ from theworld_validate.fingerprint.gradients import fingerprint_gradients
 from theworld_validate.fingerprint.round_trip import fingerprint_round_trip
 from theworld_validate.fingerprint.state import fingerprint_changes, fingerprint_state
 from theworld_validate.probes.probe import Probe, gradient_probe
-from theworld_validate.subjects.targets import REFERENCE_TARGET
 from theworld_validate.subjects.wrappers import unwrap
+from theworld_validate.target import REFERENCE_TARGET
 
 Progress = Callable[[str], None]
 Steps = Iterator[tuple[str, Fingerprint]]

@@ -84,7 +84,7 @@ def measure_in_worker(
     """
     from theworld_validate.subjects.subject import Subject
 
-    subject = Subject(target=CANDIDATE_TARGET, **asdict(replace(target, dtype="bfloat16")))
+    subject = Subject.of(replace(target, dtype="bfloat16"), CANDIDATE_TARGET, cosmos=target.cosmos)
     arguments = {"subject": subject, "cells": tuple(cells), "snapshots": snapshots}
     job = Job(name="memory.measure", function=f"{_HERE}measure_share", arguments=arguments, is_subject=True)
     work = run.work([job])

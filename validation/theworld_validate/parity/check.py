@@ -31,12 +31,13 @@ from theworld_validate.parity.observing import (
 from theworld_validate.results import CheckResult, Finding, Measurement, Plan, Status
 from theworld_validate.subjects.checkpoints import stamp_of
 from theworld_validate.workers.child import Job
-from theworld_validate.workers.messages import Answer, Part
+from theworld_validate.workers.messages import Part
 from theworld_validate.workers.pool import Outcome
 from theworld_validate.workers.run import Run, describe_failure, failed_worker
 
 # Sections that loading alone decides: if they differ between two loads of the reference, loading is at fault.
 _REPEATABLE = ("parameters", "buffers", "globals")
+_DIGEST = "digest"  # the name of the job that digests the checkpoint
 _MAX_WEIGHTS = 8  # that the second look measures
 
 
@@ -104,9 +105,10 @@ def check_parity(
     ]
     if control_in_own_process:
         jobs.append(job("control", reference, control=False, round_trip="none"))
-    seen = dict(zip([job.name for job in jobs], run.do(jobs, at_once=agreed.at_once), strict=True))
-    digest = run.do([digest_job])[0] if (digest_job := _digest_job(reference)) is not None else None
-    _record_subjects(run, reference, candidate, seen, digest)
+    digest_jobs = _digest_jobs(reference)
+    names = [job.name for job in (*jobs, *digest_jobs)]
+    seen = dict(zip(names, run.do([*jobs, *digest_jobs], at_once=agreed.at_once), strict=True))
+    _record_subjects(run, reference, candidate, seen, seen.pop(_DIGEST, None))
     comparison = Comparison(
         plan=plan,
         reference=side_of(seen["reference"]),
@@ -179,8 +181,7 @@ def _record_subjects(
     run: Run, reference: Loader, candidate: Loader, seen: dict[str, Outcome], digest: Outcome | None
 ) -> None:
     """Name both sides in the report, with the digest of the checkpoint that they share."""
-    answers = [m.values for m in (digest.messages if digest is not None else []) if isinstance(m, Answer)]
-    value = answers[0].get("digest") if answers else None
+    value = digest.values.get("digest") if digest is not None else None
     for name, loader in (("reference", reference), ("candidate", candidate)):
         record = replace(loader.record(name), checkpoint_digest=value if isinstance(value, str) else None)
         run.add_subject(record, seen[name])
@@ -229,11 +230,11 @@ def round_trip_job(name: str, loader: Loader) -> Job:
     return Job(name=name, function=ROUND_TRIP, arguments={"loader": loader}, is_subject=True)
 
 
-def _digest_job(loader: Loader) -> Job | None:
-    """The job of digesting a local checkpoint; None for a hub id."""
+def _digest_jobs(loader: Loader) -> list[Job]:
+    """The job of digesting a local checkpoint; none for a hub id."""
     if not Path(loader.checkpoint).is_dir():
-        return None
-    return Job(name="digest", function=DIGEST, arguments={"checkpoint": loader.checkpoint})
+        return []
+    return [Job(name=_DIGEST, function=DIGEST, arguments={"checkpoint": loader.checkpoint})]
 
 
 def plan_parity(loader: Loader, run: Run, probe_names: Sequence[str]) -> Agreed:
@@ -244,10 +245,9 @@ def plan_parity(loader: Loader, run: Run, probe_names: Sequence[str]) -> Agreed:
     """
     arguments = {"loader": loader, "probe_names": tuple(probe_names)}
     (outcome,) = run.do([Job(name="plan", function=PLAN, arguments=arguments)])
-    answers = [message for message in outcome.messages if isinstance(message, Answer)]
-    if not outcome.is_whole or not answers:
+    values = outcome.values
+    if not outcome.is_whole or not values:
         raise RuntimeError(f"the plan was not made: {describe_failure(outcome)}")
-    values = answers[0].values
     threads, at_once = values["threads"], values["at_once"]
     sections, probes = (tuple(map(str, _list_of(values[name]))) for name in ("sections", "probes"))
     return Agreed(
@@ -363,8 +363,6 @@ def look_at_both(
             return {}
         arguments = {**files, "place": place, "save_to": None if save_to is None else str(save_to)}
         (measured,) = run.do([Job(name="measuring", function=MEASURE, arguments=arguments)])
-        answers = [m.values for outcome in (looks[1], measured) for m in outcome.messages if isinstance(m, Answer)]
     if not measured.is_whole:
         return {}
-    values = {name: value for answer in answers for name, value in answer.items()}
-    return {**values, "candidate_repeats": values.pop("repeats", None)}
+    return {**measured.values, "candidate_repeats": looks[1].values.get("repeats")}

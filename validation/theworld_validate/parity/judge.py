@@ -107,7 +107,7 @@ def check_control(comparison: Comparison) -> CheckResult:
     expected, again = comparison.expected, comparison.control.fingerprint
     sections = [name for name in (*PROBE_SECTIONS, "gradients") if name in comparison.plan.sections]
     findings = [
-        _with(
+        replace(
             finding,
             cause="the reference itself gives other results when run again: a kernel is not deterministic",
             remedy="set torch.use_deterministic_algorithms(True), or compare on another device",
@@ -134,10 +134,6 @@ def check_control(comparison: Comparison) -> CheckResult:
         measurements={"tensors_compared": compared},
         findings=tuple(findings),
     )
-
-
-def _with(finding: Finding, *, cause: str, remedy: str) -> Finding:
-    return replace(finding, cause=cause, remedy=remedy)
 
 
 def missing_evidence(section: str, comparison: Comparison, probe: str | None = None) -> str | None:

@@ -13,22 +13,10 @@ from typing import Any
 from theworld.checkpoints.error_text import one_line, summary
 from theworld_validate.results import InputError, SubjectRecord
 from theworld_validate.subjects.checkpoints import check_checkpoint, not_on_the_hub
-from theworld_validate.subjects.targets import CANDIDATE_TARGET, REFERENCE_TARGET, check_loader, resolve_target
+from theworld_validate.subjects.targets import check_loader, resolve_target
 from theworld_validate.subjects.wrappers import unwrap
+from theworld_validate.target import REFERENCE_TARGET, Target
 
-__all__ = [
-    "ATTENTIONS",
-    "CANDIDATE_TARGET",
-    "DTYPES",
-    "REFERENCE_TARGET",
-    "Subject",
-    "SubjectError",
-    "device_map_of",
-    "resolve_target",
-]
-
-DTYPES = ("bfloat16", "float16", "float32")
-ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flex_attention")
 _DEVICE = re.compile(r"auto|cuda(:(?P<number>[0-9]{1,4}))?")
 _PACKAGE = str(Path(__file__).parent.parent)
 
@@ -53,28 +41,30 @@ class SubjectError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """One model to be loaded.
+class Subject(Target):
+    """One model to be loaded: a `Target`, and what loads it. A `TheWorld` without `cosmos` has its branch off.
 
     Args:
         target: "module:name" of a `PreTrainedModel` class, or of a function called as its `from_pretrained`.
-        checkpoint: a local folder or a hub id.
-        dtype: one of `DTYPES`.
-        device: "cpu", "cuda", "cuda:N", or "auto" for transformers' own device map.
-        attn: an attention implementation; None leaves it to transformers.
-        cosmos: the Cosmos repository of the world branch, for a `TheWorld`; None loads it with the branch off.
         freeze: the name of a freeze preset, for a `TheWorld` with its branch on.
-        seed: set before loading, so that a random draw while loading shows.
     """
 
     target: str
-    checkpoint: str
-    dtype: str = "bfloat16"
-    device: str = "cpu"
-    attn: str | None = None
-    cosmos: str | None = None
     freeze: str | None = None
-    seed: int = 0
+
+    @classmethod
+    def of(cls, target: Target, name: str, *, cosmos: str | None = None, freeze: str | None = None) -> "Subject":
+        """What is loaded by `name`, with its branch on if a Cosmos repository is named."""
+        return cls(
+            target=name,
+            checkpoint=target.checkpoint,
+            dtype=target.dtype,
+            device=target.device,
+            attn=target.attn,
+            cosmos=cosmos,
+            freeze=freeze,
+            seed=target.seed,
+        )
 
     def load(self) -> Any:
         """Load the model: what the target returned, which `wrappers.unwrap` takes apart.

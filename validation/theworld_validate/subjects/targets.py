@@ -16,9 +16,8 @@ from typing import Any
 
 from theworld.checkpoints.error_text import one_line, summary
 from theworld_validate.results import InputError
+from theworld_validate.target import CANDIDATE_TARGET
 
-REFERENCE_TARGET = "transformers:Gemma3ForConditionalGeneration"
-CANDIDATE_TARGET = "theworld:TheWorld"
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _NAME = re.compile(r"[^\W\d]\w*")
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from theworld_validate.results import InputError
+from theworld_validate.results import Measurements
 from theworld_validate.workers import child
 from theworld_validate.workers.child import Job
-from theworld_validate.workers.messages import Done, Message, Raised, Step, decode
+from theworld_validate.workers.messages import Answer, Done, Message, Raised, Step, decode
 
 DEFAULT_TIMEOUT_SECONDS = 1800.0
 MAX_PRINTED_BYTES = 16_384  # of what a subject prints, half of it from the start and half from the end
@@ -60,6 +60,12 @@ class Outcome:
         """Whether everything was delivered."""
         return self.raised is None and self.ended is None
 
+    @property
+    def values(self) -> Measurements:
+        """All values that it answered with; a later one of the same name stands."""
+        answers = (message.values for message in self.messages if isinstance(message, Answer))
+        return {name: value for answer in answers for name, value in answer.items()}
+
 
 class Work:
     """Jobs, and the workers that do them.
@@ -93,25 +99,6 @@ class Work:
         finally:
             for worker in self._workers:
                 worker.kill()
-
-
-def raise_input_errors(outcomes: Sequence[Outcome]) -> None:
-    """Raise the first line that a worker has for the user.
-
-    Raises:
-        InputError: if there is one.
-    """
-    for outcome in outcomes:
-        if outcome.raised is not None and outcome.raised.kind == "input":
-            raise InputError(outcome.raised.error)
-
-
-class HarnessError(Exception):
-    """The harness's own code failed inside a worker; `traceback` is the worker's."""
-
-    def __init__(self, raised: Raised) -> None:
-        super().__init__(raised.error)
-        self.traceback = raised.traceback
 
 
 def start_server() -> None:

@@ -9,9 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from theworld_validate.results import CheckResult, Environment, Finding, InputError, Plan, Status, SubjectRecord
+from theworld_validate.results import (
+    CheckResult,
+    Environment,
+    Finding,
+    InputError,
+    Measurements,
+    Plan,
+    Status,
+    SubjectRecord,
+)
 from theworld_validate.workers.child import Job
-from theworld_validate.workers.messages import Answer, Checked, Expect, Message, Raised, Step, Where
+from theworld_validate.workers.messages import Checked, Expect, Message, Raised, Step, Where
 from theworld_validate.workers.pool import DEFAULT_TIMEOUT_SECONDS, Outcome, Work
 
 Progress = Callable[[str], None]
@@ -101,7 +110,7 @@ class Run:
         self.subjects.append(replace(record, role=role or record.role))
 
 
-def ask(run: Run, job: Job) -> Answer:
+def ask(run: Run, job: Job) -> Measurements:
     """Do a job of the harness's own that answers with values.
 
     Raises:
@@ -109,10 +118,9 @@ def ask(run: Run, job: Job) -> Answer:
         RuntimeError: if it did not answer.
     """
     (outcome,) = run.do([job])
-    answers = [message for message in outcome.messages if isinstance(message, Answer)]
-    if not outcome.is_whole or not answers:
+    if not outcome.is_whole or not outcome.values:
         raise RuntimeError(f"{job.name}: {describe_failure(outcome)}")
-    return answers[-1]
+    return outcome.values
 
 
 def check_in_worker(run: Run, job: Job, record: SubjectRecord | None = None) -> Iterator[CheckResult]:
