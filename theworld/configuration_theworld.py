@@ -22,6 +22,7 @@ from theworld.world_tokens import WORLD_PLACEHOLDER
 
 __all__ = ["LATENT_CHANNELS", "SPATIAL_COMPRESSION", "TEMPORAL_COMPRESSION", "TheWorldConfig", "WorldConfig"]
 
+DEFAULT_FRAME_SIZE = 224  # pixels
 _MAX_FRAME_SIZE = 4096  # pixels
 _MAX_WORLD_STEPS = 65_536
 _MAX_TOKEN_ID = 1 << 22
@@ -34,7 +35,8 @@ class WorldConfig:
     Args:
         vae_config: the config of `diffusers.AutoencoderKLWan`, with z_dim 16.
         cosmos_model_name_or_path: where the VAE came from.
-        frame_size: height and width, in pixels, that the processor gives frames; a multiple of 8.
+        frame_size: height and width, in pixels, of frames; a multiple of 8. Any but the default binds: frames of
+            another size are refused. A processor loaded from the saved model's folder takes it over.
         max_world_steps: rows of the temporal embedding: the most latent time steps in one clip.
         use_temporal_embedding: False leaves the temporal embedding out of the model.
         world_token: the tokenizer's token that stands for one world token in a prompt.
@@ -43,7 +45,7 @@ class WorldConfig:
 
     vae_config: dict[str, Any]
     cosmos_model_name_or_path: str | None = None
-    frame_size: int = 224
+    frame_size: int = DEFAULT_FRAME_SIZE
     max_world_steps: int = 32
     use_temporal_embedding: bool = True
     world_token: str = WORLD_PLACEHOLDER
@@ -100,6 +102,18 @@ class WorldConfig:
         if "vae_config" not in values:
             raise ValueError("world_config.vae_config is missing: it describes the VAE to build")
         return cls(**values)
+
+    def check_frame_size(self, height: int, width: int) -> None:
+        """Refuse frames of another size than the one that was chosen; the default is no choice.
+
+        Raises:
+            ValueError: with both remedies.
+        """
+        if self.frame_size not in (DEFAULT_FRAME_SIZE, height) or self.frame_size not in (DEFAULT_FRAME_SIZE, width):
+            raise ValueError(
+                f"world_frames are {height} x {width}, and the model was loaded for frames of {self.frame_size}; load "
+                f"the processor with frame_size={self.frame_size}, or the model with world={{'frame_size': {height}}}"
+            )
 
     def tokens_per_step(self) -> int:
         """World tokens that one latent time step of a `frame_size` clip becomes."""

@@ -9,7 +9,7 @@ outputs. With the branch off, the inner model is Gemma 3's own.
 from typing import Any, Unpack
 
 import torch
-from transformers import Gemma3ForConditionalGeneration
+from transformers import Gemma3ForConditionalGeneration, GenerationMixin
 from transformers.utils import TransformersKwargs
 
 from theworld.configuration_theworld import TheWorldConfig, WorldConfig
@@ -21,7 +21,7 @@ from theworld.world_pretrained import WorldPretrained
 LOSS_TYPE = "ForConditionalGeneration"
 
 
-class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration):
+class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, GenerationMixin):
     """Gemma 3 with an optional world branch; load it with `from_pretrained`."""
 
     config_class = TheWorldConfig
@@ -109,7 +109,18 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration):
             return self._forward_chunked(labels, **inputs)
         return super().forward(labels=labels, logits_to_keep=logits_to_keep, **inputs)
 
-    def prepare_inputs_for_generation(
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Generate as every model does.
+
+        Raises:
+            ValueError: for clips whose prompt would be cut into chunks, as for images.
+        """
+        chunk = kwargs.get("prefill_chunk_size") or getattr(kwargs.get("generation_config"), "prefill_chunk_size", None)
+        if chunk is not None and kwargs.get("world_frames") is not None:
+            raise ValueError("world_frames fill a prompt as a whole; leave prefill_chunk_size out")
+        return super().generate(*args, **kwargs)  # pyrefly: ignore[bad-argument-type]
+
+    def prepare_inputs_for_generation(  # pyrefly: ignore[bad-override]
         self,
         input_ids: Any,
         use_cache: bool = True,
@@ -119,7 +130,8 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration):
     ) -> dict[str, Any]:
         """Prepare one step's inputs; frames go with the prompt, and not with the tokens decoded after it.
 
-        An assistant's prompt is no first iteration, and holds placeholders all the same.
+        An assistant's prompt is no first iteration, and holds placeholders all the same; a prompt that goes on from a
+        cache is a first iteration, and its placeholders are in the cache.
         """
         model_inputs = super().prepare_inputs_for_generation(
             input_ids,
@@ -128,7 +140,9 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration):
             is_first_iteration=is_first_iteration,
             **kwargs,
         )
-        if use_cache and not is_first_iteration and not self._has_placeholders(model_inputs.get("input_ids")):
+        past = model_inputs.get("past_key_values")
+        goes_on = not is_first_iteration or (past is not None and past.get_seq_length() > 0)
+        if use_cache and goes_on and not self._has_placeholders(model_inputs.get("input_ids")):
             model_inputs.pop("world_frames", None)
             model_inputs.pop("world_num_frames", None)
         return model_inputs

@@ -7,6 +7,7 @@ the world placeholders already in `input_ids`, and `world_frames` in [-1, 1].
 # B batch, F frames
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ import torch
 from PIL import Image
 from transformers import BatchFeature, Gemma3Processor
 
+from theworld.checkpoints.bounded_files import is_regular_file, read_json_object
 from theworld.checkpoints.vae_rules import num_latent_steps
-from theworld.configuration_theworld import SPATIAL_COMPRESSION
+from theworld.configuration_theworld import DEFAULT_FRAME_SIZE, SPATIAL_COMPRESSION
 from theworld.world_encoder import check_frames
 from theworld.world_tokens import END_OF_WORLD, START_OF_WORLD, WORLD_PLACEHOLDER, add_world_tokens
 
@@ -37,7 +39,7 @@ class TheWorldProcessor(Gemma3Processor):
         tokenizer: Any,
         chat_template: Any = None,
         image_seq_length: int = 256,
-        frame_size: int = 224,
+        frame_size: int = DEFAULT_FRAME_SIZE,
         world_token: str = WORLD_PLACEHOLDER,
         **kwargs: Any,
     ) -> None:
@@ -47,6 +49,22 @@ class TheWorldProcessor(Gemma3Processor):
         self.world_token = world_token
         add_world_tokens(tokenizer, world_token)
         super().__init__(image_processor, tokenizer, chat_template, image_seq_length, **kwargs)
+
+    @classmethod
+    def get_processor_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> tuple[dict[str, Any], Any]:
+        """Read the settings, as every processor does; a saved model in the same folder says the size of frames.
+
+        Raises:
+            ValueError: if processor and model of one folder differ in it.
+        """
+        values, others = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        size = _frame_size_beside(pretrained_model_name_or_path)
+        if size is not None and "frame_size" not in others and values.setdefault("frame_size", size) != size:
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: processor_config.json has frame_size {values['frame_size']}, and "
+                f"the model's config.json {size}; name the one that is meant: frame_size={size}"
+            )
+        return values, others
 
     @property
     def model_input_names(self) -> list[str]:
@@ -155,6 +173,16 @@ class TheWorldProcessor(Gemma3Processor):
             frames = frames[:, None] if frames.ndim == 3 else frames
         check_frames(frames[None])
         return frames.float()
+
+
+def _frame_size_beside(name_or_path: Any) -> int | None:
+    """The size of frames that a saved model in the same folder was made for."""
+    path = Path(name_or_path, "config.json")
+    if not is_regular_file(path):
+        return None
+    world = read_json_object(path).get("world_config")
+    size = world.get("frame_size") if isinstance(world, dict) else None
+    return size if type(size) is int else None
 
 
 def _kinds_of_content(conversation: Any) -> Iterator[str]:

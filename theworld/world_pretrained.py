@@ -48,9 +48,12 @@ class WorldPretrained:
         return self.config.world_config
 
     def _check_branch_for(self, world_frames: Any) -> None:
-        """Raise a `ValueError` for frames that the model has no branch for."""
-        if world_frames is not None and not self.enable_world:
+        """Raise a `ValueError` for frames that the model has no branch for, or of another size than it was told."""
+        if world_frames is None:
+            return
+        if not self.enable_world:
             raise ValueError("world_frames were given, and the world branch is off; load with enable_world=True")
+        self.config.world_config.check_frame_size(*world_frames.shape[-2:])
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:

@@ -16,6 +16,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
     MODEL_MAPPING_NAMES,
 )
+from transformers_tests.generation.test_utils import GenerationTesterMixin
 from transformers_tests.test_modeling_common import ModelTesterMixin
 
 from theworld import TheWorld, TheWorldConfig
@@ -84,7 +85,7 @@ class WorldTester(Tester):
         return TheWorldConfig(**values)
 
 
-class _Common(ModelTesterMixin):
+class _Common(GenerationTesterMixin, ModelTesterMixin):
     kind: type[Tester] = Tester
     _is_composite = True
     test_can_init_all_missing_weights_before_2023 = True  # asked whatever year a file's head names
@@ -97,6 +98,7 @@ class Gemma3Test(_Common, unittest.TestCase):
     """What pure Gemma 3 passes."""
 
     all_model_classes = (Gemma3Model, Gemma3ForConditionalGeneration)
+    all_generative_model_classes = (Gemma3ForConditionalGeneration,)
 
 
 class _World(_Common):
@@ -123,10 +125,12 @@ class WorldOffTest(_World, unittest.TestCase):
     """TheWorld from a `Gemma3Config`."""
 
     all_model_classes = (TheWorldModel, TheWorld)
+    all_generative_model_classes = (TheWorld,)
 
 
 class WorldOnTest(_World, unittest.TestCase):
     """TheWorld with its branch, and a clip in every row."""
 
     all_model_classes = (TheWorldModel, TheWorld)
+    all_generative_model_classes = (TheWorld,)
     kind = WorldTester

@@ -1,7 +1,8 @@
 """Runs transformers' common model tests on Gemma 3 and on TheWorld, and says what only Gemma 3 passes.
 
-In: the installed transformers' source distribution, from pip's index; or its folder, as the one argument. Out: a table,
-and exit code 1 where a test that Gemma 3 passes fails for TheWorld, unless `NOT_ASKED` says why it cannot be asked.
+In: the installed transformers' source distribution, from pip's index; or, as the one argument, a folder: that, or a
+checkout of the release, which has the tests of generation too. Out: a table, and exit code 1 where a test that Gemma 3
+passes fails for TheWorld, unless `NOT_ASKED` says why it cannot be asked.
 """
 
 import os
@@ -41,7 +42,10 @@ def prepare(source: Path, folder: Path) -> None:
     (package / "__init__.py").touch()
     for name, class_name in LACKING.items():
         path = package / name
-        if not path.exists():
+        if path.exists():  # a checkout's; it names its neighbours by their place there
+            text = path.read_text(encoding="utf-8")
+            path.write_text(text.replace("from tests.", "from transformers_tests."), encoding="utf-8")
+        else:
             path.parent.mkdir(exist_ok=True)
             (path.parent / "__init__.py").touch()
             path.write_text(f"class {class_name}:\n    pass\n")

@@ -1,10 +1,13 @@
 """TheWorld behaves as other Hugging Face models do: reloading, Auto classes, generation, devices, tracing."""
 
+import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     AutoModelForImageTextToText,
@@ -13,6 +16,8 @@ from transformers import (
     AutoTokenizer,
     Gemma3Config,
     Gemma3Model,
+    TextIteratorStreamer,
+    pipeline,
 )
 
 from tests.conftest import load_world, make_clip
@@ -55,6 +60,78 @@ def trainable(model: Any) -> set[str]:
 
 
 # Loading what was saved
+
+
+@pytest.mark.parametrize(
+    ("saving", "loading"), [({"max_shard_size": "300KB"}, {}), ({"variant": "fp32"}, {"variant": "fp32"})]
+)
+def test_shards_and_variants_come_back(
+    model: TheWorld, tmp_path: Path, inputs: Any, logits: torch.Tensor, saving: Any, loading: Any
+) -> None:
+    model.save_pretrained(tmp_path, **saving)
+    loaded, told = TheWorld.from_pretrained(tmp_path, output_loading_info=True, **loading)
+    assert not any(told.values())
+    assert torch.equal(run(loaded.eval(), inputs), logits)
+
+
+def test_a_mismatched_tensor_is_refused_or_begun_anew(saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved, tmp_path / "copy"))
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("world_projection.linear.bias"))
+    save_file({**weights, name: torch.zeros(3, 3)}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"world_projection.linear.bias in model.safetensors is \(3, 3\)"):
+        TheWorld.from_pretrained(folder)
+    _, told = TheWorld.from_pretrained(folder, ignore_mismatched_sizes=True, output_loading_info=True)
+    assert [key for key, *_ in told["mismatched_keys"]] == ["model.world_projection.linear.bias"]
+
+
+def test_what_is_pushed_to_the_hub_is_what_is_saved(model: TheWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed: dict[str, Any] = {}
+
+    def upload(self: Any, folder: Any, *args: Any, **kwargs: Any) -> None:
+        pushed["model"] = TheWorld.from_pretrained(folder)
+
+    monkeypatch.setattr(TheWorld, "_upload_modified_files", upload)
+    hub = Mock()
+    hub.create_repo.return_value = Mock(repo_id="me/world")
+    monkeypatch.setattr("transformers.utils.hub.hf_api", lambda: hub)
+    model.push_to_hub("me/world")
+    assert torch.equal(pushed["model"].world_projection.linear.weight, model.world_projection.linear.weight)
+
+
+def test_the_pipeline_reads_a_clip(saved: Path, inputs: dict[str, torch.Tensor], model: TheWorld) -> None:
+    told = pipeline("image-text-to-text", model=str(saved))(
+        text="<start_of_world>hello there",
+        world_frames=make_clip(),
+        generate_kwargs={"do_sample": False},
+        max_new_tokens=4,
+        return_full_text=False,
+    )
+    answer = model.generate(**inputs, max_new_tokens=4, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    expected = AutoTokenizer.from_pretrained(saved).decode(answer, skip_special_tokens=True)
+    assert told[0]["generated_text"] == expected
+
+
+@pytest.mark.parametrize("cache", ["static", "dynamic"])
+def test_every_cache_gives_the_same_tokens(model: TheWorld, inputs: dict[str, torch.Tensor], cache: str) -> None:
+    plain = model.generate(**inputs, max_new_tokens=6, do_sample=False)
+    assert torch.equal(model.generate(**inputs, max_new_tokens=6, do_sample=False, cache_implementation=cache), plain)
+
+
+def test_generation_goes_on_from_its_cache(model: TheWorld, inputs: dict[str, torch.Tensor]) -> None:
+    settings = {"do_sample": False, "return_dict_in_generate": True, "eos_token_id": -1, "pad_token_id": 0}
+    whole = model.generate(**inputs, max_new_tokens=4, **settings).sequences
+    first = model.generate(**inputs, max_new_tokens=3, **settings)
+    again = {**inputs, "input_ids": first.sequences, "attention_mask": torch.ones_like(first.sequences)}
+    again.pop("token_type_ids", None)
+    more = model.generate(**again, past_key_values=first.past_key_values, max_new_tokens=1, **settings)
+    assert torch.equal(more.sequences, whole)
+
+
+def test_tokens_are_streamed(model: TheWorld, inputs: dict[str, torch.Tensor], processor: TheWorldProcessor) -> None:
+    streamer = TextIteratorStreamer(processor.tokenizer, skip_prompt=True)
+    answer = model.generate(**inputs, max_new_tokens=5, streamer=streamer)[0, inputs["input_ids"].shape[1] :]
+    assert "".join(streamer) == processor.tokenizer.decode(answer)
 
 
 @pytest.mark.parametrize("auto", [TheWorld, AutoModelForImageTextToText, AutoModelForMultimodalLM])
@@ -224,6 +301,35 @@ def test_an_argument_that_would_be_ignored_is_an_error(
 ) -> None:
     with pytest.raises(ValueError, match=fix):
         TheWorld.from_pretrained(tiny.gemma, **arguments)
+
+
+def test_frames_of_another_size_than_the_model_was_told_are_an_error(
+    tiny: SyntheticCheckpoint, model: TheWorld, saved: Path, inputs: dict[str, torch.Tensor]
+) -> None:
+    told = load_world(tiny, world={"frame_size": 64})
+    with pytest.raises(ValueError, match=r"are 32 x 32, and the model was loaded for frames of 64; .* frame_size=64"):
+        told(**inputs)
+    assert TheWorldProcessor.from_pretrained(saved).frame_size == model.world_config.frame_size == 32
+
+
+def test_a_processor_takes_the_frame_size_of_the_model_beside_it(
+    tiny: SyntheticCheckpoint, model: TheWorld, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path)
+    TheWorldProcessor.from_pretrained(tiny.gemma).tokenizer.save_pretrained(tmp_path)
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        if (tiny.gemma / name).exists():
+            shutil.copy(tiny.gemma / name, tmp_path)
+    assert TheWorldProcessor.from_pretrained(tmp_path).frame_size == 32
+    TheWorldProcessor.from_pretrained(tiny.gemma, frame_size=64).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"has frame_size 64, and the model's config.json 32; name the one"):
+        TheWorldProcessor.from_pretrained(tmp_path)
+    assert TheWorldProcessor.from_pretrained(tmp_path, frame_size=32).frame_size == 32
+
+
+def test_a_prompt_with_a_clip_is_not_cut_into_chunks(model: TheWorld, inputs: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(ValueError, match="leave prefill_chunk_size out"):
+        model.generate(**inputs, max_new_tokens=2, prefill_chunk_size=4)
 
 
 def test_a_video_that_nobody_reads_is_an_error(processor: TheWorldProcessor) -> None:

@@ -3,8 +3,9 @@
 In: a value as JSON gives it. Out: nothing, or a `ValueError` of one line: the file, the field, the value, what to give.
 """
 
+import difflib
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,3 +97,18 @@ def check_table(values: Mapping[str, Any], table: Table, *, where: str, prefix: 
     for field, rule in table.items():
         if field in values and not rule.holds(values[field]):
             raise field_error(where, prefix + field, values[field], rule.expected)
+
+
+def check_spelling(values: Mapping[str, Any], table: Iterable[str], *, where: str, prefix: str = "") -> None:
+    """Refuse a field that is nearly one of the table's: a library ignores it, and takes the default.
+
+    Raises:
+        ValueError: for the first such field.
+    """
+    known = list(table)
+    for field in values:
+        if field not in known and (close := difflib.get_close_matches(field, known, n=1, cutoff=0.85)):
+            raise ValueError(
+                f"{one_line(where)}: {prefix}{shown_name(field)} is no field, and would be ignored; "
+                f"did you mean {close[0]}?"
+            )

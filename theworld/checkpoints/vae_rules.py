@@ -11,6 +11,7 @@ from theworld.checkpoints.error_text import shown_name
 from theworld.checkpoints.field_rules import (
     Rule,
     Table,
+    check_spelling,
     check_table,
     field_error,
     fixed,
@@ -72,6 +73,7 @@ def check_vae_config(values: Mapping[str, Any], *, where: str, prefix: str = "")
             f"{where}: {prefix}z_dim is {shown_name(repr(z_dim))}, and TheWorld's projection takes "
             f"{LATENT_CHANNELS} channels; use a Cosmos-Predict2 (Wan 2.1) VAE"
         )
+    check_spelling(values, (*_FIELDS, "z_dim"), where=where, prefix=prefix)
     check_table(values, _FIELDS, where=where, prefix=prefix)
     for name in ("latents_mean", "latents_std"):
         if name in values and len(values[name]) != z_dim:
