@@ -47,9 +47,9 @@ class WorldPretrained:
             raise ValueError("this model has no world branch; load it with enable_world=True")
         return self.config.world_config
 
-    def _check_branch_for(self, world_frames: Any) -> None:
+    def _check_branch_for(self, has_clips: bool) -> None:
         """Raise a `ValueError` for frames that the model has no branch for."""
-        if world_frames is not None and not self.enable_world:
+        if has_clips and not self.enable_world:
             raise ValueError("world_frames were given, and the world branch is off; load with enable_world=True")
 
     @classmethod

@@ -25,6 +25,7 @@ from theworld.training import checkpoint as files
 from theworld.training.collate import Collator
 from theworld.training.config import ConfigError, StageConfig, TrainingConfig
 from theworld.training.data import Samples, SeededOrder
+from theworld.training.latents_cache import LatentsCache
 from theworld.training.optimizer import trainer_name
 from theworld.training.trainer import STATE, StageTrainer
 
@@ -136,6 +137,7 @@ def run_stage(config: TrainingConfig, number: int) -> None:
     arguments = training_arguments(config, number)
     processor = load_processor(config, model.config.world_config)
     samples = Samples(config.data, processor.to_frames)
+    cache = make_cache(config, number, model, is_shared=arguments.world_size > 1)
     if stage.precision == "mixed":
         use_master_weights(model)
     if stage.gradient_checkpointing:
@@ -148,6 +150,7 @@ def run_stage(config: TrainingConfig, number: int) -> None:
         stage=stage,
         order=SeededOrder(len(samples), config.seed),
         keep_checkpoints=config.keep_checkpoints,
+        encode=cache,
         train_dataset=samples,
         data_collator=Collator(processor),
     )
@@ -163,12 +166,27 @@ def run_stage(config: TrainingConfig, number: int) -> None:
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         export(config, number, processor)
+        if cache is not None:
+            log.info(
+                "stage %s: %d clips encoded, %d read from the cache", stage.name, cache.num_encoded, cache.num_read
+            )
         if samples.broken:
             log.warning("stage %s skipped %d broken samples", stage.name, len(samples.broken))
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
     del trainer, model
     gc.collect()
+
+
+def make_cache(config: TrainingConfig, number: int, model: Any, *, is_shared: bool) -> LatentsCache | None:
+    """The cache of latents, if the config names a folder and the VAE is frozen in this stage."""
+    if config.latents_cache is None or not model.enable_world:
+        return None
+    stage = config.stages[number]
+    if {"vae_encoder", "vae_quant_conv"} & set(stage.freeze_config.trainable):
+        log.warning("stage %s trains the VAE, so its latents change: latents_cache is not used", stage.name)
+        return None
+    return LatentsCache(Path(config.latents_cache), model.world_encoder, is_shared=is_shared)
 
 
 def _is_finished(checkpoint: Path) -> bool:

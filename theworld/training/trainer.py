@@ -90,6 +90,13 @@ class StageTrainer(Trainer):
         prepared = super()._prepare_inputs(inputs)
         return prepared if self._encode is None else self._encode(prepared)
 
+    def compute_loss(self, model: Any, inputs: Any, *rest: Any, **kwargs: Any) -> Any:
+        """The model's loss; a batch without clips gives parameters of the branch a gradient of zero, and not none."""
+        loss: Any = super().compute_loss(model, inputs, *rest, **kwargs)
+        if loss.requires_grad:
+            return loss
+        return loss + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
+
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One forward and backward pass.
 

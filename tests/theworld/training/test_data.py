@@ -48,7 +48,7 @@ CLIP = {"type": "world", "path": "0.npy"}
         (question({"type": "world", "path": "pickle.npy"}, answer="a"), "allow_pickle=False"),
         (question({"type": "world", "path": "cut.npy"}, answer="a"), "could only read"),
         (question({"type": "world", "path": "empty.npy"}, answer="a"), "No data left in file"),
-        (question({"type": "world", "path": "bad.npz"}, answer="a"), "not a zip file"),
+        (question({"type": "world", "path": "bad.npz"}, answer="a"), "is not a zip file"),
         (question({"type": "world", "path": "four.npy"}, answer="a"), "must have 1 + 4k frames, got 4"),
         (question({"type": "world", "path": "two.npz"}, answer="a"), "holds 2 arrays"),
         (question({"type": "world", "path": "clip.mp4"}, answer="a"), "an .npy or .npz file"),
