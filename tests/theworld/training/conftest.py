@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import FRAME_SIZE
 from theworld.synthetic import SyntheticCheckpoint
@@ -27,14 +28,15 @@ def write_lines(path: Path, rows: list[Any]) -> Path:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve samples, of which every third has no clip."""
+    """Twelve samples with a picture each, of which every third has no clip."""
     folder = tmp_path_factory.mktemp("data")
     draw = np.random.default_rng(0)
     rows = []
     for i in range(NUM_SAMPLES):
         np.save(folder / f"{i}.npy", draw.integers(0, 256, (5, FRAME_SIZE, FRAME_SIZE, 3)).astype(np.uint8))
+        Image.fromarray(draw.integers(0, 256, (56, 56, 3)).astype(np.uint8)).save(folder / f"{i}.png")
         items = [{"type": "world", "path": f"{i}.npy"}] if i % 3 else []
-        rows.append(question(*items, answer=["left", "right, then up"][i % 2]))
+        rows.append(question({"type": "image", "path": f"{i}.png"}, *items, answer=["left", "right, then up"][i % 2]))
     return write_lines(folder / "samples.jsonl", rows)
 
 
