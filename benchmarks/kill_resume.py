@@ -55,16 +55,23 @@ def main(kills: int) -> int:
         write_lines(folder / "samples.jsonl", rows)
         process = start(write_run(folder, "whole"), folder / "said")
         process.join()
-        expected, killed, rounds, differ = final(folder, "whole"), 0, 0, 0
+        expected, killed, rounds, differ, resumed = final(folder, "whole"), 0, 0, 0, 0
         while killed < kills:
             config = write_run(folder, f"round-{rounds}")
             killed += kill_until_finished(
-                config, folder / f"said-{rounds}", seed=rounds, longest=3.0, most=min(4, kills - killed)
+                config, folder / f"said-{rounds}", seed=rounds, longest=5.0, most=min(4, kills - killed)
             )
             found = final(folder, f"round-{rounds}")
             same = found.keys() == expected.keys() and all(torch.equal(found[n], expected[n]) for n in expected)
             rounds, differ = rounds + 1, differ + (not same)
-            print(json.dumps({"rounds": rounds, "kills": killed, "rounds_that_differ": differ}), flush=True)
+            resumed += (folder / f"said-{rounds - 1}").read_text().count("goes on from")
+            said = {
+                "rounds": rounds,
+                "kills": killed,
+                "went_on_from_a_checkpoint": resumed,
+                "rounds_that_differ": differ,
+            }
+            print(json.dumps(said), flush=True)
     return int(differ > 0)
 
 

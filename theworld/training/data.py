@@ -211,10 +211,10 @@ def read_clip(path: Path) -> Any:
     """
     if path.suffix not in (".npy", ".npz"):
         raise BrokenSampleError(f"{path}: a clip is an .npy or .npz file")
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded:
+    with path.open("rb") as file:  # NumPy leaves a file open that is no archive
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
         if len(loaded.files) != 1:
             raise BrokenSampleError(f"{path}: holds {len(loaded.files)} arrays, and one is a clip")
         return loaded[loaded.files[0]]

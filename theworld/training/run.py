@@ -25,6 +25,7 @@ def run(config: TrainingConfig, *, from_scratch: bool = False) -> None:
     Raises:
         ConfigError: if the folder cannot be written, or holds a run with another config.
     """
+    import torch
     from accelerate import PartialState
     from transformers.utils.logging import disable_progress_bar
 
@@ -33,7 +34,7 @@ def run(config: TrainingConfig, *, from_scratch: bool = False) -> None:
     disable_progress_bar()
     _check_launcher()
 
-    is_main = int(os.environ.get("RANK", "0")) == 0
+    is_main = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     folder = Path(config.output_dir)
     if is_main:
         _check_writable(folder)
@@ -43,6 +44,7 @@ def run(config: TrainingConfig, *, from_scratch: bool = False) -> None:
         elif earlier is not None:
             _check_same(config, earlier, folder)
         _write_run(folder / RUN_FILE, config, done=0)
+    PartialState().wait_for_everyone()  # all see what was removed, and what is finished
     if config.logging is None and not loggers(config):
         log.info("tensorboard is not installed: losses are printed, and kept in trainer_state.json of each checkpoint")
     for number, stage in enumerate(config.stages):

@@ -9,23 +9,22 @@ import importlib.util
 import json
 import logging
 import shutil
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from theworld import TheWorld, TheWorldProcessor
 from theworld.levers.master_weights import use_master_weights
 from theworld.partial_checkpoint import is_partial_checkpoint, read_base
 from theworld.training import checkpoint as files
 from theworld.training.collate import Collator
-from theworld.training.config import ConfigError, StageConfig, TrainingConfig
+from theworld.training.config import ConfigError, TrainingConfig
 from theworld.training.data import Samples, SeededOrder
 from theworld.training.latents_cache import LatentsCache
+from theworld.training.narrator import Narrator, narrate_start
 from theworld.training.optimizer import trainer_name
 from theworld.training.trainer import STATE, StageTrainer
 
@@ -156,8 +155,8 @@ def run_stage(config: TrainingConfig, number: int) -> None:
     )
     trainer.remove_callback(PrinterCallback)
     if trainer.is_world_process_zero():
-        trainer.add_callback(_Narrator(stage.name))
-        _narrate_start(stage, model, samples)
+        trainer.add_callback(Narrator(stage.name))
+        narrate_start(stage, model, len(samples))
     newest = files.checkpoints(folder)[-1:]
     if not newest or not _is_finished(newest[0]):
         if newest and trainer.is_world_process_zero():
@@ -214,42 +213,3 @@ def export(config: TrainingConfig, number: int, processor: Any) -> None:
     shutil.copy2(files.checkpoints(folder)[-1] / STATE, folder / STATE)
     files.publish(target)
     log.info("stage %s: exported to %s", config.stages[number].name, target)
-
-
-def _narrate_start(stage: StageConfig, model: Any, samples: Samples) -> None:
-    trainable, total, percentage = model.get_trainable_parameters()
-    log.info(
-        "stage %s: %s of %s parameters train (%.2f %%), %d samples, %s, gradient checkpointing %s, loss %s",
-        stage.name,
-        f"{trainable:,}",
-        f"{total:,}",
-        percentage,
-        len(samples),
-        stage.precision,
-        "on" if stage.gradient_checkpointing else "off",
-        f"in pieces of {stage.chunked_loss} tokens" if stage.chunked_loss else "at once",
-    )
-
-
-class _Narrator(TrainerCallback):
-    """One line for each thing that is logged, with what is left."""
-
-    def __init__(self, name: str) -> None:
-        self._name, self._begun, self._first = name, time.monotonic(), 0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        self._begun, self._first = time.monotonic(), state.global_step
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        if not logs or "loss" not in logs:
-            return
-        done = state.global_step - self._first
-        left = (time.monotonic() - self._begun) / max(done, 1) * (state.max_steps - state.global_step)
-        print(
-            f"{self._name} {state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}  "
-            f"gradient {logs['grad_norm']:.3g}  {logs['tokens_per_second']:.0f} tokens/s  "
-            f"{logs['clips_per_second']:.1f} clips/s  peak {logs['peak_memory_bytes'] / 1e9:.2f} GB  "
-            f"left {left:.0f} s",
-            file=sys.stderr,
-            flush=True,
-        )

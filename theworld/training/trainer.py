@@ -18,7 +18,7 @@ from torch.nn.utils import get_total_norm
 from transformers import Trainer, TrainerCallback
 
 from theworld.training import checkpoint as files
-from theworld.training.config import StageConfig
+from theworld.training.config import ConfigError, StageConfig
 from theworld.training.data import SeededOrder
 from theworld.training.optimizer import check_rates, component_of, parameter_groups
 
@@ -92,10 +92,21 @@ class StageTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, *rest: Any, **kwargs: Any) -> Any:
         """The model's loss; a batch without clips gives parameters of the branch a gradient of zero, and not none."""
+        if self.is_fsdp_enabled:
+            self._check_pictures("pixel_values" in inputs)
         loss: Any = super().compute_loss(model, inputs, *rest, **kwargs)
         if loss.requires_grad:
             return loss
         return loss + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
+
+    def _check_pictures(self, has_some: bool) -> None:
+        """Processes that gather the vision tower's shards would wait for ever for one that does not."""
+        counted = self.accelerator.reduce(torch.tensor(float(has_some), device=self.args.device), "sum")
+        if int(counted) not in (0, self.accelerator.num_processes):
+            raise ConfigError(
+                f"in step {self.state.global_step + 1}, {int(counted)} of {self.accelerator.num_processes} processes "
+                "have pictures; under FSDP2 give every sample a picture, or none"
+            )
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One forward and backward pass.

@@ -46,7 +46,8 @@ def kill_until_finished(config: Path, said: Path, *, seed: int, longest: float, 
     while True:
         begun = _count_begun(said)
         process = start(config, said)
-        while killed < most and draw.random() > 0.03 and _count_begun(said) == begun and process.exitcode is None:
+        waits = killed < most and draw.random() < 0.8
+        while waits and _count_begun(said) == begun and process.exitcode is None:
             process.join(0.1)
         process.join(draw.uniform(0.0, longest) if killed < most else 300)
         if process.exitcode is None:

@@ -1,5 +1,6 @@
 """Two processes and one have the same losses; sharded or not, a run resumes to the bit."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import load_world
 from tests.theworld.test_distributed import free_port
-from tests.theworld.training.conftest import make, stage, write_config
+from tests.theworld.training.conftest import make, stage, write_config, write_lines
 from tests.theworld.training.test_trainer import RATES, history
 from theworld.components import parameters_by_component
 from theworld.synthetic import SyntheticCheckpoint
@@ -34,6 +35,11 @@ def stages(batch_size: int) -> list[dict[str, Any]]:
 
 
 def run_two(way: str, config: Path) -> None:
+    codes, said = end_two(way, config)
+    assert codes == [0, 0], "\n".join(text[-3000:] for text in said)
+
+
+def end_two(way: str, config: Path) -> tuple[list[int], list[str]]:
     command = [sys.executable, str(SCRIPT), way]
     port = str(free_port())
     both = [
@@ -41,7 +47,7 @@ def run_two(way: str, config: Path) -> None:
         for rank in range(2)
     ]
     said = [process.communicate(timeout=300)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], "\n".join(text[-3000:] for text in said)
+    return [process.returncode for process in both], said
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
@@ -105,3 +111,16 @@ def test_a_loss_divided_by_each_processes_own_tokens_is_another(values: dict[str
     run_two("alone", write_config(tmp_path / "two.json", values))
     found, expected = ([entry["loss"] for entry in history(config)] for config in (make(values), one))
     assert found != pytest.approx(expected, rel=1e-3)
+
+
+def test_pictures_on_one_process_alone_end_a_sharded_run(values: dict[str, Any], data: Path, tmp_path: Path) -> None:
+    """Without the check, the processes wait for each other for ever."""
+    first, second = data.read_text().splitlines()[:2]
+    bare = json.loads(second)
+    bare["messages"][0]["content"] = bare["messages"][0]["content"][1:]
+    values["data"] = {"path": str(write_lines(tmp_path / "mixed.jsonl", [json.loads(first), bare]))}
+    values["data"]["files"] = str(data.parent)
+    values |= {"stages": [stage(steps=1, batch_size=1)]}
+    codes, said = end_two("fsdp", write_config(tmp_path / "config.json", values))
+    assert codes == [2, 2]
+    assert all("1 of 2 processes have pictures; under FSDP2 give every sample a picture" in text for text in said)
