@@ -51,10 +51,14 @@ def test_kills_at_random_moments_change_no_bit(
     values: dict[str, Any], whole_run: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     values |= {"stages": STAGES, "save_every_steps": 2}
-    config = write_config(tmp_path / "config.json", values)
-    assert kill_until_finished(config, tmp_path / "said", seed=1, longest=5.0, most=10) == 10
-    assert_same(weights(make(values)), whole_run)
-    assert "goes on from" in (tmp_path / "said").read_text()
+    killed = resumed = number = 0
+    while killed < 10:
+        values["output_dir"] = str(tmp_path / f"out-{number}")
+        config, said = write_config(tmp_path / "config.json", values), tmp_path / f"said-{number}"
+        killed += kill_until_finished(config, said, seed=number, longest=5.0, most=10 - killed)
+        assert_same(weights(make(values)), whole_run)
+        resumed, number = resumed + said.read_text().count("goes on from"), number + 1
+    assert resumed > 0
 
 
 def _killed_while_saving(config: str, said: str) -> None:
