@@ -56,10 +56,13 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
         add_world_branch(self, world_encoder, world_config, vocab_size)
 
     def get_world_features(
-        self, world_frames: torch.Tensor, world_num_frames: torch.Tensor | None = None
+        self,
+        world_frames: torch.Tensor | None,
+        world_num_frames: torch.Tensor | None = None,
+        world_latents: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Encode frames to world tokens: see `TheWorldModel.get_world_features`."""
-        return self.model.get_world_features(world_frames, world_num_frames)
+        return self.model.get_world_features(world_frames, world_num_frames, world_latents)
 
     def forward(
         self,
@@ -75,6 +78,7 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
         logits_to_keep: int | torch.Tensor = 0,
         world_frames: torch.Tensor | None = None,
         world_num_frames: torch.Tensor | None = None,
+        world_latents: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],  # pyrefly: ignore[bad-function-definition]
     ) -> Any:
         """Run Gemma 3 on a prompt whose world placeholders are filled from `world_frames`.
@@ -83,16 +87,21 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
             world_frames: (B, 3, F, height, width), a clip a row, or (B, K, 3, F, height, width), K clips a row, in the
                 order of their placeholders; float, in [-1, 1]; F = 1 + 4k.
             world_num_frames: (B,) or (B, K), how many of the F frames each clip uses, 0 for none; all by default.
+            world_latents: in place of frames, what `world_encoder` makes of them: see `get_world_features`.
 
         The other arguments, and the outputs, are those of `Gemma3ForConditionalGeneration.forward`.
 
         Raises:
             ValueError: if frames and placeholders do not match, or frames are out of range.
         """
-        self._check_branch_for(world_frames)
-        frames: dict[str, torch.Tensor | None] = {}
-        if world_frames is not None:  # Gemma 3's own inner model takes no such argument
-            frames = {"world_frames": world_frames, "world_num_frames": world_num_frames}
+        has_clips = self._has_clips(world_frames, world_latents)
+        clips: dict[str, torch.Tensor | None] = {}
+        if has_clips:  # Gemma 3's own inner model takes no such arguments
+            clips = {
+                "world_frames": world_frames,
+                "world_num_frames": world_num_frames,
+                "world_latents": world_latents,
+            }
         inputs: dict[str, Any] = {
             "input_ids": input_ids,
             "pixel_values": pixel_values,
@@ -102,7 +111,7 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
             "token_type_ids": token_type_ids,
             "inputs_embeds": inputs_embeds,
             "use_cache": use_cache,
-            **frames,
+            **clips,
             **kwargs,
         }
         if labels is not None and self._chunked_loss is not None:
@@ -116,7 +125,7 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
             ValueError: for clips whose prompt would be cut into chunks, as for images.
         """
         chunk = kwargs.get("prefill_chunk_size") or getattr(kwargs.get("generation_config"), "prefill_chunk_size", None)
-        if chunk is not None and kwargs.get("world_frames") is not None:
+        if chunk is not None and any(kwargs.get(name) is not None for name in ("world_frames", "world_latents")):
             raise ValueError("world_frames fill a prompt as a whole; leave prefill_chunk_size out")
         return super().generate(*args, **kwargs)  # pyrefly: ignore[bad-argument-type]
 
@@ -143,8 +152,8 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
         past = model_inputs.get("past_key_values")
         goes_on = not is_first_iteration or (past is not None and past.get_seq_length() > 0)
         if use_cache and goes_on and not self._has_placeholders(model_inputs.get("input_ids")):
-            model_inputs.pop("world_frames", None)
-            model_inputs.pop("world_num_frames", None)
+            for name in ("world_frames", "world_num_frames", "world_latents"):
+                model_inputs.pop(name, None)
         return model_inputs
 
     def _has_placeholders(self, input_ids: torch.Tensor | None) -> bool:

@@ -98,7 +98,7 @@ class TheWorldProcessor(Gemma3Processor):
         if text is None:
             raise ValueError(f"world_frames need a text that holds {START_OF_WORLD} where the clip belongs")
         prompts = [text] if isinstance(text, str) else list(text)
-        rows = [[self._to_frames(clip) for clip in _clips_of(row)] for row in _a_row_each(world_frames, text)]
+        rows = [[self.to_frames(clip) for clip in _clips_of(row)] for row in _a_row_each(world_frames, text)]
         self._check_markers(prompts, rows)
         expanded = [self._expand(prompt, clips) for prompt, clips in zip(prompts, rows, strict=True)]
         features = super().__call__(images=images, text=expanded, **kwargs)
@@ -158,7 +158,7 @@ class TheWorldProcessor(Gemma3Processor):
                     "raise max_length or do not truncate"
                 )
 
-    def _to_frames(self, clip: Any) -> torch.Tensor:
+    def to_frames(self, clip: Any) -> torch.Tensor:
         """Turn one clip, in any accepted form, to (3, F, height, width), float32, in [-1, 1]."""
         if isinstance(clip, Image.Image):
             clip = [clip]

@@ -85,21 +85,34 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
             module.train(self.training)
 
     def get_world_features(
-        self, world_frames: torch.Tensor, world_num_frames: torch.Tensor | None = None
+        self,
+        world_frames: torch.Tensor | None,
+        world_num_frames: torch.Tensor | None = None,
+        world_latents: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Encode frames to world tokens, in the order in which placeholders are filled.
+        """Encode frames, or project latents, to world tokens, in the order in which placeholders are filled.
 
         Args:
             world_frames: (B, 3, F, height, width), in [-1, 1]: a clip a row; or (B, K, 3, F, height, width), K clips.
             world_num_frames: (B,) or (B, K), how many of the F frames each clip uses (0 for none); all by default.
                 The VAE is causal in time, so frames after a clip's last do not change its latents.
+            world_latents: in place of frames, what `world_encoder` makes of them: (B, 16, T, H, W), a clip a row; or
+                (B, K, 16, T, H, W), K clips.
 
         Returns:
             (number of world tokens, D).
+
+        Raises:
+            ValueError: unless either frames or latents are given.
         """
-        if world_frames.ndim == 6:
-            world_frames = world_frames.flatten(0, 1)
-        tokens_BTND = self.world_projection(self.world_encoder(world_frames))
+        if (world_frames is None) == (world_latents is None):
+            raise ValueError("give either world_frames or world_latents, which the VAE made of them")
+        if world_latents is None:
+            assert world_frames is not None
+            world_latents = self.world_encoder(world_frames.flatten(0, 1) if world_frames.ndim == 6 else world_frames)
+        assert world_latents is not None
+        latents_BCTHW = world_latents.flatten(0, 1) if world_latents.ndim == 6 else world_latents
+        tokens_BTND = self.world_projection(latents_BCTHW)
         if self.temporal_embedding is not None:
             tokens_BTND = self.temporal_embedding(tokens_BTND)
         if world_num_frames is None:
@@ -183,6 +196,7 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         mm_encoder_outputs: dict[str, Any] | None = None,
         world_frames: torch.Tensor | None = None,
         world_num_frames: torch.Tensor | None = None,
+        world_latents: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],  # pyrefly: ignore[bad-function-definition]
     ) -> Any:
         """Run Gemma 3 on a prompt whose world placeholders are filled from `world_frames`.
@@ -190,28 +204,29 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         Args:
             world_frames: (B, 3, F, height, width) or (B, K, 3, F, height, width), float, in [-1, 1]; F = 1 + 4k.
             world_num_frames: (B,) or (B, K), how many of the F frames each clip uses, 0 for none; all by default.
+            world_latents: in place of frames, what `world_encoder` makes of them: see `get_world_features`.
 
         The other arguments, and the outputs, are those of `Gemma3Model.forward`.
 
         Raises:
             ValueError: if frames and placeholders do not match, frames are out of range, or there is no branch.
         """
-        self._check_branch_for(world_frames)
+        has_clips = self._has_clips(world_frames, world_latents)
         has_branch = self.enable_world
-        if has_branch and world_frames is None and input_ids is not None and input_ids.shape[1] > 1:
+        if has_branch and not has_clips and input_ids is not None and input_ids.shape[1] > 1:
             self._world_mask(input_ids, None, num_world_tokens=0)
         image_features = None
-        is_shared = has_branch and world_frames is None and self.training and _is_one_of_many()
-        if world_frames is not None or is_shared:
+        is_shared = has_branch and not has_clips and self.training and _is_one_of_many()
+        if has_clips or is_shared:
             if (input_ids is None) == (inputs_embeds is None):
                 raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
             embeds = inputs_embeds if input_ids is None else self._embed(input_ids)
             assert embeds is not None
             images = (mm_encoder_outputs or {}).get("image")
             filled, image_features = self._with_images(input_ids, embeds, pixel_values, images)
-            if world_frames is not None:
+            if has_clips:
                 self._warn_of_frozen_projection()
-                features = self.get_world_features(world_frames, world_num_frames)
+                features = self.get_world_features(world_frames, world_num_frames, world_latents)
                 mask_BL = self._world_mask(input_ids, embeds, num_world_tokens=features.shape[0])
                 filled = filled.masked_scatter(mask_BL[..., None], features.to(filled.device, filled.dtype))
             else:

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import initialization
 
 from theworld.components import count_parameters, parameters_by_component
-from theworld.configuration_theworld import WorldConfig
+from theworld.configuration_theworld import SPATIAL_COMPRESSION, WorldConfig
 from theworld.freezing import FreezeConfig, apply_freeze, resolve_freeze
 
 
@@ -47,13 +47,20 @@ class WorldPretrained:
             raise ValueError("this model has no world branch; load it with enable_world=True")
         return self.config.world_config
 
-    def _check_branch_for(self, world_frames: Any) -> None:
-        """Raise a `ValueError` for frames that the model has no branch for, or of another size than it was told."""
-        if world_frames is None:
-            return
+    def _has_clips(self, frames: Any, latents: Any) -> bool:
+        """Whether there are clips: frames, or latents in their place, of which a cell is 8 x 8 pixels.
+
+        Raises:
+            ValueError: if there are, and the model has no branch, or was told of another size.
+        """
+        if frames is None and latents is None:
+            return False
         if not self.enable_world:
             raise ValueError("world_frames were given, and the world branch is off; load with enable_world=True")
-        self.config.world_config.check_frame_size(*world_frames.shape[-2:])
+        height, width = frames.shape[-2:] if latents is None else latents.shape[-2:]
+        pixels = 1 if latents is None else SPATIAL_COMPRESSION
+        self.config.world_config.check_frame_size(height * pixels, width * pixels)
+        return True
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,82 @@
+"""A config that cannot be used says where and why, in one line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from theworld.freezing import PRESETS
+from theworld.training.config import ConfigError, read_config
+
+GOOD = """
+model: gemma
+data: {path: samples.jsonl}
+output_dir: out
+stages:
+  - {name: first, steps: 10, learning_rate: 1e-4}
+  - {name: second, epochs: 2, freeze: vision, learning_rate: {vision_tower: 1e-5, multi_modal_projector: 1e-4,
+     world_projection: 1e-3, temporal_embedding: 0.001}}
+"""
+
+
+def test_a_good_config_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(GOOD)
+    config = read_config(path)
+    assert config.stages[0].learning_rate == 1e-4
+    assert config.stages[0].rate_of("world_projection") == 1e-4
+    assert config.stages[1].rate_of("vision_tower") == 1e-5
+    assert config.stages[1].freeze_config == PRESETS["vision"]
+    as_json = tmp_path / "config.json"
+    as_json.write_text(config.model_dump_json())
+    assert read_config(as_json) == config
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("steps: 10", "steps: 10, use_gradient_checkpointing: true", "stages.0.use_gradient_checkpointing: there is no "
+         "such key; the key is gradient_checkpointing, in a stage"),
+        ("steps: 10", "steps: 10, warmup: 3", "stages.0.warmup: there is no such key; did you mean warmup_steps?"),
+        ("data: {path", "data: {pth", "data.pth: there is no such key; did you mean path?"),
+        ("output_dir", "output", "output: there is no such key; did you mean output_dir?"),
+        ("steps: 10, ", "", "stages.0: give either steps or epochs"),
+        ("steps: 10", "steps: 10, epochs: 1", "stages.0: give either steps or epochs"),
+        ("steps: 10", "steps: 0", "stages.0.steps: Input should be greater than or equal to 1, got 0"),
+        ("steps: 10", "steps: true", "stages.0.steps: Input should be a valid integer, got True"),
+        ("1e-4}", "fast}", "stages.0.learning_rate: Input should be a valid number, got 'fast'"),
+        ("1e-4}", ".inf}", "stages.0.learning_rate: Input should be a finite number, got inf"),
+        ("steps: 10", "steps: 10, freeze: visoin", "did you mean vision?"),
+        ("steps: 10", "steps: 10, freeze: [vision_towr]", "did you mean vision_tower?"),
+        ("vision_tower: 1e-5, ", "", "stages.1: learning_rate has none for vision_tower, which trains in this stage"),
+        ("vision_tower: 1e-5", "language_model: 1, vision_tower: 1e-5", "learning_rate.language_model is frozen"),
+        ("name: second", "name: first", "stages: two stages have one name"),
+        ("name: second", "name: a/b", "stages.1.name: String should match pattern"),
+        (GOOD, "- 1", "holds no mapping"),
+        (GOOD, "a: [", "cannot be read"),
+        (GOOD, "!!python/object/apply:os.system ['true']", "cannot be read"),
+    ],
+)  # fmt: skip
+def test_a_bad_config_says_where_and_why(tmp_path: Path, old: str, new: str, said: str) -> None:
+    path = tmp_path / "config.yaml"
+    assert old in GOOD
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        read_config(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert said in message
+    assert "\n" not in message
+
+
+def test_a_config_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        read_config(tmp_path / "config.yaml")
+
+
+def test_a_config_is_frozen(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(GOOD)
+    config: Any = read_config(path)
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 2

@@ -1,0 +1,126 @@
+"""Two processes and one have the same losses; sharded or not, a run resumes to the bit."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import load_world
+from tests.theworld.test_distributed import free_port
+from tests.theworld.training.conftest import make, stage, write_config, write_lines
+from tests.theworld.training.test_trainer import RATES, history
+from theworld.components import parameters_by_component
+from theworld.synthetic import SyntheticCheckpoint
+from theworld.training import checkpoint as files
+from theworld.training.run import run
+from theworld.training.stages import EXPORT, load_model, stage_folder
+
+SCRIPT = Path(__file__).parent / "one_of_many.py"
+TOLERANCE = 1e-6  # relative, of a loss in float32
+
+
+def stages(batch_size: int) -> list[dict[str, Any]]:
+    """An epoch is six steps."""
+    return [
+        stage(steps=8, batch_size=batch_size),
+        stage("vision", steps=2, freeze="vision", batch_size=batch_size, gradient_accumulation_steps=2),
+        stage("language", steps=2, freeze="language", batch_size=batch_size, learning_rate=RATES),
+    ]
+
+
+def run_two(way: str, config: Path) -> None:
+    codes, said = end_two(way, config)
+    assert codes == [0, 0], "\n".join(text[-3000:] for text in said)
+
+
+def end_two(way: str, config: Path) -> tuple[list[int], list[str]]:
+    command = [sys.executable, str(SCRIPT), way]
+    port = str(free_port())
+    both = [
+        subprocess.Popen([*command, str(rank), port, str(config)], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=300)[1] for process in both]
+    return [process.returncode for process in both], said
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_two_processes_have_the_losses_of_one_and_resume_to_the_bit(
+    values: dict[str, Any], tiny: SyntheticCheckpoint, tmp_path: Path, way: str
+) -> None:
+    one = make(values, stages=stages(2), output_dir=str(tmp_path / "one"))
+    run(one)
+    values |= {"stages": stages(1), "save_every_steps": 7}
+    two = make(values)
+    run_two(way, write_config(tmp_path / "two.json", values))
+    for number in range(3):
+        expected, found = ([entry["loss"] for entry in history(config, number)] for config in (one, two))
+        assert len(found) == len(expected)
+        assert found == pytest.approx(expected, rel=TOLERANCE)
+
+    # Frozen parts keep their bits, stage by stage.
+    before = load_world(tiny).state_dict()
+    components = parameters_by_component(load_world(tiny))
+    after = {}
+    for number in (1, 2):
+        after = load_model(two, number).state_dict()
+        moved = {name for name, ps in components.items() if any(not torch.equal(before[p], after[p]) for p in ps)}
+        assert moved == set(two.stages[number - 1].freeze_config.trainable)
+        before = {name: tensor.clone() for name, tensor in after.items()}
+
+    # Continued in the second epoch, with latents from the cache, all three stages end in the same bits.
+    again = make(values, output_dir=str(tmp_path / "again"))
+    kept = Path("stage-1-projection", "checkpoint-00000007")
+    shutil.copytree(Path(two.output_dir, kept), Path(again.output_dir, kept))
+    values |= {"output_dir": again.output_dir, "latents_cache": str(tmp_path / "cache")}
+    run_two(way, write_config(tmp_path / "again.json", values))
+    assert [entry["loss"] for entry in history(again)] == [entry["loss"] for entry in history(two)]
+    for number in range(3):
+        found, expected = (
+            load_file(stage_folder(config, number) / EXPORT / "model.safetensors") for config in (again, two)
+        )
+        assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+    assert list((tmp_path / "cache").iterdir())
+
+
+def test_a_checkpoint_of_two_processes_goes_on_in_one(values: dict[str, Any], tmp_path: Path) -> None:
+    """Its tensors are whole: the losses after it are those of one process within the bound."""
+    one = make(values, stages=stages(2)[:1], output_dir=str(tmp_path / "one"))
+    run(one)
+    values |= {"stages": stages(1)[:1], "save_every_steps": 7}
+    run_two("fsdp", write_config(tmp_path / "two.json", values))
+    mixed = make(values, stages=stages(2)[:1], output_dir=str(tmp_path / "mixed"))
+    kept = Path("stage-1-projection", "checkpoint-00000007")
+    shutil.copytree(Path(values["output_dir"], kept), Path(mixed.output_dir, kept))
+    run(mixed)
+    assert history(mixed)[-1]["loss"] == pytest.approx(history(one)[-1]["loss"], rel=TOLERANCE)
+    assert files.checkpoints(stage_folder(mixed, 0))[-1].name == "checkpoint-00000008"
+
+
+def test_a_loss_divided_by_each_processes_own_tokens_is_another(values: dict[str, Any], tmp_path: Path) -> None:
+    """The comparison with one process sees it."""
+    one = make(values, stages=[stage(steps=6, batch_size=2)], output_dir=str(tmp_path / "one"))
+    run(one)
+    values |= {"stages": [stage(steps=6, batch_size=1)]}
+    run_two("alone", write_config(tmp_path / "two.json", values))
+    found, expected = ([entry["loss"] for entry in history(config)] for config in (make(values), one))
+    assert found != pytest.approx(expected, rel=1e-3)
+
+
+def test_pictures_on_one_process_alone_end_a_sharded_run(values: dict[str, Any], data: Path, tmp_path: Path) -> None:
+    """Without the check, the processes wait for each other for ever."""
+    first, second = data.read_text().splitlines()[:2]
+    bare = json.loads(second)
+    bare["messages"][0]["content"] = bare["messages"][0]["content"][1:]
+    values["data"] = {"path": str(write_lines(tmp_path / "mixed.jsonl", [json.loads(first), bare]))}
+    values["data"]["files"] = str(data.parent)
+    values |= {"stages": [stage(steps=1, batch_size=1)]}
+    codes, said = end_two("fsdp", write_config(tmp_path / "config.json", values))
+    assert codes == [2, 2]
+    assert all("1 of 2 processes have pictures; under FSDP2 give every sample a picture" in text for text in said)

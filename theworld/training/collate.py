@@ -1,0 +1,100 @@
+"""Samples to a batch: inputs of the model, and labels on the assistant's turns only.
+
+In: `Sample`s. Out: what `TheWorld.forward` takes, on the CPU.
+"""
+
+# B batch, L tokens
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from theworld.levers.chunked_loss import IGNORED_LABEL
+from theworld.training.config import ConfigError
+from theworld.training.data import Sample
+
+_PROBE = "probe"
+
+
+class Collator:
+    """Renders, tokenises and masks a list of samples.
+
+    Args:
+        processor: a `TheWorldProcessor` with a chat template.
+
+    Raises:
+        ConfigError: if the template has no turn of the assistant's that can be told from the rest.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+        header, end = _turn_marks(processor)
+        tokenizer = processor.tokenizer
+        self._header = tokenizer.encode(header, add_special_tokens=False)
+        self._end = tokenizer.encode(end.strip(), add_special_tokens=False)
+        if not self._header or len(self._end) != 1:
+            raise ConfigError("the chat template does not mark the assistant's turns; give a Gemma 3 chat template")
+
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
+        """Make a batch.
+
+        Returns:
+            `input_ids`, `attention_mask`, `token_type_ids`, `labels` (B, L), int64; `pixel_values`, `world_frames` and
+            `world_num_frames` where a sample has some.
+
+        Raises:
+            ValueError: if clips of one batch differ in size, or a turn is not found.
+        """
+        texts = [self._render(sample) for sample in samples]
+        images = [list(sample.images) for sample in samples] if any(s.images for s in samples) else None
+        clips = [list(sample.clips) or None for sample in samples] if any(s.clips for s in samples) else None
+        features = self._processor(
+            text=texts,
+            images=images,
+            world_frames=clips,
+            padding=True,
+            padding_side="right",
+            add_special_tokens=False,
+            return_tensors="pt",
+        )
+        batch = dict(features)
+        batch["labels"] = self._labels(batch["input_ids"], samples)
+        return batch
+
+    def _render(self, sample: Sample) -> str:
+        return self._processor.apply_chat_template(list(sample.messages), tokenize=False)
+
+    def _labels(self, input_ids_BL: torch.Tensor, samples: Sequence[Sample]) -> torch.Tensor:
+        """The assistant's tokens and the one that ends each turn; `IGNORED_LABEL` elsewhere."""
+        labels_BL = torch.full_like(input_ids_BL, IGNORED_LABEL)
+        for row, sample in enumerate(samples):
+            ids = input_ids_BL[row].tolist()
+            spans = list(self._spans(ids))
+            expected = sum(message["role"] == "assistant" for message in sample.messages)
+            if len(spans) != expected:
+                raise ValueError(f"found {len(spans)} turns of the assistant's in a conversation that has {expected}")
+            for start, stop in spans:
+                labels_BL[row, start:stop] = input_ids_BL[row, start:stop]
+        return labels_BL
+
+    def _spans(self, ids: list[int]) -> Any:
+        header, (end,) = self._header, self._end
+        for i in range(len(ids) - len(header) + 1):
+            if ids[i : i + len(header)] == header:
+                start = i + len(header)
+                if end in ids[start:]:
+                    yield start, ids.index(end, start) + 1
+
+
+def _turn_marks(processor: Any) -> tuple[str, str]:
+    """What the chat template writes before an assistant's turn, and after it."""
+    question = [{"role": "user", "content": [{"type": "text", "text": "a"}]}]
+    answered = [*question, {"role": "assistant", "content": [{"type": "text", "text": _PROBE}]}]
+    asked = processor.apply_chat_template(question, tokenize=False)
+    opened = processor.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
+    whole = processor.apply_chat_template(answered, tokenize=False)
+    header, end = opened.removeprefix(asked), whole.removeprefix(opened).removeprefix(_PROBE)
+    if not header or whole != opened + _PROBE + end or not end.strip():
+        raise ConfigError("the chat template does not mark the assistant's turns; give a Gemma 3 chat template")
+    return header, end

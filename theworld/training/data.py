@@ -1,0 +1,238 @@
+"""Samples from a JSONL file or a `datasets` folder, read one at a time, in a seeded order.
+
+In: lines of {"messages": [{"role", "content"}, ...]}, content being a text or a list of {"type": "text" | "image" |
+"world", ...}. Out: `Sample`s. One that is missing or broken is named and counted, and the next one stands in for it.
+"""
+
+# F frames
+
+import importlib.util
+import json
+import logging
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, Sampler
+
+from theworld.training.config import ConfigError, DataConfig
+from theworld.world_tokens import START_OF_WORLD
+
+log = logging.getLogger("theworld.training")
+_ROLES = ("system", "user", "assistant")
+_MARKERS = (START_OF_WORLD, "<start_of_turn>", "<end_of_turn>", "<start_of_image>")  # the template writes these
+
+
+class TooManyBrokenError(RuntimeError):
+    """More samples were broken than the config allows."""
+
+
+class BrokenSampleError(ValueError):
+    """Why a sample cannot be used."""
+
+
+# What Pillow, NumPy and json raise for a file that is missing, cut, or not what its name says.
+_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One conversation.
+
+    Args:
+        messages: roles and content, for a chat template; a clip is a marker in the text.
+        images: in the order of their places.
+        clips: (3, F, height, width), float32, in [-1, 1].
+    """
+
+    messages: tuple[dict[str, Any], ...]
+    images: tuple[Image.Image, ...]
+    clips: tuple[torch.Tensor, ...]
+
+
+class Rows(Protocol):
+    """Rows by number, and where each one is, for messages."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+    def place(self, index: int) -> str: ...
+
+
+class JsonLines:
+    """The lines of a file, found by their offsets: the file is never held."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        offsets, lengths, position = [], [], 0
+        try:
+            with path.open("rb") as lines:
+                for line in lines:
+                    if line.strip():
+                        offsets.append(position)
+                        lengths.append(len(line))
+                    position += len(line)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror or error}; data.path names it") from error
+        self._offsets, self._lengths = np.array(offsets, np.int64), np.array(lengths, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __getitem__(self, index: int) -> Any:
+        with self.path.open("rb") as lines:
+            lines.seek(int(self._offsets[index]))
+            return json.loads(lines.read(int(self._lengths[index])))
+
+    def place(self, index: int) -> str:
+        return f"{self.path} sample {index}"
+
+
+class SavedDataset:
+    """A folder that `datasets` saved."""
+
+    def __init__(self, path: Path) -> None:
+        if importlib.util.find_spec("datasets") is None:
+            raise ConfigError(f"{path}: a folder needs the package datasets; install it, or write JSONL")
+        from datasets import load_from_disk  # pyrefly: ignore[missing-import]
+
+        self.path, self._rows = path, load_from_disk(str(path))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._rows[index]
+
+    def place(self, index: int) -> str:
+        return f"{self.path} sample {index}"
+
+
+class Samples(Dataset):
+    """Samples by number.
+
+    Args:
+        to_frames: a clip in any form that the processor takes -> (3, F, height, width).
+
+    Raises:
+        ConfigError: if there is nothing to read.
+    """
+
+    def __init__(self, config: DataConfig, to_frames: Callable[[Any], torch.Tensor]) -> None:
+        path = Path(config.path)
+        self._rows: Rows = SavedDataset(path) if path.is_dir() else JsonLines(path)
+        if not len(self._rows):
+            raise ConfigError(f"{path}: holds no sample; data.path names it")
+        self._files = Path(config.files) if config.files is not None else path.parent
+        self._to_frames, self._limit = to_frames, config.max_broken_samples
+        self.broken: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read a sample; where it is broken, the next whole one.
+
+        Raises:
+            TooManyBrokenError: when one more is broken than the limit allows.
+        """
+        for step in range(len(self)):
+            number = (index + step) % len(self)
+            try:
+                return self._read(number)
+            except _UNREADABLE as error:
+                self._note(number, " ".join(str(error).split()))
+        raise TooManyBrokenError(f"no sample is whole; the first: {next(iter(self.broken.values()))}")
+
+    def _note(self, number: int, reason: str) -> None:
+        if number in self.broken:
+            return
+        self.broken[number] = f"{self._rows.place(number)}: {reason}"
+        if len(self.broken) > self._limit:
+            raise TooManyBrokenError(
+                f"{len(self.broken)} broken samples, and data.max_broken_samples is {self._limit}; the last: "
+                f"{self.broken[number]}"
+            )
+        log.warning("skipped %s (%d of at most %d)", self.broken[number], len(self.broken), self._limit)
+
+    def _read(self, number: int) -> Sample:
+        row = self._rows[number]
+        if not isinstance(row, Mapping) or not isinstance(row.get("messages"), (list, tuple)):
+            raise BrokenSampleError('has no list "messages"')
+        images: list[Image.Image] = []
+        clips: list[torch.Tensor] = []
+        messages = []
+        for message in row["messages"]:
+            if not isinstance(message, Mapping) or message.get("role") not in _ROLES:
+                raise BrokenSampleError(f"a message's role is none of {', '.join(_ROLES)}")
+            content = message.get("content")
+            items = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            if not isinstance(items, (list, tuple)):
+                raise BrokenSampleError("a message's content is neither a text nor a list")
+            messages.append({"role": message["role"], "content": [self._item(item, images, clips) for item in items]})
+        if not any(message["role"] == "assistant" for message in messages):
+            raise BrokenSampleError("no message is the assistant's, so there is nothing to learn")
+        return Sample(messages=tuple(messages), images=tuple(images), clips=tuple(clips))
+
+    def _item(self, item: Any, images: list[Image.Image], clips: list[torch.Tensor]) -> dict[str, str]:
+        kind = item.get("type") if isinstance(item, Mapping) else None
+        if kind == "text" and isinstance(item.get("text"), str):
+            for marker in _MARKERS:
+                if marker in item["text"]:
+                    raise BrokenSampleError(f"a text holds {marker}; write images and clips as items of their own")
+            return {"type": "text", "text": item["text"]}
+        if kind == "video":
+            raise BrokenSampleError(
+                "videos are not read yet; write the frames to an .npy file, as an item of type world"
+            )
+        if kind not in ("image", "world") or not isinstance(item.get("path"), str):
+            raise BrokenSampleError(f"an item is no text, image or world with a path: {item!r:.80}")
+        path = self._files / item["path"]
+        if kind == "image":
+            with Image.open(path) as image:
+                images.append(image.convert("RGB"))
+            return {"type": "image"}
+        clips.append(self._to_frames(read_clip(path)))
+        return {"type": "text", "text": START_OF_WORLD}
+
+
+def read_clip(path: Path) -> Any:
+    """Read frames from an .npy file, or the only array of an .npz one; a pickle is never opened.
+
+    Raises:
+        BrokenSampleError: for another kind of file.
+        OSError, ValueError: if it cannot be read.
+    """
+    if path.suffix not in (".npy", ".npz"):
+        raise BrokenSampleError(f"{path}: a clip is an .npy or .npz file")
+    with path.open("rb") as file:  # NumPy leaves a file open that is no archive
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        if len(loaded.files) != 1:
+            raise BrokenSampleError(f"{path}: holds {len(loaded.files)} arrays, and one is a clip")
+        return loaded[loaded.files[0]]
+
+
+class SeededOrder(Sampler[int]):
+    """Every number once an epoch, in an order that only seed and epoch decide."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self._length, self._seed, self.epoch = length, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order is next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self.epoch)
+        yield from torch.randperm(self._length, generator=generator).tolist()

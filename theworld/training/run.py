@@ -1,0 +1,149 @@
+"""A whole run: its stages one after another, begun anew or continued.
+
+In: a config. Out: a folder a stage, and run.json, which says what was asked and how far it came.
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from theworld.training.config import ConfigError, TrainingConfig
+
+log = logging.getLogger("theworld.training")
+RUN_FILE = "run.json"
+# What may differ between a run and its continuation.
+_MAY_DIFFER = ("output_dir", "save_every_steps", "keep_checkpoints", "log_every_steps", "logging", "latents_cache")
+
+
+def run(config: TrainingConfig, *, from_scratch: bool = False) -> None:
+    """Run all stages that are not finished.
+
+    Raises:
+        ConfigError: if the folder cannot be written, or holds a run with another config.
+    """
+    import torch
+    from accelerate import PartialState
+    from transformers.utils.logging import disable_progress_bar
+
+    from theworld.training.stages import EXPORT, loggers, run_stage, stage_folder
+
+    disable_progress_bar()
+    _check_launcher()
+
+    is_main = PartialState(cpu=not torch.cuda.is_available()).is_main_process
+    folder = Path(config.output_dir)
+    if is_main:
+        _check_writable(folder)
+        earlier = _read_run(folder / RUN_FILE)
+        if from_scratch and earlier is not None:
+            _remove(folder, earlier)
+        elif earlier is not None:
+            _check_same(config, earlier, folder)
+        _write_run(folder / RUN_FILE, config, done=0)
+    PartialState().wait_for_everyone()  # all see what was removed, and what is finished
+    if config.logging is None and not loggers(config):
+        log.info("tensorboard is not installed: losses are printed, and kept in trainer_state.json of each checkpoint")
+    for number, stage in enumerate(config.stages):
+        if (stage_folder(config, number) / EXPORT).is_dir():
+            log.info("stage %s is finished", stage.name)
+        else:
+            run_stage(config, number)
+            PartialState().wait_for_everyone()
+        if is_main:
+            _write_run(folder / RUN_FILE, config, done=number + 1)
+
+
+def dry_run(config: TrainingConfig) -> str:
+    """Check config, processor and the first sample of the data; return what would be done, a line a stage."""
+    from theworld.training.collate import Collator
+    from theworld.training.data import Samples
+    from theworld.training.stages import load_processor, loggers, source_of, training_arguments
+
+    processor = load_processor(config)
+    samples = Samples(config.data, processor.to_frames)
+    batch = Collator(processor)([samples[0]])
+    learns = int((batch["labels"] >= 0).sum())
+    lines = [
+        f"{len(samples)} samples; the first has {batch['input_ids'].shape[1]} tokens, of which {learns} are learned"
+    ]
+    lines.append(f"logs: {', '.join(loggers(config)) or 'printed'}; saves: {config.save}")
+    for number, stage in enumerate(config.stages):
+        training_arguments(config, number)
+        length = f"{stage.steps} steps" if stage.steps else f"{stage.epochs:g} epochs"
+        trains = ", ".join(f"{name} at {stage.rate_of(name):g}" for name in stage.freeze_config.trainable)
+        lines.append(f"stage {stage.name}: from {source_of(config, number)}, {length}, {stage.precision}: {trains}")
+    return "\n".join(lines)
+
+
+def _check_launcher() -> None:
+    """Raise a `ConfigError` where FSDP would have all processes but the first load weights without values."""
+    if all(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING")):
+        raise ConfigError("each process loads the model itself; launch with --fsdp_cpu_ram_efficient_loading false")
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written: {error.strerror or error}; output_dir names it") from error
+
+
+def _read_run(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return {"config": dict(values["config"]), "stages": [str(stage["folder"]) for stage in values["stages"]]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: cannot be read; restore it, or name another output_dir") from error
+
+
+def _write_run(path: Path, config: TrainingConfig, *, done: int) -> None:
+    from theworld.training.stages import stage_folder
+
+    stages = [
+        {"name": stage.name, "folder": stage_folder(config, number).name, "finished": number < done}
+        for number, stage in enumerate(config.stages)
+    ]
+    values = {"config": config.model_dump(mode="json"), "stages": stages}
+    scratch = path.with_name(f".{path.name}")
+    scratch.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def _remove(folder: Path, earlier: dict[str, Any]) -> None:
+    """Remove what the earlier run wrote, and nothing else."""
+    for name in earlier["stages"]:
+        if Path(name).name == name and name.startswith("stage-"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / RUN_FILE).unlink()
+
+
+def _check_same(config: TrainingConfig, earlier: dict[str, Any], folder: Path) -> None:
+    """Refuse to continue a run whose config was another; stages that were not begun may change."""
+    now, before = config.model_dump(mode="json"), earlier["config"]
+    begun = sum((folder / name).exists() for name in earlier["stages"])
+    for values in (now, before):
+        values["stages"] = {f"{i}": stage for i, stage in enumerate(values["stages"][:begun])}
+        for key in _MAY_DIFFER:
+            values.pop(key, None)
+    if changed := _first_difference(now, before):
+        raise ConfigError(
+            f"{folder / RUN_FILE}: the run was begun with another {changed}; restore it in the config, name another "
+            "output_dir, or begin anew with --from-scratch"
+        )
+
+
+def _first_difference(now: Any, before: Any, where: str = "") -> str | None:
+    if isinstance(now, dict) and isinstance(before, dict):
+        for key in sorted(now.keys() | before.keys()):
+            if found := _first_difference(now.get(key), before.get(key), f"{where}.{key}".lstrip(".")):
+                return found
+        return None
+    return None if now == before else where
