@@ -49,6 +49,13 @@ def files(checkpoint: str, *, verify: bool) -> Iterator[Message]:
     yield from _checked(check_files(checkpoint, verify=verify, progress=tell))
 
 
+def drift(base: str, trained: str, *, cosmos: str | None, trains: Sequence[str]) -> Iterator[Message]:
+    """Compare a trained checkpoint with its base, component by component."""
+    from theworld_validate.audits.drift import check_drift
+
+    yield from _checked([check_drift(base, trained, cosmos=cosmos, trains=trains, progress=tell)])
+
+
 def buffers(target: Target, *, dtypes: Sequence[str], after: Sequence[str]) -> Iterator[Message]:
     """Audit the buffers of a `TheWorld`, with its branch on if a Cosmos repository is named."""
     from theworld_validate.audits.buffers import check_buffers

@@ -106,6 +106,11 @@ def audit_files(checkpoint: str, run: Run, *, verify: bool = False) -> Checks:
     yield from _audit("files", run, None, checkpoint=checkpoint, verify=verify)
 
 
+def drift(run: Run, base: str, trained: str, *, cosmos: str | None = None, trains: Sequence[str] = ()) -> Checks:
+    """A trained checkpoint against its base."""
+    yield from _audit("drift", run, None, base=base, trained=trained, cosmos=cosmos, trains=tuple(trains))
+
+
 def buffers(
     target: Target,
     run: Run,

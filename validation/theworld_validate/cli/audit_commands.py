@@ -1,4 +1,4 @@
-"""Commands that audit one model: files, buffers, params, gradients, globals, claims."""
+"""Commands that audit one model: files, drift, buffers, params, gradients, globals, claims."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -33,6 +33,33 @@ def files(
         return audit_files(Loading(model=checkpoint).target(run).checkpoint, run, verify=verify)
 
     return run_checks("theworld-validate files", options, body)
+
+
+@app.command()
+@shared_options(loads=False)
+def drift(
+    options: Options,
+    base: Annotated[str, typer.Argument(metavar="BASE", help="What was trained from: a folder or a hub id.")],
+    trained: Annotated[str, typer.Argument(metavar="TRAINED", help="What came of it, whole or trainable-only.")],
+    cosmos: Annotated[
+        str | None,
+        typer.Option("--cosmos", metavar="DIR|ID", help="The VAE that was begun with, if BASE has none."),
+    ] = None,
+    trains: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trains", metavar="NAME", help="A component that was to train, or a preset. Default: as TRAINED notes it."
+        ),
+    ] = None,
+) -> int:
+    """Which components a training changed, by how much, in how many elements; a frozen one may not have moved."""
+
+    def body(run: Run) -> Iterable[CheckResult]:
+        from theworld_validate import suite
+
+        return suite.drift(run, base, trained, cosmos=cosmos, trains=trains or ())
+
+    return run_checks("theworld-validate drift", options, body)
 
 
 @app.command()
