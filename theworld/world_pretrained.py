@@ -8,7 +8,7 @@ from typing import Any
 from transformers import initialization
 
 from theworld.components import count_parameters, parameters_by_component
-from theworld.configuration_theworld import SPATIAL_COMPRESSION, WorldConfig
+from theworld.configuration_theworld import WorldConfig
 from theworld.freezing import FreezeConfig, apply_freeze, resolve_freeze
 
 
@@ -48,18 +48,17 @@ class WorldPretrained:
         return self.config.world_config
 
     def _has_clips(self, frames: Any, latents: Any) -> bool:
-        """Whether there are clips: frames, or latents in their place, of which a cell is 8 x 8 pixels.
+        """Whether there are clips: frames, or latents in their place.
 
         Raises:
-            ValueError: if there are, and the model has no branch, or was told of another size.
+            ValueError: if there are, and the model has no branch, or was told of frames of another size.
         """
         if frames is None and latents is None:
             return False
         if not self.enable_world:
             raise ValueError("world_frames were given, and the world branch is off; load with enable_world=True")
-        height, width = frames.shape[-2:] if latents is None else latents.shape[-2:]
-        pixels = 1 if latents is None else SPATIAL_COMPRESSION
-        self.config.world_config.check_frame_size(height * pixels, width * pixels)
+        if frames is not None:
+            self.config.world_config.check_frame_size(*frames.shape[-2:])
         return True
 
     @classmethod
