@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 NUM_FRAMES = 9
-SIDE = 64
+SIDE = 32
 NUM_MOVES = NUM_FRAMES - 1  # a clip goes once around a closed path of as many places
 _OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 _OUTWARD = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
@@ -136,14 +136,14 @@ def _exit(rng: np.random.Generator, side: int) -> _Made:
 
 
 def _count(rng: np.random.Generator, side: int) -> _Made:
-    """A lamp that is lit in four of the frames: in two flashes or in three?"""
-    size, colour = _a_size(rng, side), _a_colour(rng)
+    """A lamp that is lit in four of the frames: in one flash or in three?"""
+    size, colour = int(rng.integers(side // 2, side * 3 // 4 + 1)), _a_colour(rng)
     centre = (_inside(rng, size, side), _inside(rng, size, side))
     clips = []
-    for num_flashes in (2, 3):
+    for num_flashes in (1, 3):
         lit = _flashes(rng, num_flashes)
         clips.append([_Square(side=size, colour=colour, centres=[centre if on else None for on in lit])])
-    return "flashes: 2 or 3?", (clips[0], clips[1]), ("2", "3")
+    return "flashes: 1 or 3?", (clips[0], clips[1]), ("1", "3")
 
 
 def _flashes(rng: np.random.Generator, num_flashes: int, num_lit: int = 4) -> list[bool]:
@@ -171,7 +171,7 @@ def _and_back(square: _Square) -> tuple[list[_Square], list[_Square]]:
 
 
 def _a_size(rng: np.random.Generator, side: int) -> int:
-    return int(rng.integers(side // 4, side * 3 // 8 + 1))
+    return int(rng.integers(side * 3 // 8, side // 2 + 1))
 
 
 def _a_colour(rng: np.random.Generator) -> tuple[int, ...]:
