@@ -48,6 +48,22 @@ COMPONENTS = (
 COMPONENT_NAMES = tuple(component.name for component in COMPONENTS)
 
 
+def component_of(name: str) -> str:
+    """The component that a parameter belongs to, by its name in the inner model or at the head.
+
+    Raises:
+        ValueError: if it belongs to none, or to more than one.
+    """
+    inner = name.removeprefix(INNER)
+    owners = [component.name for component in COMPONENTS if inner.startswith(component.prefixes)]
+    if len(owners) != 1:
+        raise ValueError(
+            f"parameter {name} belongs to {len(owners)} components ({', '.join(owners) or 'none'}), expected one; "
+            "add its module to theworld/components.py"
+        )
+    return owners[0]
+
+
 def parameters_by_component(model: "nn.Module") -> dict[str, dict[str, "nn.Parameter"]]:
     """Sort a model's parameters into components: component name -> parameter name -> parameter.
 
@@ -58,14 +74,7 @@ def parameters_by_component(model: "nn.Module") -> dict[str, dict[str, "nn.Param
     """
     sorted_parameters: dict[str, dict[str, nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        inner = name.removeprefix(INNER)
-        owners = [component.name for component in COMPONENTS if inner.startswith(component.prefixes)]
-        if len(owners) != 1:
-            raise ValueError(
-                f"parameter {name} belongs to {len(owners)} components ({', '.join(owners) or 'none'}), expected one; "
-                "add its module to theworld/components.py"
-            )
-        sorted_parameters.setdefault(owners[0], {})[name] = parameter
+        sorted_parameters.setdefault(component_of(name), {})[name] = parameter
     return {name: sorted_parameters[name] for name in COMPONENT_NAMES if name in sorted_parameters}
 
 

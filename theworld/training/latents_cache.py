@@ -19,12 +19,10 @@ import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from theworld.checkpoints.vae_rules import num_latent_steps
-from theworld.configuration_theworld import SPATIAL_COMPRESSION
+from theworld.checkpoints.vae_rules import LATENT_CHANNELS, SPATIAL_COMPRESSION, num_latent_steps
 from theworld.training.checkpoint import write_tensors
 
 log = logging.getLogger("theworld.training")
-LATENT_CHANNELS = 16
 
 
 class LatentsCache:

@@ -7,8 +7,7 @@ drop groups, so what the optimizer and its schedule really hold is compared afte
 import importlib.util
 from typing import Any
 
-from theworld.components import COMPONENTS
-from theworld.published_names import INNER
+from theworld.components import component_of
 from theworld.training.config import ConfigError, StageConfig
 
 OPTIMIZERS = {  # the config's names: Trainer's name, and the package that has to be there
@@ -32,12 +31,6 @@ def trainer_name(optimizer: str) -> str:
     if package is not None and importlib.util.find_spec(package) is None:
         raise ConfigError(f"optimizer {optimizer} needs the package {package}; install it, or write adamw")
     return name
-
-
-def component_of(name: str) -> str:
-    """The component that a parameter belongs to, by its name."""
-    inner = name.removeprefix(INNER)
-    return next(c.name for c in COMPONENTS if inner.startswith(c.prefixes))
 
 
 def parameter_groups(model: Any, stage: StageConfig, decayed: set[str]) -> list[dict[str, Any]]:

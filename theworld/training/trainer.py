@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 from torch.nn.utils import get_total_norm
 from transformers import Trainer, TrainerCallback
 
+from theworld.components import component_of
 from theworld.training import checkpoint as files
 from theworld.training.config import ConfigError, StageConfig
 from theworld.training.data import SeededOrder
-from theworld.training.optimizer import check_rates, component_of, parameter_groups
+from theworld.training.optimizer import check_rates, parameter_groups
 
 STATE = "trainer_state.json"
 
