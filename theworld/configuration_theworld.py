@@ -109,7 +109,7 @@ class WorldConfig:
         Raises:
             ValueError: with both remedies.
         """
-        if self.frame_size not in (DEFAULT_FRAME_SIZE, height) or self.frame_size not in (DEFAULT_FRAME_SIZE, width):
+        if self.frame_size != DEFAULT_FRAME_SIZE and (height, width) != (self.frame_size, self.frame_size):
             raise ValueError(
                 f"world_frames are {height} x {width}, and the model was loaded for frames of {self.frame_size}; load "
                 f"the processor with frame_size={self.frame_size}, or the model with world={{'frame_size': {height}}}"

@@ -9,7 +9,7 @@ import torch
 from tests.conftest import load_world
 from tests.theworld_validate.command_line import invoke
 from theworld.synthetic import SyntheticCheckpoint
-from theworld_validate.audits.drift import _compare, check_drift
+from theworld_validate.audits.drift import _compare, _decide, check_drift
 from theworld_validate.results import CheckResult, InputError, Status
 
 
@@ -120,3 +120,24 @@ def test_the_command_tells_what_moved(base: Path, trained: Any, tmp_path: Path) 
     result = invoke("drift", str(base), str(tmp_path / "trained"), "--trains", "vision_tower")
     assert result.exit_code == 1, result.output
     assert "world_projection was frozen, and 1 of its" in " ".join(result.output.split())
+
+
+def test_a_component_that_is_gone_is_no_pass(base: Path, tmp_path: Path) -> None:
+    from theworld import TheWorld
+
+    model = TheWorld.from_pretrained(base, enable_world=False)
+    model.save_pretrained(tmp_path / "without")
+    check = check_drift(str(base), str(tmp_path / "without"), trains=["language_model"])
+    assert check.status is Status.INCONCLUSIVE
+    assert str(check.reason).endswith(" of the base is not there any more")
+    assert rows_of(check)["world_projection"]["lost"] == 2
+    trained = _compare({"t": torch.ones(2, 2)}, {}, is_trained=True)
+    assert _decide({"temporal_embedding": trained}, [], is_known=True)[0] is Status.INCONCLUSIVE
+
+
+def test_pieces_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("theworld_validate.audits.drift._PIECE", 5)
+    table = torch.arange(1.0, 13.0).view(4, 3)
+    drift = _compare({"t": table}, {"t": table + torch.tensor([[0.0], [2.0], [0.0], [1.0]])}, is_trained=True)
+    assert (drift.elements, drift.changed_tensors, drift.changed_elements, drift.largest_change) == (12, 1, 6, 2.0)
+    assert drift.relative_change == pytest.approx((15 / float(table.square().sum())) ** 0.5)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 _DRAWN = ("world_projection", "temporal_embedding")  # at random, where a branch is new
+_PIECE = 1 << 22  # elements that are compared at a time: in float64, a table of embeddings would take gigabytes
 _UNKNOWN = "it is not known what was to train: the checkpoint notes no freeze stage; name it with --trains"
 
 
@@ -31,6 +32,7 @@ class Drift:
         relative_change: the norm of all changes over the norm of the base.
         first: the first tensor that changed.
         not_compared: tensors that the base has not, or has in another shape.
+        lost: tensors that only the base has.
     """
 
     is_trained: bool
@@ -44,6 +46,7 @@ class Drift:
     relative_change: float = 0.0
     first: str | None = None
     not_compared: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 def check_drift(
@@ -75,8 +78,8 @@ def check_drift(
         meant = frozenset(noted)
     progress("comparing")
     drifts = {
-        name: _compare(ours.get(name, {}), parameters, is_trained=name in (meant or ()))
-        for name, parameters in theirs.items()
+        name: _compare(ours.get(name, {}), theirs.get(name, {}), is_trained=name in (meant or ()))
+        for name in {**theirs, **ours}
     }
     findings = [] if meant is None else [f for name, drift in drifts.items() for f in _findings(name, drift)]
     status, reason = _decide(drifts, findings, is_known=meant is not None)
@@ -127,14 +130,14 @@ def _load(checkpoint: str, *, cosmos: str | None) -> tuple[Mapping[str, Mapping[
         folder = one_line(checkpoint)
         raise InputError(f"{folder}: it cannot be loaded: {summary(error).removeprefix(f'{folder}: ')}") from error
     parts: dict[str, Mapping[str, torch.Tensor]] = dict(parameters_by_component(model))
-    if getattr(own, "world_config", None) is None:
+    if own.world_config is None:
         parts = {name: part for name, part in parts.items() if name not in _DRAWN}
-    return parts, getattr(own, "trainable_components", None)
+    return parts, own.trainable_components
 
 
 def _compare(base: Mapping[str, "torch.Tensor"], trained: Mapping[str, "torch.Tensor"], *, is_trained: bool) -> Drift:
-    drift = Drift(is_trained=is_trained)
-    missing = [name for name in base if name not in trained]
+    drift = Drift(is_trained=is_trained, lost=tuple(name for name in base if name not in trained))
+    missing = []
     of_base, of_changes = 0.0, 0.0
     for name, theirs in trained.items():
         ours = base.get(name)
@@ -144,19 +147,23 @@ def _compare(base: Mapping[str, "torch.Tensor"], trained: Mapping[str, "torch.Te
         rows = min(len(ours), len(theirs))
         drift.added_elements += theirs[rows:].numel()
         drift.removed_elements += ours[rows:].numel()
-        before, after = ours[:rows].detach().double(), theirs[:rows].detach().double()
-        changed = (before != after) & ~(before.isnan() & after.isnan())
-        change = (after - before)[changed]
         drift.tensors += 1
-        drift.elements += before.numel()
-        of_base += float(before.square().nansum())
-        if not change.numel():
-            continue
-        drift.first = drift.first or name
-        drift.changed_tensors += 1
-        drift.changed_elements += change.numel()
-        drift.largest_change = max(drift.largest_change, float(change.abs().nan_to_num(nan=float("inf")).max()))
-        of_changes += float(change.square().nan_to_num(nan=float("inf")).sum())
+        num_changed = 0
+        pieces = (tensor[:rows].detach().flatten().split(_PIECE) for tensor in (ours, theirs))
+        for stored, stored_after in zip(*pieces, strict=True):
+            before, after = stored.double(), stored_after.double()
+            drift.elements += before.numel()
+            of_base += float(before.square().nansum())
+            change = (after - before)[(before != after) & ~(before.isnan() & after.isnan())]
+            if change.numel():
+                num_changed += change.numel()
+                change = change.abs().nan_to_num(nan=float("inf"))
+                drift.largest_change = max(drift.largest_change, float(change.max()))
+                of_changes += float(change.square().sum())
+        if num_changed:
+            drift.first = drift.first or name
+            drift.changed_tensors += 1
+            drift.changed_elements += num_changed
     if of_base:
         drift.relative_change = (of_changes / of_base) ** 0.5
     drift.not_compared = tuple(missing)
@@ -198,6 +205,9 @@ def _decide(drifts: Mapping[str, Drift], findings: Sequence[Finding], *, is_know
         return Status.FAILED, None
     if not is_known:
         return Status.INCONCLUSIVE, _UNKNOWN
+    lost = [name for name, drift in drifts.items() if drift.lost]
+    if lost:
+        return Status.INCONCLUSIVE, f"{drifts[lost[0]].lost[0]} of the base is not there any more"
     lacking = [name for name, drift in drifts.items() if not drift.is_trained and drift.not_compared]
     if lacking:
         hint = "; name the base's with --cosmos" if lacking[0].startswith("vae_") else ""
@@ -221,4 +231,5 @@ def _row(name: str, drift: Drift) -> dict[str, Scalar]:
         "largest_change": drift.largest_change if finite else None,
         "relative_change": drift.relative_change if finite else None,
         "not_compared": len(drift.not_compared),
+        "lost": len(drift.lost),
     }
