@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from theworld.checkpoints.bounded_files import is_regular_file
 from theworld.components import COMPONENT_NAMES
 from theworld.freezing import PRESETS, FreezeConfig
 
@@ -34,6 +35,18 @@ HINTS = {
 
 class ConfigError(ValueError):
     """A config, a data file or an output folder that cannot be used; one line."""
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is there and is no file, as a FIFO, which would be waited for.
+
+    Raises:
+        ConfigError: one line that names it.
+    """
+    try:
+        is_regular_file(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _number(value: Any) -> Any:
@@ -197,6 +210,7 @@ def read_config(path: Path) -> TrainingConfig:
     """
     import yaml
 
+    check_regular(path)
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)

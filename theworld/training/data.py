@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
-from theworld.training.config import ConfigError, DataConfig
+from theworld.training.config import ConfigError, DataConfig, check_regular
 from theworld.world_tokens import START_OF_WORLD
 
 log = logging.getLogger("theworld.training")
@@ -70,6 +70,7 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        check_regular(path)
         offsets, lengths, position = [], [], 0
         try:
             with path.open("rb") as lines:

@@ -1,5 +1,6 @@
 """A config that cannot be used says where and why, in one line."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from theworld.freezing import PRESETS
 from theworld.training.config import ConfigError, read_config
+from theworld.training.data import JsonLines
 
 GOOD = """
 model: gemma
@@ -72,6 +74,14 @@ def test_a_bad_config_says_where_and_why(tmp_path: Path, old: str, new: str, sai
 def test_a_config_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         read_config(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("read", [read_config, JsonLines])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, read: Any) -> None:
+    path = tmp_path / "config.yaml"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        read(path)
 
 
 def test_a_config_is_frozen(tmp_path: Path) -> None:
