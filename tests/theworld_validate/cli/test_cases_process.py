@@ -192,7 +192,7 @@ def until(is_so: Callable[[], bool]) -> Wait:
     return wait
 
 
-def test_an_interrupt_of_the_bare_command_keeps_finished_groups(tmp_path: Path) -> None:
+def test_an_interrupt_of_the_bare_command_keeps_finished_checks(tmp_path: Path) -> None:
     """On a terminal, whose progress bar says which step is interrupted."""
     output = tmp_path / "report"
     terminal, stderr = os.openpty()
@@ -218,9 +218,9 @@ def test_an_interrupt_of_the_bare_command_keeps_finished_groups(tmp_path: Path) 
     report = json.loads((output / "report.json").read_text())
     assert report["verdict"] == "error"
     ids = [check["id"] for check in report["checks"]]
-    assert ids == ["files.keys", "files.values", "interrupted"]
+    assert ids == ["files.keys", "files.values", "gradients.projection", "interrupted"]
     assert {path.name for path in output.iterdir()} == set(report["files"])
-    assert "ERROR: 2 of 3 checks passed" in done.stdout
+    assert "ERROR: 3 of 4 checks passed" in done.stdout
 
 
 def test_a_killed_command_leaves_no_process(tiny: SyntheticCheckpoint) -> None:
