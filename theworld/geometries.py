@@ -58,7 +58,7 @@ _TINY = Geometry(
         "eoi_token_index": 1023,
         "image_token_index": 1024,
     },
-    vae_config={"base_dim": 16, "num_res_blocks": 1, "z_dim": 16},
+    vae_config={"base_dim": 4, "num_res_blocks": 1, "z_dim": 16},
     num_tokens=1025,
     max_shard_bytes=1_000_000,
 )
