@@ -16,7 +16,7 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3ModelOutputWithPast
 from transformers.utils import TransformersKwargs, can_return_tuple, torch_compilable_check
 
 from theworld.checkpoints.vae_rules import num_latent_steps
-from theworld.configuration_theworld import SPATIAL_COMPRESSION, TheWorldConfig, WorldConfig
+from theworld.configuration_theworld import TheWorldConfig, WorldConfig
 from theworld.published_names import INNER, WORLD_MODULES, register_renamings, world_renamings
 from theworld.world_encoder import WorldEncoder
 from theworld.world_pretrained import WorldPretrained
@@ -56,7 +56,7 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         """Add the three modules that `config.world_config` describes."""
         world_config, hidden_size = self.config.world_config, self.config.text_config.hidden_size
         self.world_encoder = world_encoder
-        self.world_projection = WorldProjection(hidden_size)
+        self.world_projection = WorldProjection(hidden_size, world_config.latent_channels)
         self.temporal_embedding = (
             TemporalEmbedding(world_config.max_world_steps, hidden_size)
             if world_config.use_temporal_embedding
@@ -96,8 +96,8 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
             world_frames: (B, 3, F, height, width), in [-1, 1]: a clip a row; or (B, K, 3, F, height, width), K clips.
             world_num_frames: (B,) or (B, K), how many of the F frames each clip uses (0 for none); all by default.
                 The VAE is causal in time, so frames after a clip's last do not change its latents.
-            world_latents: in place of frames, what `world_encoder` makes of them: (B, 16, T, H, W), a clip a row; or
-                (B, K, 16, T, H, W), K clips.
+            world_latents: in place of frames, what `world_encoder` makes of them: (B, C, T, H, W), a clip a row; or
+                (B, K, C, T, H, W), K clips.
 
         Returns:
             (number of world tokens, D).
@@ -109,9 +109,14 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
             raise ValueError("give either world_frames or world_latents, which the VAE made of them")
         if world_latents is None:
             assert world_frames is not None
+            self._check_num_steps(num_latent_steps(world_frames.shape[-3]))
             world_latents = self.world_encoder(world_frames.flatten(0, 1) if world_frames.ndim == 6 else world_frames)
         assert world_latents is not None
         latents_BCTHW = world_latents.flatten(0, 1) if world_latents.ndim == 6 else world_latents
+        channels = self.config.world_config.latent_channels
+        if latents_BCTHW.ndim != 5 or latents_BCTHW.shape[1] != channels:
+            shape = tuple(latents_BCTHW.shape)
+            raise ValueError(f"world_latents must have shape (batch, {channels}, steps, height, width), got {shape}")
         tokens_BTND = self.world_projection(latents_BCTHW)
         if self.temporal_embedding is not None:
             tokens_BTND = self.temporal_embedding(tokens_BTND)
@@ -120,6 +125,11 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         num_steps_B = num_latent_steps(world_num_frames.flatten().to(tokens_BTND.device))
         steps_T = torch.arange(tokens_BTND.shape[1], device=tokens_BTND.device)
         return tokens_BTND[steps_T < num_steps_B[:, None]].flatten(0, 1)
+
+    def _check_num_steps(self, num_steps: int) -> None:
+        """Refuse a clip with more steps than there are temporal embeddings, before the VAE encodes it."""
+        if self.temporal_embedding is not None:
+            self.temporal_embedding.check_num_steps(num_steps)
 
     def _world_mask(
         self, input_ids: torch.Tensor | None, embeds_BLD: torch.Tensor | None, *, num_world_tokens: int
@@ -166,7 +176,8 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         Gradients and gathered weights are exchanged by all processes or by none. One latent cell goes through the
         branch and is added with weight zero, so that gradients are zero and every collective call is met.
         """
-        cell = torch.zeros(1, 3, 1, SPATIAL_COMPRESSION, SPATIAL_COMPRESSION, device=embeds_BLD.device)
+        side = self.config.world_config.spatial_compression
+        cell = torch.zeros(1, 3, 1, side, side, device=embeds_BLD.device)
         return embeds_BLD + self.get_world_features(cell).sum().to(embeds_BLD.device, embeds_BLD.dtype) * 0
 
     def _warn_of_frozen_projection(self) -> None:
