@@ -147,7 +147,8 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
             num_placeholders == num_world_tokens,
             lambda: (
                 f"world_frames make {num_world_tokens} world tokens and the prompt holds {num_placeholders} "
-                f"placeholders ({world_config.world_token!r}); make both with the same TheWorldProcessor"
+                f"placeholders ({world_config.world_token!r}); make both with one TheWorldProcessor, which was "
+                "loaded with world_config=model.world_config"
             ),
         )
         return mask_BL

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from theworld.vae_geometries import DEFAULT_VAE
 from theworld_validate import jobs
 from theworld_validate.results import CheckResult, Environment, InputError, Status, combine, did_you_mean
 from theworld_validate.subjects.subject import Subject
@@ -271,7 +272,9 @@ def prepare_tiny(run: Run) -> tuple[str, str]:
     return str(folder / GEMMA_FOLDER), str(folder / COSMOS_FOLDER)
 
 
-def write_synthetic(run: Run, *, size: str, directory: Path, seed: int, device: str) -> tuple[str, str]:
+def write_synthetic(
+    run: Run, *, size: str, directory: Path, seed: int, device: str, vae: str = DEFAULT_VAE
+) -> tuple[str, str]:
     """Write a synthetic checkpoint; return its Gemma and its Cosmos folder. Nothing half-written is left.
 
     Raises:
@@ -287,7 +290,8 @@ def write_synthetic(run: Run, *, size: str, directory: Path, seed: int, device: 
         except OSError as error:
             raise InputError(f"{one_line(directory)}: cannot write there ({error.strerror})") from error
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-        arguments = {"size": size, "directory": str(directory), "scratch": scratch, "seed": seed, "device": device}
+        arguments = {"size": size, "vae": vae, "directory": str(directory), "scratch": scratch}
+        arguments |= {"seed": seed, "device": device}
         values = ask(run, Job(name="synth", function=jobs.job_name(jobs.synth), arguments=arguments))
     return str(values["gemma"]), str(values["cosmos"])
 
