@@ -105,6 +105,11 @@ def geometry(size: str) -> Geometry:
     Raises:
         ValueError: if there is no such size.
     """
+    check_size(size)
+    return {"tiny": _TINY, "4b": _4B}[size]
+
+
+def check_size(size: str) -> None:
+    """Raise a `ValueError` if no checkpoint size has this name."""
     if size not in SIZES:
         raise ValueError(f"no checkpoint size is named {size!r}; there are {', '.join(SIZES)}")
-    return {"tiny": _TINY, "4b": _4B}[size]

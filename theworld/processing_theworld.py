@@ -18,9 +18,11 @@ from transformers import BatchFeature, Gemma3Processor
 from theworld.checkpoints.bounded_files import is_regular_file, read_json_object
 from theworld.checkpoints.vae_rules import num_latent_steps
 from theworld.configuration_theworld import DEFAULT_FRAME_SIZE, SPATIAL_COMPRESSION
+from theworld.rollout_config import check_num_world_steps
 from theworld.world_encoder import check_frames
 from theworld.world_tokens import END_OF_WORLD, START_OF_WORLD, WORLD_PLACEHOLDER, add_world_tokens
 
+_MOST_STEPS = 4096  # a bound for prompts: a model's own max_world_steps is lower
 _NOT_READ = ("video", "audio")  # types of content that Gemma's template passes over
 
 
@@ -69,10 +71,10 @@ class TheWorldProcessor(Gemma3Processor):
     @property
     def model_input_names(self) -> list[str]:
         """Names of the inputs that `__call__` may return."""
-        return [*super().model_input_names, "world_frames", "world_num_frames"]
+        return [*super().model_input_names, "world_frames", "world_num_frames", "num_world_steps"]
 
     def __call__(  # type: ignore[override]
-        self, images: Any = None, text: Any = None, world_frames: Any = None, **kwargs: Any
+        self, images: Any = None, text: Any = None, world_frames: Any = None, num_world_steps: int = 0, **kwargs: Any
     ) -> BatchFeature:
         """Process a batch.
 
@@ -83,6 +85,8 @@ class TheWorldProcessor(Gemma3Processor):
                 a uint8 array (F, height, width, 3), or a float tensor (3, height, width) or
                 (3, F, height, width) in [-1, 1]; F = 1 + 4k. None for a row without a clip; a list of clips for a
                 row with several.
+            num_world_steps: latent steps that the model is to predict after each clip's: their placeholders are
+                written too, and the number is returned, for `generate`.
 
         Returns:
             Gemma 3's inputs; with frames also `world_frames` (B, 3, F, height, width), float32, or
@@ -92,7 +96,10 @@ class TheWorldProcessor(Gemma3Processor):
         Raises:
             ValueError: if clips and markers do not match, or frames are out of range.
         """
+        check_num_world_steps(num_world_steps, most=_MOST_STEPS)
         if world_frames is None:
+            if num_world_steps:
+                raise ValueError("num_world_steps says how far to look ahead from world_frames; give some")
             self._check_markers(text, [])
             return super().__call__(images=images, text=text, **kwargs)
         if text is None:
@@ -100,10 +107,12 @@ class TheWorldProcessor(Gemma3Processor):
         prompts = [text] if isinstance(text, str) else list(text)
         rows = [[self.to_frames(clip) for clip in _clips_of(row)] for row in _a_row_each(world_frames, text)]
         self._check_markers(prompts, rows)
-        expanded = [self._expand(prompt, clips) for prompt, clips in zip(prompts, rows, strict=True)]
+        expanded = [self._expand(prompt, clips, num_world_steps) for prompt, clips in zip(prompts, rows, strict=True)]
         features = super().__call__(images=images, text=expanded, **kwargs)
-        self._check_not_truncated(features["input_ids"], rows)
+        self._check_not_truncated(features["input_ids"], rows, num_world_steps)
         features.update(_stack_clips(rows))
+        if num_world_steps:
+            features["num_world_steps"] = num_world_steps
         return features
 
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
@@ -120,18 +129,23 @@ class TheWorldProcessor(Gemma3Processor):
             )
         return super().apply_chat_template(conversation, *args, **kwargs)
 
-    def num_world_tokens(self, clip: torch.Tensor) -> int:
-        """World tokens that a clip (3, F, height, width) becomes."""
+    def num_world_tokens(self, clip: torch.Tensor, num_world_steps: int = 0) -> int:
+        """World tokens that a clip (3, F, height, width) becomes, with the steps predicted after it."""
         _, num_frames, height, width = clip.shape
-        return num_latent_steps(num_frames) * (height // SPATIAL_COMPRESSION) * (width // SPATIAL_COMPRESSION)
+        return (
+            (num_latent_steps(num_frames) + num_world_steps)
+            * (height // SPATIAL_COMPRESSION)
+            * (width // SPATIAL_COMPRESSION)
+        )
 
-    def _world_sequence(self, clip: torch.Tensor) -> str:
-        return START_OF_WORLD + self.world_token * self.num_world_tokens(clip) + END_OF_WORLD
+    def _world_sequence(self, clip: torch.Tensor, num_world_steps: int) -> str:
+        return START_OF_WORLD + self.world_token * self.num_world_tokens(clip, num_world_steps) + END_OF_WORLD
 
-    def _expand(self, prompt: str, clips: list[torch.Tensor]) -> str:
+    def _expand(self, prompt: str, clips: list[torch.Tensor], num_world_steps: int) -> str:
         """Write each clip's world tokens where its marker is."""
         before, *parts = prompt.split(START_OF_WORLD)
-        return before + "".join(self._world_sequence(clip) + part for clip, part in zip(clips, parts, strict=True))
+        sequences = [self._world_sequence(clip, num_world_steps) for clip in clips]
+        return before + "".join(sequence + part for sequence, part in zip(sequences, parts, strict=True))
 
     def _check_markers(self, text: Any, rows: list[list[torch.Tensor]]) -> None:
         prompts = [text] if isinstance(text, str) else list(text or [])
@@ -147,10 +161,10 @@ class TheWorldProcessor(Gemma3Processor):
             if self.world_token in prompt:
                 raise ValueError(f"prompt {row} holds {self.world_token}, which stands for world tokens; remove it")
 
-    def _check_not_truncated(self, input_ids: Any, rows: list[list[torch.Tensor]]) -> None:
+    def _check_not_truncated(self, input_ids: Any, rows: list[list[torch.Tensor]], num_world_steps: int) -> None:
         placeholder = self.tokenizer.convert_tokens_to_ids(self.world_token)
         for row, clips in enumerate(rows):
-            expected = sum(map(self.num_world_tokens, clips))
+            expected = sum(self.num_world_tokens(clip, num_world_steps) for clip in clips)
             found = sum(int(token) == placeholder for token in input_ids[row])
             if found != expected:
                 raise ValueError(

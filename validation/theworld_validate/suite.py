@@ -271,7 +271,9 @@ def prepare_tiny(run: Run) -> tuple[str, str]:
     return str(folder / GEMMA_FOLDER), str(folder / COSMOS_FOLDER)
 
 
-def write_synthetic(run: Run, *, size: str, directory: Path, seed: int, device: str) -> tuple[str, str]:
+def write_synthetic(
+    run: Run, *, size: str, directory: Path, seed: int, device: str, pipeline: bool = False
+) -> tuple[str, str]:
     """Write a synthetic checkpoint; return its Gemma and its Cosmos folder. Nothing half-written is left.
 
     Raises:
@@ -287,7 +289,14 @@ def write_synthetic(run: Run, *, size: str, directory: Path, seed: int, device: 
         except OSError as error:
             raise InputError(f"{one_line(directory)}: cannot write there ({error.strerror})") from error
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-        arguments = {"size": size, "directory": str(directory), "scratch": scratch, "seed": seed, "device": device}
+        arguments = {
+            "size": size,
+            "directory": str(directory),
+            "scratch": scratch,
+            "seed": seed,
+            "device": device,
+            "pipeline": pipeline,
+        }
         values = ask(run, Job(name="synth", function=jobs.job_name(jobs.synth), arguments=arguments))
     return str(values["gemma"]), str(values["cosmos"])
 
