@@ -1,8 +1,8 @@
 """The world path: does the branch do what it is for, where it is on?
 
-In: a Gemma 3 checkpoint, a Cosmos repository, and optionally a clip. Out: four checks: frames become the
+In: a Gemma 3 checkpoint, a Cosmos repository, and optionally a clip. Out: checks: frames become the
 world tokens that the prompt has room for, they change the logits, gradients reach the branch and nothing else,
-and a batch of rows of different lengths answers as its rows do one by one.
+and a batch of rows of different lengths answers as its rows do one by one; then those of `rollouts`.
 """
 
 import time
@@ -15,6 +15,7 @@ from typing import Any
 from theworld.published_names import published_name
 from theworld_validate.results import CheckResult, Finding, InputError, Status
 from theworld_validate.subjects.subject import Subject
+from theworld_validate.world.rollouts import check_rollouts
 
 SIDE = 64  # pixels of the default clip: 64 world tokens a latent step
 # Rows of one batch may take other kernels than a row alone: bfloat16 keeps 8 bits, float32 24.
@@ -90,6 +91,9 @@ def check_world(
             measurements=measurements,
             findings=tuple(findings),
         )
+    assert subject.cosmos is not None
+    with _draw_from(seed):
+        yield from check_rollouts(model, subject.cosmos, clip, seed=seed, progress=progress)
 
 
 @contextmanager

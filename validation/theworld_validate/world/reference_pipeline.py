@@ -69,12 +69,14 @@ def run_reference(
     name = read_json_object(Path(cosmos, INDEX))["_class_name"]
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # it remarks on a safety checker of another class
+    logging.disable_progress_bar()
     try:
         pipeline = getattr(diffusers, name).from_pretrained(
             cosmos, dtype=dtype, use_safetensors=True, safety_checker=_Passes(), local_files_only=True
         )
     finally:
         logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     resizes_padding = importlib.util.find_spec("torchvision") is not None
