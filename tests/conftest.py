@@ -60,6 +60,18 @@ def tiny(_quiet_and_own_cache: None) -> SyntheticCheckpoint:
     return cached_checkpoint("tiny")
 
 
+@pytest.fixture(scope="session")
+def whole_cosmos(tiny: SyntheticCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny Cosmos repository with what predicts."""
+    import shutil
+
+    from theworld.synthetic_pipeline import write_pipeline
+
+    folder = Path(shutil.copytree(tiny.cosmos, tmp_path_factory.mktemp("whole") / "cosmos"))
+    write_pipeline("tiny", folder)
+    return folder
+
+
 def load_world(tiny: SyntheticCheckpoint, **arguments: Any) -> TheWorld:
     """Load the tiny checkpoint with its world branch on, in float32 unless told otherwise."""
     arguments = {"dtype": torch.float32, "world": {"frame_size": FRAME_SIZE, "max_world_steps": 4}, **arguments}

@@ -14,12 +14,22 @@ if TYPE_CHECKING:
     from theworld.freezing import FreezeConfig
     from theworld.modeling_theworld import TheWorld
     from theworld.processing_theworld import TheWorldProcessor
+    from theworld.rollout_config import RolloutConfig
 
 __version__ = "0.1.0"
-__all__ = ["FreezeConfig", "TheWorld", "TheWorldConfig", "TheWorldProcessor", "WorldConfig", "__version__"]
+__all__ = [
+    "FreezeConfig",
+    "RolloutConfig",
+    "TheWorld",
+    "TheWorldConfig",
+    "TheWorldProcessor",
+    "WorldConfig",
+    "__version__",
+]
 
 _HOME_OF = {
     "FreezeConfig": "theworld.freezing",
+    "RolloutConfig": "theworld.rollout_config",
     "TheWorld": "theworld.modeling_theworld",
     "TheWorldConfig": "theworld.configuration_theworld",
     "TheWorldProcessor": "theworld.processing_theworld",

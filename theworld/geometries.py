@@ -107,7 +107,12 @@ def geometry(size: str, vae: str = DEFAULT_VAE) -> Geometry:
     Raises:
         ValueError: if there is no such size or VAE.
     """
-    if size not in SIZES:
-        raise ValueError(f"no checkpoint size is named {size!r}; there are {', '.join(SIZES)}")
+    check_size(size)
     shape = {"tiny": _TINY, "4b": _4B}[size]
     return shape if vae == DEFAULT_VAE else replace(shape, vae_config=vae_config(vae, size))
+
+
+def check_size(size: str) -> None:
+    """Raise a `ValueError` if no checkpoint size has this name."""
+    if size not in SIZES:
+        raise ValueError(f"no checkpoint size is named {size!r}; there are {', '.join(SIZES)}")

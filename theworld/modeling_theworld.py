@@ -14,11 +14,13 @@ from transformers.utils import TransformersKwargs
 
 from theworld.configuration_theworld import TheWorldConfig, WorldConfig
 from theworld.levers.memory_levers import MemoryLevers
+from theworld.rollout_config import Rollout, RolloutConfig
 from theworld.world_model import TheWorldModel, add_world_branch, keep_to_present_classes
 from theworld.world_pretrained import WorldPretrained
 
 # transformers picks the loss by the class's name, and cannot know this one's.
 LOSS_TYPE = "ForConditionalGeneration"
+_CLIPS = ("world_frames", "world_num_frames", "world_latents")
 
 
 class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, GenerationMixin):
@@ -60,9 +62,31 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
         world_frames: torch.Tensor | None,
         world_num_frames: torch.Tensor | None = None,
         world_latents: torch.Tensor | None = None,
+        num_world_steps: int = 0,
+        rollout: RolloutConfig | None = None,
     ) -> torch.Tensor:
         """Encode frames to world tokens: see `TheWorldModel.get_world_features`."""
-        return self.model.get_world_features(world_frames, world_num_frames, world_latents)
+        return self.model.get_world_features(world_frames, world_num_frames, world_latents, num_world_steps, rollout)
+
+    def roll_out(
+        self,
+        world_frames: torch.Tensor | None = None,
+        world_num_frames: torch.Tensor | None = None,
+        world_latents: torch.Tensor | None = None,
+        *,
+        num_world_steps: int,
+        rollout: RolloutConfig | None,
+    ) -> Rollout:
+        """Have Cosmos predict what follows each clip: see `TheWorldModel.roll_out`."""
+        self._has_clips(world_frames, world_latents)
+        return self.model.roll_out(
+            world_frames, world_num_frames, world_latents, num_world_steps=num_world_steps, rollout=rollout
+        )
+
+    def release_world_model(self) -> None:
+        """Let go of what predicts, and of its memory; the next rollout loads it again."""
+        if self.enable_world:
+            self.model.release_world_model()
 
     def forward(
         self,
@@ -79,6 +103,8 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
         world_frames: torch.Tensor | None = None,
         world_num_frames: torch.Tensor | None = None,
         world_latents: torch.Tensor | None = None,
+        num_world_steps: int = 0,
+        rollout: RolloutConfig | None = None,
         **kwargs: Unpack[TransformersKwargs],  # pyrefly: ignore[bad-function-definition]
     ) -> Any:
         """Run Gemma 3 on a prompt whose world placeholders are filled from `world_frames`.
@@ -88,6 +114,8 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
                 order of their placeholders; float, in [-1, 1]; F = 1 + 4k.
             world_num_frames: (B,) or (B, K), how many of the F frames each clip uses, 0 for none; all by default.
             world_latents: in place of frames, what `world_encoder` makes of them: see `get_world_features`.
+            num_world_steps, rollout: latent steps to predict after each clip's, and how: see `TheWorldModel.roll_out`.
+                The prompt holds their placeholders too: give the processor the same number.
 
         The other arguments, and the outputs, are those of `Gemma3ForConditionalGeneration.forward`.
 
@@ -95,13 +123,15 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
             ValueError: if frames and placeholders do not match, or frames are out of range.
         """
         has_clips = self._has_clips(world_frames, world_latents)
-        clips: dict[str, torch.Tensor | None] = {}
+        clips: dict[str, Any] = {}
         if has_clips:  # Gemma 3's own inner model takes no such arguments
             clips = {
                 "world_frames": world_frames,
                 "world_num_frames": world_num_frames,
                 "world_latents": world_latents,
             }
+            if num_world_steps:
+                clips |= {"num_world_steps": num_world_steps, "rollout": rollout}
         inputs: dict[str, Any] = {
             "input_ids": input_ids,
             "pixel_values": pixel_values,
@@ -119,14 +149,19 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
         return super().forward(labels=labels, logits_to_keep=logits_to_keep, **inputs)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Generate as every model does.
+        """Generate as every model does; with `num_world_steps`, Cosmos looks ahead once, before.
 
         Raises:
-            ValueError: for clips whose prompt would be cut into chunks, as for images.
+            ValueError: for clips whose prompt would be cut into chunks, or a rollout that cannot be made.
         """
         chunk = kwargs.get("prefill_chunk_size") or getattr(kwargs.get("generation_config"), "prefill_chunk_size", None)
         if chunk is not None and any(kwargs.get(name) is not None for name in ("world_frames", "world_latents")):
             raise ValueError("world_frames fill a prompt as a whole; leave prefill_chunk_size out")
+        num_world_steps, rollout = kwargs.pop("num_world_steps", 0), kwargs.pop("rollout", None)
+        if num_world_steps:
+            given = [kwargs.pop(name, None) for name in _CLIPS]
+            rolled = self.roll_out(*given, num_world_steps=num_world_steps, rollout=rollout)
+            kwargs |= {"world_latents": rolled.world_latents, "world_num_frames": rolled.world_num_frames}
         return super().generate(*args, **kwargs)  # pyrefly: ignore[bad-argument-type]
 
     def prepare_inputs_for_generation(  # pyrefly: ignore[bad-override]
@@ -152,7 +187,7 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
         past = model_inputs.get("past_key_values")
         goes_on = not is_first_iteration or (past is not None and past.get_seq_length() > 0)
         if use_cache and goes_on and not self._has_placeholders(model_inputs.get("input_ids")):
-            for name in ("world_frames", "world_num_frames", "world_latents"):
+            for name in _CLIPS:
                 model_inputs.pop(name, None)
         return model_inputs
 

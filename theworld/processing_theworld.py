@@ -21,8 +21,10 @@ from theworld.clips.frames import PreparedClip, prepare_clip
 from theworld.clips.messages import Conversation, read_conversation, with_clips
 from theworld.clips.rules import DEFAULT_FPS, ClipNote, ClipRules
 from theworld.configuration_theworld import DEFAULT_FRAME_SIZE, WorldConfig
+from theworld.rollout_config import check_num_world_steps
 from theworld.world_tokens import END_OF_WORLD, START_OF_WORLD, WORLD_PLACEHOLDER, add_world_tokens
 
+_MOST_STEPS = 4096  # a bound for prompts, where the processor knows no model
 _RULES_OF_A_CALL = ("fps", "resize", "length", "value_range")
 # Arguments of `apply_chat_template` that are about tokens, and not about the prompt.
 _OF_TOKENS = (
@@ -137,10 +139,10 @@ class TheWorldProcessor(Gemma3Processor):
     @property
     def model_input_names(self) -> list[str]:
         """Names of the inputs that `__call__` may return."""
-        return [*super().model_input_names, "world_frames", "world_num_frames"]
+        return [*super().model_input_names, "world_frames", "world_num_frames", "num_world_steps"]
 
     def __call__(  # type: ignore[override]
-        self, images: Any = None, text: Any = None, world_frames: Any = None, **kwargs: Any
+        self, images: Any = None, text: Any = None, world_frames: Any = None, num_world_steps: int = 0, **kwargs: Any
     ) -> BatchFeature:
         """Process a batch.
 
@@ -150,6 +152,8 @@ class TheWorldProcessor(Gemma3Processor):
             world_frames: one clip a row (or a single clip for a single prompt), in any form that `prepare_clip` takes:
                 a picture or a list of them, an array or tensor, a video's path or bytes. None for a row without a clip;
                 a list of clips for a row with several.
+            num_world_steps: latent steps that the model is to predict after each clip's: their placeholders are
+                written too, and the number is returned, for `generate`.
             kwargs: of `Gemma3Processor`; and `world_fps`, `world_resize`, `world_length`, `world_value_range`, in
                 place of the processor's own.
 
@@ -161,8 +165,13 @@ class TheWorldProcessor(Gemma3Processor):
         Raises:
             ValueError: if clips and markers do not match, a clip cannot be read, or has more steps than there may be.
         """
+        check_num_world_steps(
+            num_world_steps, most=_MOST_STEPS if self.max_world_steps is None else self.max_world_steps - 1
+        )
         given = {name: kwargs.pop(name) for name in [f"world_{rule}" for rule in _RULES_OF_A_CALL] if name in kwargs}
         if world_frames is None:
+            if num_world_steps:
+                raise ValueError("num_world_steps says how far to look ahead from world_frames; give some")
             self._check_markers(text, [])
             return WorldFeatures(super().__call__(images=images, text=text, **kwargs).data)
         if text is None:
@@ -173,10 +182,12 @@ class TheWorldProcessor(Gemma3Processor):
         self._check_markers(prompts, asked)
         prepared = [[prepare_clip(clip, rules) for clip in clips] for clips in asked]
         rows = [[clip.frames for clip in clips] for clips in prepared]
-        expanded = [self._expand(prompt, clips) for prompt, clips in zip(prompts, rows, strict=True)]
+        expanded = [self._expand(prompt, clips, num_world_steps) for prompt, clips in zip(prompts, rows, strict=True)]
         features = WorldFeatures(super().__call__(images=images, text=expanded, **kwargs).data)
-        self._check_not_truncated(features["input_ids"], rows)
+        self._check_not_truncated(features["input_ids"], rows, num_world_steps)
         features.update(stack_clips(rows))
+        if num_world_steps:
+            features["num_world_steps"] = num_world_steps
         features.clip_notes = tuple(tuple(clip.note for clip in clips) for clips in prepared)
         return features
 
@@ -226,18 +237,20 @@ class TheWorldProcessor(Gemma3Processor):
         """Turn one clip, in any accepted form, to (3, F, height, width), float32, in [-1, 1]."""
         return self.prepare_clip(clip).frames
 
-    def num_world_tokens(self, clip: torch.Tensor) -> int:
-        """World tokens that a clip (3, F, height, width) becomes."""
+    def num_world_tokens(self, clip: torch.Tensor, num_world_steps: int = 0) -> int:
+        """World tokens that a clip (3, F, height, width) becomes, with the steps predicted after it."""
         _, num_frames, height, width = clip.shape
-        return num_latent_steps(num_frames) * math.prod(side // self.spatial_compression for side in (height, width))
+        cells = math.prod(side // self.spatial_compression for side in (height, width))
+        return (num_latent_steps(num_frames) + num_world_steps) * cells
 
-    def _world_sequence(self, clip: torch.Tensor) -> str:
-        return START_OF_WORLD + self.world_token * self.num_world_tokens(clip) + END_OF_WORLD
+    def _world_sequence(self, clip: torch.Tensor, num_world_steps: int) -> str:
+        return START_OF_WORLD + self.world_token * self.num_world_tokens(clip, num_world_steps) + END_OF_WORLD
 
-    def _expand(self, prompt: str, clips: list[torch.Tensor]) -> str:
+    def _expand(self, prompt: str, clips: list[torch.Tensor], num_world_steps: int) -> str:
         """Write each clip's world tokens where its marker is."""
         before, *parts = prompt.split(START_OF_WORLD)
-        return before + "".join(self._world_sequence(clip) + part for clip, part in zip(clips, parts, strict=True))
+        sequences = [self._world_sequence(clip, num_world_steps) for clip in clips]
+        return before + "".join(sequence + part for sequence, part in zip(sequences, parts, strict=True))
 
     def _check_markers(self, text: Any, rows: list[list[Any]]) -> None:
         prompts = [text] if isinstance(text, str) else list(text or [])
@@ -253,10 +266,10 @@ class TheWorldProcessor(Gemma3Processor):
             if self.world_token in prompt:
                 raise ValueError(f"prompt {row} holds {self.world_token}, which stands for world tokens; remove it")
 
-    def _check_not_truncated(self, input_ids: Any, rows: list[list[torch.Tensor]]) -> None:
+    def _check_not_truncated(self, input_ids: Any, rows: list[list[torch.Tensor]], num_world_steps: int) -> None:
         placeholder = self.tokenizer.convert_tokens_to_ids(self.world_token)
         for row, clips in enumerate(rows):
-            expected = sum(map(self.num_world_tokens, clips))
+            expected = sum(self.num_world_tokens(clip, num_world_steps) for clip in clips)
             found = sum(int(token) == placeholder for token in input_ids[row])
             if found != expected:
                 raise ValueError(

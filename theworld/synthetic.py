@@ -1,29 +1,26 @@
 """Random-weight checkpoints in the real on-disk format, for tests and for machines without a hub.
 
 In: a size and a seed. Out: `DIR/gemma` (sharded safetensors, configs, tokenizer, image processor, as
-google/gemma-3-4b-it has them) and `DIR/cosmos` (a `vae` sub-folder, as a Cosmos-Predict2 repository has).
+google/gemma-3-4b-it has them) and `DIR/cosmos` (a `vae` sub-folder, as a Cosmos-Predict2 repository has; the rest of
+its pipeline where it is asked for).
 Every tensor depends only on its name, shape, the seed and the device type that draws it.
 """
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from theworld.checkpoints.tensor_files import write_tensors
 from theworld.geometries import Geometry, geometry
+from theworld.synthetic_tensors import Progress, draw_tensor, write_shards
 from theworld.vae_geometries import DEFAULT_VAE
 
-if TYPE_CHECKING:
-    import torch
-
 GEMMA_FOLDER, COSMOS_FOLDER = "gemma", "cosmos"
-Progress = Callable[[int, int], None]  # bytes written, bytes in all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +38,7 @@ def write_checkpoint(
     seed: int = 0,
     device: str = "cpu",
     vae: str = DEFAULT_VAE,
+    pipeline: bool = False,
     progress: Progress | None = None,
     scratch: Path | None = None,
 ) -> SyntheticCheckpoint:
@@ -52,6 +50,7 @@ def write_checkpoint(
         seed: of every tensor.
         device: where tensors are drawn: "cpu", or "cuda" (much faster; other numbers).
         vae: "wan2.1" (of Cosmos-Predict2), or "wan2.2" (of Cosmos 3).
+        pipeline: whether the rest of Cosmos's pipeline, which predicts, is written too ("4b": 13.6 GB).
         progress: called after each shard.
         scratch: an empty folder to write in first, beside `directory`; a new one, that is removed, by default.
 
@@ -68,6 +67,10 @@ def write_checkpoint(
     try:
         _write_gemma(shape, scratch / GEMMA_FOLDER, seed=seed, device=device, progress=progress)
         _write_cosmos(shape, scratch / COSMOS_FOLDER, seed=seed, device=device)
+        if pipeline:
+            from theworld.synthetic_pipeline import write_pipeline
+
+            write_pipeline(size, scratch / COSMOS_FOLDER, seed=seed, device=device, progress=progress)
         scratch.chmod(0o755)
         if directory.exists():
             directory.rmdir()
@@ -105,33 +108,9 @@ def cache_folder(size: str = "tiny", *, seed: int = 0, vae: str = DEFAULT_VAE) -
 def recipe_digest(size: str, *, seed: int, vae: str = DEFAULT_VAE) -> str:
     """Digest of all that decides a checkpoint's bytes: 16 hexadecimal digits."""
     here = Path(__file__).parent
-    code = b"".join((here / name).read_bytes() for name in ("synthetic.py", "synthetic_tokenizer.py"))
+    code = b"".join(path.read_bytes() for path in sorted(here.glob("synthetic*.py")))
     recipe = json.dumps([asdict(geometry(size, vae)), seed], sort_keys=True).encode()
     return hashlib.sha256(code + recipe).hexdigest()[:16]
-
-
-def draw_tensor(name: str, shape: Iterable[int], *, seed: int, device: str) -> "torch.Tensor":
-    """Draw one parameter in bfloat16, at a scale that keeps activations lively.
-
-    Norms and biases are drawn too: at their tame initial values a lost one would not show.
-    """
-    import torch
-
-    shape = tuple(shape)
-    key = int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "little")
-    generator = torch.Generator(device).manual_seed(key % 2**63)
-    is_vector = sum(side > 1 for side in shape) <= 1
-    if name.endswith("embed_tokens.weight"):
-        mean, std = 0.0, shape[1] ** -0.5
-    elif not is_vector:
-        fan_in = shape[0] if name.endswith("mm_input_projection_weight") else math.prod(shape[1:])
-        mean, std = 0.0, fan_in**-0.5
-    else:
-        # Gemma's RMSNorm scales by (1 + weight); LayerNorm and the VAE's norms scale by the weight itself.
-        is_scale = name.endswith("gamma") or ("vision_tower" in name and "norm" in name and name.endswith("weight"))
-        mean, std = (1.0 if is_scale else 0.0), 0.1
-    values = torch.empty(shape, dtype=torch.float32, device=device).normal_(mean, std, generator=generator)
-    return values.to(torch.bfloat16)
 
 
 def _write_gemma(shape: Geometry, folder: Path, *, seed: int, device: str, progress: Progress | None) -> None:
@@ -169,50 +148,13 @@ def _write_gemma(shape: Geometry, folder: Path, *, seed: int, device: str, progr
         _build_tokenizer(shape),
         image_seq_length=shape.gemma_config["mm_tokens_per_image"],
     ).save_pretrained(folder)
-    _write_shards(on_disk, folder, shape.max_shard_bytes, seed=seed, device=device, progress=progress)
+    write_shards(on_disk, folder, shape.max_shard_bytes, seed=seed, device=device, progress=progress)
 
 
 def _build_tokenizer(shape: Geometry) -> Any:
     from theworld.synthetic_tokenizer import build_tokenizer
 
     return build_tokenizer(shape)
-
-
-def _shards(sizes: dict[str, int], max_bytes: int) -> Iterator[list[str]]:
-    shard: list[str] = []
-    shard_bytes = 0
-    for name, tensor_bytes in sizes.items():
-        if shard and shard_bytes + tensor_bytes > max_bytes:
-            yield shard
-            shard, shard_bytes = [], 0
-        shard.append(name)
-        shard_bytes += tensor_bytes
-    if shard:
-        yield shard
-
-
-def _write_shards(
-    meta_tensors: dict[str, "torch.Tensor"],
-    folder: Path,
-    max_shard_bytes: int,
-    *,
-    seed: int,
-    device: str,
-    progress: Progress | None,
-) -> None:
-    sizes = {name: 2 * tensor.numel() for name, tensor in meta_tensors.items()}
-    shards = list(_shards(sizes, max_shard_bytes))
-    weight_map, written = {}, 0
-    for i, names in enumerate(shards, start=1):
-        filename = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {name: draw_tensor(name, meta_tensors[name].shape, seed=seed, device=device) for name in names}
-        _save(tensors, folder / filename)
-        weight_map.update(dict.fromkeys(names, filename))
-        written += sum(sizes[name] for name in names)
-        if progress is not None:
-            progress(written, sum(sizes.values()))
-    index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
 def _write_cosmos(shape: Geometry, folder: Path, *, seed: int, device: str) -> None:
@@ -227,16 +169,6 @@ def _write_cosmos(shape: Geometry, folder: Path, *, seed: int, device: str) -> N
         name: draw_tensor(f"vae.{name}", tensor.shape, seed=seed, device=device)
         for name, tensor in vae.state_dict().items()
     }
-    _save(tensors, folder / "vae" / "diffusion_pytorch_model.safetensors")
+    write_tensors(tensors, folder / "vae" / "diffusion_pytorch_model.safetensors")
     pipeline = {"_class_name": "Cosmos2VideoToWorldPipeline", "vae": ["diffusers", "AutoencoderKLWan"]}
     (folder / "model_index.json").write_text(json.dumps(pipeline, indent=2) + "\n")
-
-
-def _save(tensors: dict[str, "torch.Tensor"], path: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    try:
-        save_file(tensors, path, metadata={"format": "pt"})
-    except SafetensorError as error:  # what it makes of a full disk
-        raise OSError(f"{path}: {error}") from error

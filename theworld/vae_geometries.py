@@ -33,9 +33,9 @@ _WAN22 = {
     "latents_std": list(_WAN22_STD),
 }
 _CONFIGS: dict[tuple[str, str], dict[str, Any]] = {
-    ("wan2.1", "tiny"): {"base_dim": 16, "num_res_blocks": 1, "z_dim": 16},
+    ("wan2.1", "tiny"): {"base_dim": 4, "num_res_blocks": 1, "z_dim": 16},
     ("wan2.1", "4b"): {"base_dim": 96, "num_res_blocks": 2, "z_dim": 16},
-    ("wan2.2", "tiny"): {"base_dim": 16, "num_res_blocks": 1, **_WAN22},
+    ("wan2.2", "tiny"): {"base_dim": 4, "num_res_blocks": 1, **_WAN22},
     ("wan2.2", "4b"): {"base_dim": 160, "decoder_base_dim": 256, "num_res_blocks": 2, **_WAN22},
 }
 

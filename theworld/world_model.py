@@ -15,12 +15,14 @@ from transformers import Gemma3Model
 from transformers.models.gemma3.modeling_gemma3 import Gemma3ModelOutputWithPast
 from transformers.utils import TransformersKwargs, can_return_tuple, torch_compilable_check
 
-from theworld.checkpoints.vae_rules import num_latent_steps
+from theworld.checkpoints.vae_rules import TEMPORAL_COMPRESSION, num_latent_steps
 from theworld.configuration_theworld import TheWorldConfig, WorldConfig
 from theworld.published_names import INNER, WORLD_MODULES, register_renamings, world_renamings
+from theworld.rollout_config import Rollout, RolloutConfig, check_num_world_steps
 from theworld.world_encoder import WorldEncoder
 from theworld.world_pretrained import WorldPretrained
 from theworld.world_projection import TemporalEmbedding, WorldProjection
+from theworld.world_rollout import CosmosWorldModel, extend_latents
 
 # The VAE keeps what it has seen in lists that its modules change: accelerate's hooks must not copy those.
 _LISTS_OF_THE_VAE = ("feat_cache", "feat_idx")
@@ -31,6 +33,7 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
 
     config_class = TheWorldConfig
     config: Any
+    _world_model: CosmosWorldModel | None = None  # no module: not counted, saved, trained, nor in the state dict
 
     def __init__(self, config: Any) -> None:
         config = TheWorldConfig.of(config)
@@ -89,6 +92,8 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         world_frames: torch.Tensor | None,
         world_num_frames: torch.Tensor | None = None,
         world_latents: torch.Tensor | None = None,
+        num_world_steps: int = 0,
+        rollout: RolloutConfig | None = None,
     ) -> torch.Tensor:
         """Encode frames, or project latents, to world tokens, in the order in which placeholders are filled.
 
@@ -98,20 +103,21 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
                 The VAE is causal in time, so frames after a clip's last do not change its latents.
             world_latents: in place of frames, what `world_encoder` makes of them: (B, C, T, H, W), a clip a row; or
                 (B, K, C, T, H, W), K clips.
+            num_world_steps, rollout: predict so many latent steps after each clip's, as `rollout` says.
 
         Returns:
             (number of world tokens, D).
 
         Raises:
-            ValueError: unless either frames or latents are given.
+            ValueError: unless either frames or latents are given, or for a rollout that cannot be made.
         """
-        if (world_frames is None) == (world_latents is None):
-            raise ValueError("give either world_frames or world_latents, which the VAE made of them")
-        if world_latents is None:
-            assert world_frames is not None
-            self._check_num_steps(num_latent_steps(world_frames.shape[-3]))
-            world_latents = self.world_encoder(world_frames.flatten(0, 1) if world_frames.ndim == 6 else world_frames)
-        assert world_latents is not None
+        if num_world_steps:
+            rolled = self.roll_out(
+                world_frames, world_num_frames, world_latents, num_world_steps=num_world_steps, rollout=rollout
+            )
+            world_latents, world_num_frames = rolled.world_latents, rolled.world_num_frames
+        else:
+            world_latents = self._latents_of(world_frames, world_latents)
         latents_BCTHW = world_latents.flatten(0, 1) if world_latents.ndim == 6 else world_latents
         channels = self.config.world_config.latent_channels
         if latents_BCTHW.ndim != 5 or latents_BCTHW.shape[1] != channels:
@@ -130,6 +136,79 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         """Refuse a clip with more steps than there are temporal embeddings, before the VAE encodes it."""
         if self.temporal_embedding is not None:
             self.temporal_embedding.check_num_steps(num_steps)
+
+    def _latents_of(self, world_frames: torch.Tensor | None, world_latents: torch.Tensor | None) -> torch.Tensor:
+        if (world_frames is None) == (world_latents is None):
+            raise ValueError("give either world_frames or world_latents, which the VAE made of them")
+        if world_frames is None:
+            assert world_latents is not None
+            return world_latents
+        self._check_num_steps(num_latent_steps(world_frames.shape[-3]))
+        if world_frames.ndim != 6:
+            return self.world_encoder(world_frames)
+        return self.world_encoder(world_frames.flatten(0, 1)).unflatten(0, world_frames.shape[:2])
+
+    def roll_out(
+        self,
+        world_frames: torch.Tensor | None = None,
+        world_num_frames: torch.Tensor | None = None,
+        world_latents: torch.Tensor | None = None,
+        *,
+        num_world_steps: int,
+        rollout: RolloutConfig | None,
+    ) -> Rollout:
+        """Have Cosmos predict what follows each clip.
+
+        Args:
+            world_frames, world_num_frames, world_latents: the observed clips, as `get_world_features` takes them.
+            num_world_steps: latent steps to predict, of 4 frames each.
+            rollout: a prompt, a seed, a safety checker, and how many denoising steps.
+
+        Returns:
+            Latents that the model takes as `world_latents`, with their `world_num_frames`: the observed ones are the
+            encoder's own. And the guardrails that looked at it.
+
+        Raises:
+            ValueError: for more steps than `max_world_steps`, or a rollout that cannot be made.
+        """
+        if rollout is None:
+            raise ValueError("num_world_steps needs rollout=RolloutConfig(prompt=..., safety_checker=...)")
+        self._has_clips(world_frames, world_latents)
+        settings = self.config.world_config
+        check_num_world_steps(num_world_steps, most=settings.max_world_steps - 1)
+        latents = self._latents_of(world_frames, world_latents)
+        if world_num_frames is None:
+            num_frames = 1 + TEMPORAL_COMPRESSION * (latents.shape[-3] - 1)
+            world_num_frames = torch.full(latents.shape[:-4], num_frames, device=latents.device)
+        num_steps_B = num_latent_steps(world_num_frames.flatten())
+        check_num_world_steps(num_world_steps, most=settings.max_world_steps - int(num_steps_B.max()))
+        # The encoder's dtype, and not that of latents that were handed in.
+        world_model = self._world_model_of(rollout, self.world_encoder.vae.encoder.conv_in.weight.dtype)
+        guardrails = world_model.check_text(rollout, latents.device)
+        extended_BCTHW = extend_latents(world_model, latents.flatten(0, -5), num_steps_B, num_world_steps, rollout)
+        added = TEMPORAL_COMPRESSION * num_world_steps * (world_num_frames > 0)
+        return Rollout(
+            world_latents=extended_BCTHW.unflatten(0, latents.shape[:-4]),
+            world_num_frames=world_num_frames + added,
+            guardrails=guardrails,
+        )
+
+    def _world_model_of(self, rollout: RolloutConfig, dtype: torch.dtype) -> CosmosWorldModel:
+        """The world model that is asked for: that of the last rollout, if it was the same."""
+        name = rollout.cosmos_model_name_or_path or self.config.world_config.cosmos_model_name_or_path
+        if name is None:
+            raise ValueError(
+                "the model does not say where its VAE is from; name what predicts: "
+                "RolloutConfig(cosmos_model_name_or_path=...)"
+            )
+        if self._world_model is None or not self._world_model.is_for(name, dtype):
+            self._world_model = None  # let go of the old one first
+            self._world_model = CosmosWorldModel(name, dict(self.world_encoder.vae.config), dtype)
+        return self._world_model
+
+    def release_world_model(self) -> None:
+        """Let go of what predicts, and of its memory; the next rollout loads it again."""
+        self._world_model = None
 
     def _world_mask(
         self, input_ids: torch.Tensor | None, embeds_BLD: torch.Tensor | None, *, num_world_tokens: int
@@ -209,6 +288,8 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         world_frames: torch.Tensor | None = None,
         world_num_frames: torch.Tensor | None = None,
         world_latents: torch.Tensor | None = None,
+        num_world_steps: int = 0,
+        rollout: RolloutConfig | None = None,
         **kwargs: Unpack[TransformersKwargs],  # pyrefly: ignore[bad-function-definition]
     ) -> Any:
         """Run Gemma 3 on a prompt whose world placeholders are filled from `world_frames`.
@@ -217,6 +298,7 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
             world_frames: (B, 3, F, height, width) or (B, K, 3, F, height, width), float, in [-1, 1]; F = 1 + 4k.
             world_num_frames: (B,) or (B, K), how many of the F frames each clip uses, 0 for none; all by default.
             world_latents: in place of frames, what `world_encoder` makes of them: see `get_world_features`.
+            num_world_steps, rollout: latent steps to predict after each clip's, and how: see `roll_out`.
 
         The other arguments, and the outputs, are those of `Gemma3Model.forward`.
 
@@ -238,7 +320,9 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
             filled, image_features = self._with_images(input_ids, embeds, pixel_values, images)
             if has_clips:
                 self._warn_of_frozen_projection()
-                features = self.get_world_features(world_frames, world_num_frames, world_latents)
+                features = self.get_world_features(
+                    world_frames, world_num_frames, world_latents, num_world_steps, rollout
+                )
                 mask_BL = self._world_mask(input_ids, embeds, num_world_tokens=features.shape[0])
                 filled = filled.masked_scatter(mask_BL[..., None], features.to(filled.device, filled.dtype))
             else:

@@ -35,6 +35,20 @@ def test_format_is_the_hubs(tiny: SyntheticCheckpoint) -> None:
     assert (tiny.cosmos / "vae" / "diffusion_pytorch_model.safetensors").is_file()
 
 
+def test_the_pipeline_is_the_repositorys_layout_and_is_written_only_where_it_is_asked_for(
+    tiny: SyntheticCheckpoint, tmp_path: Path
+) -> None:
+    made = write_checkpoint("tiny", tmp_path / "whole", pipeline=True)
+    names = {"transformer", "text_encoder", "tokenizer", "scheduler"}
+    assert {path.name for path in made.cosmos.iterdir()} == {"vae", "model_index.json", *names}
+    assert {path.name for path in tiny.cosmos.iterdir()} == {"vae", "model_index.json"}
+    index = json.loads((made.cosmos / "model_index.json").read_text())
+    assert index.pop("_class_name") == "Cosmos2VideoToWorldPipeline"
+    assert set(index) == names | {"vae"}
+    for path in (tiny.cosmos / "vae").iterdir():
+        assert path.read_bytes() == (made.cosmos / "vae" / path.name).read_bytes(), path.name
+
+
 def test_tiny_keeps_what_makes_gemma_hard(tiny: SyntheticCheckpoint) -> None:
     text = AutoConfig.from_pretrained(tiny.gemma).text_config
     assert text.layer_types == ["sliding_attention"] * 5 + ["full_attention"] + ["sliding_attention"] * 2

@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from theworld.checkpoints.tensor_files import write_tensors
 
 WEIGHTS, OPTIMIZER, PROGRESS, MANIFEST = "weights.safetensors", "optimizer.safetensors", "progress.json", "files.json"
 _SCRATCH = ".saving-"
@@ -79,14 +81,6 @@ def remove_old(stage_folder: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints."""
     for path in checkpoints(stage_folder)[:-keep]:
         shutil.rmtree(path)
-
-
-def write_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file; a full disk is an `OSError`."""
-    try:
-        save_file(tensors, path, metadata={"format": "pt", **(metadata or {})})
-    except SafetensorError as error:
-        raise OSError(f"{path}: {error}") from error
 
 
 def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:

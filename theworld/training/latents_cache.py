@@ -9,8 +9,6 @@ its content: the clip, the VAE's weights and settings, and the dtype. Each clip 
 import copy
 import json
 import logging
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,8 @@ import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from theworld.checkpoints.tensor_files import publish_tensors
 from theworld.checkpoints.vae_rules import num_latent_steps
-from theworld.training.checkpoint import write_tensors
 
 log = logging.getLogger("theworld.training")
 
@@ -78,10 +76,7 @@ class LatentsCache:
         with torch.no_grad():
             latents = self._encoder.to(clip.device)(clip[None])[0]
         self.num_encoded += 1
-        descriptor, scratch = tempfile.mkstemp(dir=self._folder, suffix=".writing")
-        os.close(descriptor)
-        write_tensors({"latents": latents.cpu().contiguous()}, Path(scratch))
-        os.replace(scratch, path)
+        publish_tensors({"latents": latents.cpu().contiguous()}, path)
         return latents
 
     def _name(self, clip: torch.Tensor) -> str:

@@ -152,7 +152,9 @@ def _measure_training(target: Target) -> dict[tuple[str, bool], Any]:
     }
 
 
-def synth(*, size: str, vae: str, directory: str, scratch: str, seed: int, device: str) -> Iterator[Message]:
+def synth(
+    *, size: str, vae: str, directory: str, scratch: str, seed: int, device: str, pipeline: bool
+) -> Iterator[Message]:
     """Write a synthetic checkpoint by way of a scratch folder, and answer where it is."""
     from theworld.synthetic import write_checkpoint
     from theworld_validate.subjects.subject import check_device
@@ -164,7 +166,14 @@ def synth(*, size: str, vae: str, directory: str, scratch: str, seed: int, devic
 
     try:
         made = write_checkpoint(
-            size, Path(directory), seed=seed, device=device, vae=vae, progress=progress, scratch=Path(scratch)
+            size,
+            Path(directory),
+            seed=seed,
+            device=device,
+            vae=vae,
+            pipeline=pipeline,
+            progress=progress,
+            scratch=Path(scratch),
         )
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error

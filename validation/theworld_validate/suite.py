@@ -273,7 +273,7 @@ def prepare_tiny(run: Run) -> tuple[str, str]:
 
 
 def write_synthetic(
-    run: Run, *, size: str, directory: Path, seed: int, device: str, vae: str = DEFAULT_VAE
+    run: Run, *, size: str, directory: Path, seed: int, device: str, vae: str = DEFAULT_VAE, pipeline: bool = False
 ) -> tuple[str, str]:
     """Write a synthetic checkpoint; return its Gemma and its Cosmos folder. Nothing half-written is left.
 
@@ -290,8 +290,15 @@ def write_synthetic(
         except OSError as error:
             raise InputError(f"{one_line(directory)}: cannot write there ({error.strerror})") from error
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-        arguments = {"size": size, "vae": vae, "directory": str(directory), "scratch": scratch}
-        arguments |= {"seed": seed, "device": device}
+        arguments = {
+            "size": size,
+            "vae": vae,
+            "directory": str(directory),
+            "scratch": scratch,
+            "seed": seed,
+            "device": device,
+            "pipeline": pipeline,
+        }
         values = ask(run, Job(name="synth", function=jobs.job_name(jobs.synth), arguments=arguments))
     return str(values["gemma"]), str(values["cosmos"])
 

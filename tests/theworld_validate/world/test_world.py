@@ -29,6 +29,9 @@ def run(tiny: SyntheticCheckpoint, **options: Any) -> dict[str, CheckResult]:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_the_real_path_passes(tiny: SyntheticCheckpoint, dtype: str) -> None:
     checks = run(tiny, dtype=dtype)
+    rollout = checks.pop("world.rollout")
+    assert rollout.status is Status.SKIPPED
+    assert "no folder that holds a transformer" in str(rollout.reason)
     assert {check.status for check in checks.values()} == {Status.PASSED}
     assert list(checks) == [
         f"world.{name}"

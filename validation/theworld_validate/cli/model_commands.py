@@ -48,6 +48,10 @@ def synth(
     ] = Vae.WAN_2_1,
     seed: Seed = 0,
     device: Annotated[str, typer.Option("--device", help="Where tensors are drawn: cpu or cuda.")] = "cpu",
+    pipeline: Annotated[
+        bool,
+        typer.Option("--pipeline", help="Also what predicts: transformer, T5, tokenizer, scheduler (4b: 13.6 GB)."),
+    ] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -60,7 +64,13 @@ def synth(
 
         with show_progress(quiet=quiet) as steps:
             gemma, cosmos = write_synthetic(
-                Run(progress=steps.tell), size=size.value, vae=vae.value, directory=directory, seed=seed, device=device
+                Run(progress=steps.tell),
+                size=size.value,
+                vae=vae.value,
+                directory=directory,
+                seed=seed,
+                device=device,
+                pipeline=pipeline,
             )
         shown = shlex.join(["theworld-validate", "--model", gemma, "--cosmos", cosmos])
         print(one_line(shown, len(shown) + 1), flush=True)

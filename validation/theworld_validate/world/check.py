@@ -2,7 +2,8 @@
 
 In: a Gemma 3 checkpoint, a Cosmos repository, and optionally a clip. Out: checks of the branch: frames become the world
 tokens that the prompt has room for, they change the logits, gradients reach the branch and nothing else, and a batch of
-rows of different lengths answers as its rows do one by one; and those of what is observed (`world.observed`).
+rows of different lengths answers as its rows do one by one; then those of what is observed (`world.observed`) and of
+what is predicted (`world.rollouts`).
 """
 
 import time
@@ -18,6 +19,7 @@ from theworld_validate.results import CheckResult, Finding, InputError, Status
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.world.observed import OBSERVED, corner_of
 from theworld_validate.world.path import PROMPT, TOLERANCE, LoadedPath, Outcome
+from theworld_validate.world.rollouts import check_rollouts
 
 SIDE = 64  # pixels of the default clip: 64 world tokens a latent step
 
@@ -73,6 +75,9 @@ def check_world(
             measurements=measurements,
             findings=tuple(findings),
         )
+    assert subject.cosmos is not None
+    with _draw_from(seed):
+        yield from check_rollouts(model, subject.cosmos, clip, seed=seed, progress=progress)
 
 
 @contextmanager
