@@ -112,13 +112,18 @@ class WorldConfig:
             raise ValueError("world_config.vae_config is missing: it describes the VAE to build")
         return cls(**values)
 
+    @property
+    def binds_frame_size(self) -> bool:
+        """Whether a frame size was chosen, so that frames of another are refused."""
+        return self.frame_size != DEFAULT_FRAME_SIZE
+
     def check_frame_size(self, height: int, width: int) -> None:
         """Refuse frames of another size than the one that was chosen; the default is no choice.
 
         Raises:
             ValueError: with both remedies.
         """
-        if self.frame_size != DEFAULT_FRAME_SIZE and (height, width) != (self.frame_size, self.frame_size):
+        if self.binds_frame_size and (height, width) != (self.frame_size, self.frame_size):
             raise ValueError(
                 f"world_frames are {height} x {width}, and the model was loaded for frames of {self.frame_size}; load "
                 f"the processor with frame_size={self.frame_size}, or the model with world={{'frame_size': {height}}}"

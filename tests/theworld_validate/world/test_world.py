@@ -1,11 +1,10 @@
-"""The world check: passes on the real path, and catches a planted fault in each of its four parts."""
+"""The world check: passes on the real path, and catches a planted fault in each of its first four parts."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from tests.conftest import make_clip
 from theworld import TheWorld
@@ -14,7 +13,7 @@ from theworld.world_model import TheWorldModel
 from theworld_validate.results import CheckResult, InputError, Status
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET
-from theworld_validate.world.check import check_world, read_clip
+from theworld_validate.world.check import check_world
 
 
 def run(tiny: SyntheticCheckpoint, **options: Any) -> dict[str, CheckResult]:
@@ -34,6 +33,10 @@ def test_the_real_path_passes(tiny: SyntheticCheckpoint, dtype: str) -> None:
     assert rollout.status is Status.SKIPPED
     assert "no folder that holds a transformer" in str(rollout.reason)
     assert {check.status for check in checks.values()} == {Status.PASSED}
+    assert list(checks) == [
+        f"world.{name}"
+        for name in ("tokens", "effect", "gradients", "batch", "image", "first_step", "padding", "time", "latents")
+    ]
     assert checks["world.tokens"].measurements["world_tokens"] == 128
     assert checks["world.effect"].measurements["max_abs_logit_difference"] > 0
     assert checks["world.gradients"].measurements["parameters_with_gradient"] == 3
@@ -46,7 +49,12 @@ def failing(checks: dict[str, CheckResult]) -> dict[str, str]:
 def test_lost_world_tokens_are_caught(tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     original = TheWorldModel.get_world_features
     monkeypatch.setattr(TheWorldModel, "get_world_features", lambda self, *a: original(self, *a) * 0)
-    assert failing(run(tiny)) == {"world.effect": "world.no_effect", "world.gradients": "world.no_gradient"}
+    assert failing(run(tiny)) == {
+        "world.effect": "world.no_effect",
+        "world.gradients": "world.no_gradient",
+        "world.padding": "world.padding",
+        "world.time": "world.time",
+    }
 
 
 def test_a_leaking_gradient_is_caught(tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,23 +75,23 @@ def test_rows_that_reach_each_other_are_caught(tiny: SyntheticCheckpoint, monkey
     assert failing(run(tiny))["world.batch"] == "world.batch"
 
 
-def test_a_clip_is_read_from_a_file(tmp_path: Path) -> None:
-    np.save(tmp_path / "clip.npy", make_clip(5).numpy())
-    assert torch.equal(read_clip(tmp_path / "clip.npy"), make_clip(5))
-
-
 @pytest.mark.parametrize(
     ("array", "message"),
     [
         (make_clip(5).numpy() * 255, r"clip.npy: world_frames must be in \[-1, 1\], got \[-255.0"),
-        (np.zeros((3, 1, 8, 8), dtype=np.uint8), "floating point in"),
-        (np.array([{}], dtype=object), "not a .npy file of numbers"),
-        (None, "no such file"),
+        (np.zeros((3, 1, 8, 8), dtype=np.int32), "must be uint8, or floating point in"),
+        (np.array([{}], dtype=object), "no clip of numbers that can be read"),
+        (None, "clip.npy: missing"),
     ],
 )
-def test_a_wrong_clip_is_an_input_error(tmp_path: Path, array: Any, message: str) -> None:
+def test_a_wrong_clip_is_an_input_error(
+    tiny: SyntheticCheckpoint, shared_world: TheWorld, tmp_path: Path, array: Any, message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Subject, "load", lambda self: shared_world)
     if array is not None:
         np.save(tmp_path / "clip.npy", array, allow_pickle=True)
+    subject = Subject(target=CANDIDATE_TARGET, checkpoint=str(tiny.gemma), cosmos=str(tiny.cosmos), dtype="float32")
     with pytest.raises(InputError, match=message) as caught:
-        read_clip(tmp_path / "clip.npy")
+        list(check_world(subject, frames=tmp_path / "clip.npy"))
     assert "\n" not in str(caught.value)

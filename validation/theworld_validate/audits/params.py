@@ -94,7 +94,7 @@ def _count(model: Any) -> Any:
 
 
 def is_documented_geometry(config: Any) -> bool:
-    """Whether a config has the shapes that the published figures are about: those of Gemma 3 4B, and Wan 2.1's VAE."""
+    """Whether a config has the shapes that the published figures are about: those of Gemma 3 4B and Wan 2.1's VAE."""
     from theworld.geometries import geometry
 
     documented = geometry("4b").gemma_config

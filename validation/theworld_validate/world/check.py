@@ -17,7 +17,7 @@ from typing import Any
 from theworld.published_names import published_name
 from theworld_validate.results import CheckResult, Finding, InputError, Status
 from theworld_validate.subjects.subject import Subject
-from theworld_validate.world.observed import OBSERVED
+from theworld_validate.world.observed import OBSERVED, corner_of
 from theworld_validate.world.path import PROMPT, TOLERANCE, LoadedPath, Outcome
 from theworld_validate.world.rollouts import check_rollouts
 
@@ -49,7 +49,8 @@ def check_world(
         raise InputError(f"{checkpoint}: no usable processor ({' '.join(str(error).split())})") from error
 
     if frames is None:
-        clip = torch.rand(3, 5, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        side = model.world_config.frame_size if model.world_config.binds_frame_size else SIDE
+        clip = torch.rand(3, 5, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     else:
         try:
             clip = processor.to_frames(frames)
@@ -61,7 +62,7 @@ def check_world(
         ("effect", "effect on the logits", path.effect),
         ("gradients", "gradients", path.gradients),
         ("batch", "batch against rows", path.batch),
-        *((name, step, partial(check, path)) for name, step, check in OBSERVED),
+        *((name, step, partial(check, corner_of(path))) for name, step, check in OBSERVED),
     ):
         progress(step)
         started = time.perf_counter()
