@@ -86,6 +86,13 @@ def release_check(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Every reader of a document from outside, asked with 2,000 damaged ones each; the test suite asks with fewer."""
+    session.install(*CONSTRAINTS, "-e", ".[test]")
+    session.run("pytest", "-n", "auto", "-k", "fuzz", *session.posargs, env={"FUZZ_EXAMPLES": "2000"})
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Speed, as ratios within one run; not part of CI."""
     session.install(*CONSTRAINTS, "-e", ".[test]")

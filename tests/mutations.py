@@ -6,6 +6,7 @@ answer: a value, or one line.
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 T = TypeVar("T")
-NUM_EXAMPLES = 2000
+NUM_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "400"))  # the nox session `fuzz` asks for 2,000
 MAX_LINE = 2500  # characters of the longest line that an error may be
 SETTINGS = settings(
     max_examples=NUM_EXAMPLES,

@@ -16,11 +16,9 @@ from transformers import Gemma3Config
 from theworld.checkpoints.bounded_files import check_readable_path, is_folder, read_json_object
 from theworld.checkpoints.configuration_rules import check_builds, check_gemma3_config
 from theworld.checkpoints.error_text import one_line, shown_name
-from theworld.checkpoints.vae_rules import LATENT_CHANNELS, SPATIAL_COMPRESSION, TEMPORAL_COMPRESSION, check_vae_config
+from theworld.checkpoints.vae_rules import check_vae_config, latent_shape
 from theworld.components import COMPONENT_NAMES
 from theworld.world_tokens import WORLD_PLACEHOLDER
-
-__all__ = ["LATENT_CHANNELS", "SPATIAL_COMPRESSION", "TEMPORAL_COMPRESSION", "TheWorldConfig", "WorldConfig"]
 
 DEFAULT_FRAME_SIZE = 224  # pixels
 _MAX_FRAME_SIZE = 4096  # pixels
@@ -33,10 +31,10 @@ class WorldConfig:
     """Settings of the world branch. All fields are checked; a wrong one is a `ValueError`.
 
     Args:
-        vae_config: the config of `diffusers.AutoencoderKLWan`, with z_dim 16.
+        vae_config: the config of `diffusers.AutoencoderKLWan`: it decides channels and sides of latents.
         cosmos_model_name_or_path: where the VAE came from.
-        frame_size: height and width, in pixels, of frames; a multiple of 8. Any but the default binds: frames of
-            another size are refused. A processor loaded from the saved model's folder takes it over.
+        frame_size: height and width, in pixels, of frames; a multiple of `spatial_compression`. Any but the default
+            binds: frames of another size are refused. A processor loaded from the saved model's folder takes it over.
         max_world_steps: rows of the temporal embedding: the most latent time steps in one clip.
         use_temporal_embedding: False leaves the temporal embedding out of the model.
         world_token: the tokenizer's token that stands for one world token in a prompt.
@@ -62,12 +60,6 @@ class WorldConfig:
                 raise ValueError(f"world_config.{name} must be a positive whole number, got {shown_name(repr(value))}")
             if value > highest:
                 raise ValueError(f"world_config.{name} must be at most {highest:,}, got {value:,}")
-        if self.frame_size % SPATIAL_COMPRESSION:
-            lower = max(self.frame_size // SPATIAL_COMPRESSION, 1) * SPATIAL_COMPRESSION
-            raise ValueError(
-                f"world_config.frame_size must be a multiple of {SPATIAL_COMPRESSION}, got {self.frame_size}; "
-                f"{lower} or {lower + SPATIAL_COMPRESSION} would do"
-            )
         if type(self.use_temporal_embedding) is not bool:
             raise ValueError(
                 f"world_config.use_temporal_embedding must be true or false, "
@@ -86,6 +78,23 @@ class WorldConfig:
             )
         where = f"{one_line(cosmos)}: its VAE's config.json" if cosmos else "world_config.vae_config"
         check_vae_config(self.vae_config, where=where)
+        cell = self.spatial_compression
+        if self.frame_size % cell:
+            lower = max(self.frame_size // cell, 1) * cell
+            raise ValueError(
+                f"world_config.frame_size must be a multiple of {cell}, got {self.frame_size}; "
+                f"{lower} or {lower + cell} would do"
+            )
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent cell, as the VAE's config says."""
+        return latent_shape(self.vae_config).channels
+
+    @property
+    def spatial_compression(self) -> int:
+        """Pixels a latent cell, each way, as the VAE's config says."""
+        return latent_shape(self.vae_config).spatial_compression
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "WorldConfig":
@@ -117,7 +126,7 @@ class WorldConfig:
 
     def tokens_per_step(self) -> int:
         """World tokens that one latent time step of a `frame_size` clip becomes."""
-        return (self.frame_size // SPATIAL_COMPRESSION) ** 2
+        return (self.frame_size // self.spatial_compression) ** 2
 
 
 @strict

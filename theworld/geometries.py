@@ -1,10 +1,12 @@
 """The two geometries that checkpoints are made in: "tiny", and the real "4b".
 
-In: a size's name. Out: plain dictionaries for Gemma 3's config, the VAE's config and the tokenizer.
+In: a size's name, and a VAE's. Out: plain dictionaries for Gemma 3's config, the VAE's config and the tokenizer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from theworld.vae_geometries import DEFAULT_VAE, vae_config
 
 SIZES = ("tiny", "4b")
 
@@ -58,7 +60,7 @@ _TINY = Geometry(
         "eoi_token_index": 1023,
         "image_token_index": 1024,
     },
-    vae_config={"base_dim": 16, "num_res_blocks": 1, "z_dim": 16},
+    vae_config=vae_config(DEFAULT_VAE, "tiny"),
     num_tokens=1025,
     max_shard_bytes=1_000_000,
 )
@@ -93,20 +95,21 @@ _4B = Geometry(
         "eoi_token_index": 256_000,
         "image_token_index": 262_144,
     },
-    vae_config={"base_dim": 96, "num_res_blocks": 2, "z_dim": 16},
+    vae_config=vae_config(DEFAULT_VAE, "4b"),
     num_tokens=262_145,
     max_shard_bytes=5_000_000_000,
 )
 
 
-def geometry(size: str) -> Geometry:
-    """Return the geometry of a size.
+def geometry(size: str, vae: str = DEFAULT_VAE) -> Geometry:
+    """Return the geometry of a size, with one of the VAEs.
 
     Raises:
-        ValueError: if there is no such size.
+        ValueError: if there is no such size or VAE.
     """
     check_size(size)
-    return {"tiny": _TINY, "4b": _4B}[size]
+    shape = {"tiny": _TINY, "4b": _4B}[size]
+    return shape if vae == DEFAULT_VAE else replace(shape, vae_config=vae_config(vae, size))
 
 
 def check_size(size: str) -> None:

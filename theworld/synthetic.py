@@ -18,6 +18,7 @@ from typing import Any
 from theworld.checkpoints.tensor_files import write_tensors
 from theworld.geometries import Geometry, geometry
 from theworld.synthetic_tensors import Progress, draw_tensor, write_shards
+from theworld.vae_geometries import DEFAULT_VAE
 
 GEMMA_FOLDER, COSMOS_FOLDER = "gemma", "cosmos"
 
@@ -36,6 +37,7 @@ def write_checkpoint(
     *,
     seed: int = 0,
     device: str = "cpu",
+    vae: str = DEFAULT_VAE,
     pipeline: bool = False,
     progress: Progress | None = None,
     scratch: Path | None = None,
@@ -47,15 +49,16 @@ def write_checkpoint(
         directory: a folder that does not exist yet, or is empty.
         seed: of every tensor.
         device: where tensors are drawn: "cpu", or "cuda" (much faster; other numbers).
+        vae: "wan2.1" (of Cosmos-Predict2), or "wan2.2" (of Cosmos 3).
         pipeline: whether the rest of Cosmos's pipeline, which predicts, is written too ("4b": 13.6 GB).
         progress: called after each shard.
         scratch: an empty folder to write in first, beside `directory`; a new one, that is removed, by default.
 
     Raises:
-        ValueError: for an unknown size, or a folder that holds something.
+        ValueError: for an unknown size or VAE, or a folder that holds something.
         OSError: if it cannot be written.
     """
-    shape = geometry(size)
+    shape = geometry(size, vae)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ValueError(f"{directory}: already there and not an empty folder; name a new one")
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -78,35 +81,35 @@ def write_checkpoint(
     return SyntheticCheckpoint(gemma=directory / GEMMA_FOLDER, cosmos=directory / COSMOS_FOLDER)
 
 
-def cached_checkpoint(size: str = "tiny", *, seed: int = 0) -> SyntheticCheckpoint:
+def cached_checkpoint(size: str = "tiny", *, seed: int = 0, vae: str = DEFAULT_VAE) -> SyntheticCheckpoint:
     """Return a checkpoint from the user's cache folder, written first if it is not there.
 
     The folder's name holds a digest of the recipe (geometry, seed and the code that draws), so a changed
     recipe is a new folder. `THEWORLD_CACHE` overrides where it lies.
     """
-    directory = cache_folder(size, seed=seed)
+    directory = cache_folder(size, seed=seed, vae=vae)
     if not directory.is_dir():
         try:
-            return write_checkpoint(size, directory, seed=seed)
+            return write_checkpoint(size, directory, seed=seed, vae=vae)
         except (OSError, ValueError):
             if not directory.is_dir():  # not merely another process that was first
                 raise
     return SyntheticCheckpoint(gemma=directory / GEMMA_FOLDER, cosmos=directory / COSMOS_FOLDER)
 
 
-def cache_folder(size: str = "tiny", *, seed: int = 0) -> Path:
+def cache_folder(size: str = "tiny", *, seed: int = 0, vae: str = DEFAULT_VAE) -> Path:
     """Where `cached_checkpoint` has a checkpoint, or will have it."""
     cache = os.environ.get("THEWORLD_CACHE") or Path(
         os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "theworld"
     )
-    return Path(cache, f"{size}-{recipe_digest(size, seed=seed)}")
+    return Path(cache, f"{size}-{recipe_digest(size, seed=seed, vae=vae)}")
 
 
-def recipe_digest(size: str, *, seed: int) -> str:
+def recipe_digest(size: str, *, seed: int, vae: str = DEFAULT_VAE) -> str:
     """Digest of all that decides a checkpoint's bytes: 16 hexadecimal digits."""
     here = Path(__file__).parent
     code = b"".join(path.read_bytes() for path in sorted(here.glob("synthetic*.py")))
-    recipe = json.dumps([asdict(geometry(size)), seed], sort_keys=True).encode()
+    recipe = json.dumps([asdict(geometry(size, vae)), seed], sort_keys=True).encode()
     return hashlib.sha256(code + recipe).hexdigest()[:16]
 
 

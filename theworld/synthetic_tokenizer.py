@@ -11,28 +11,31 @@ _FIRST_TOKENS = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "[multimodal]")
 _NUM_FIRST_UNUSED = 99  # <unused0> is 6 and <unused98> is 104, as in Gemma 3
 _START_OF_TURN, _END_OF_TURN = "<start_of_turn>", "<end_of_turn>"
 
-# Gemma's turn format, in our own words: a system message opens the first user turn.
+# What Gemma 3's published template does, in our own words: text and image items are rendered and every other kind is
+# passed over, only the first item of a system message is read, and user and assistant must take turns.
 CHAT_TEMPLATE = """{{ bos_token }}
-{%- macro render(content) -%}
-{%- if content is string -%}{{ content | trim }}
+{%- set state = namespace(system='') -%}
+{%- set turns = messages -%}
+{%- if messages[0].role == 'system' -%}
+{%- set first = messages[0].content -%}
+{%- set state.system = (first if first is string else first[0].text) ~ '\\n\\n' -%}
+{%- set turns = messages[1:] -%}
+{%- endif -%}
+{%- for message in turns -%}
+{%- if (message.role == 'user') != (loop.index0 is even) -%}
+{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}
+{%- endif -%}
+{{ '<start_of_turn>' ~ ('model' if message.role == 'assistant' else message.role) ~ '\\n' ~ state.system }}
+{%- set state.system = '' -%}
+{%- if message.content is string -%}{{ message.content | trim }}
 {%- else -%}
-{%- for part in content -%}
+{%- for part in message.content -%}
 {%- if part.type == 'image' -%}<start_of_image>
-{%- elif part.type == 'world' -%}<start_of_world>
 {%- elif part.type == 'text' -%}{{ part.text | trim }}
 {%- endif -%}
 {%- endfor -%}
 {%- endif -%}
-{%- endmacro -%}
-{%- set state = namespace(system='') -%}
-{%- for message in messages -%}
-{%- if message.role == 'system' -%}
-{%- set state.system = render(message.content) ~ '\\n\\n' -%}
-{%- else -%}
-{{ '<start_of_turn>' ~ ('model' if message.role == 'assistant' else message.role) ~ '\\n' }}
-{{- state.system ~ render(message.content) ~ '<end_of_turn>\\n' }}
-{%- set state.system = '' -%}
-{%- endif -%}
+{{ '<end_of_turn>\\n' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ '<start_of_turn>model\\n' }}{%- endif -%}
 """

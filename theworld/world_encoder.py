@@ -4,7 +4,7 @@ In: frames, and a Cosmos repository or a `vae` folder. Out: latents with the sta
 diffusion model was trained on. diffusers is imported here, and only where the branch is on.
 """
 
-# B batch, F frames, T = 1 + (F - 1) / 4 latent steps, H W latent grid (pixels / 8)
+# B batch, F frames, T = 1 + (F - 1) / 4 latent steps, H W latent grid, C its channels
 
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,14 @@ from theworld.checkpoints.checkpoint_files import check_safetensors_folder
 from theworld.checkpoints.error_text import file_error, not_reachable, one_line, shown_name
 from theworld.checkpoints.key_audit import audit_model, read_headers
 from theworld.checkpoints.key_problems import require_complete, require_matching_keys
-from theworld.checkpoints.vae_rules import check_vae_config, num_latent_steps
-from theworld.configuration_theworld import SPATIAL_COMPRESSION, TEMPORAL_COMPRESSION
+from theworld.checkpoints.vae_rules import (
+    DEFAULT_SPATIAL_COMPRESSION,
+    TEMPORAL_COMPRESSION,
+    LatentShape,
+    check_vae_config,
+    latent_shape,
+    num_latent_steps,
+)
 
 VAE_CLASS_NAME = "AutoencoderKLWan"
 
@@ -42,6 +48,11 @@ class WorldEncoder(nn.Module):
         return cls(_vae_class().from_config(vae_config))
 
     @property
+    def latent_shape(self) -> LatentShape:
+        """The shape of latents, as the VAE's config says."""
+        return latent_shape(self.vae.config)
+
+    @property
     def is_frozen(self) -> bool:
         """Whether no parameter of the VAE's encoder is trainable."""
         return not any(parameter.requires_grad for parameter in self.vae.encoder.parameters())
@@ -58,17 +69,17 @@ class WorldEncoder(nn.Module):
 
         Args:
             frames_BCFHW: (B, 3, F, height, width), float, in [-1, 1]; F = 1 + 4k, height and width
-                multiples of 8.
+                multiples of the VAE's `spatial_compression` (8 of Wan 2.1, 16 of Wan 2.2).
 
         Returns:
-            (B, 16, T, height / 8, width / 8) in the VAE's dtype: the mode of the posterior, less
+            (B, C, T, H, W) in the VAE's dtype: the mode of the posterior, less
             `latents_mean`, over `latents_std` (as diffusers' Cosmos2VideoToWorldPipeline does before it
             multiplies by its scheduler's sigma_data).
 
         Raises:
             ValueError: for another shape, an integer dtype, or values outside [-1, 1].
         """
-        check_frames(frames_BCFHW)
+        check_frames(frames_BCFHW, self.latent_shape.spatial_compression)
         # Not the VAE's own device and dtype: it looks for them among its parameters, of which a replica has none.
         weight = self.vae.encoder.conv_in.weight
         frames = frames_BCFHW.to(dtype=weight.dtype)
@@ -90,7 +101,7 @@ class WorldEncoder(nn.Module):
         return ((latents_BCTHW.float() - mean) / std).to(latents_BCTHW.dtype)
 
 
-def check_frames(frames_BCFHW: torch.Tensor) -> None:
+def check_frames(frames_BCFHW: torch.Tensor, spatial_compression: int = DEFAULT_SPATIAL_COMPRESSION) -> None:
     """Raise a `ValueError` that names what is wrong with frames, and the fix."""
     shape = tuple(frames_BCFHW.shape)
     if frames_BCFHW.ndim != 5 or shape[1] != 3:
@@ -102,8 +113,8 @@ def check_frames(frames_BCFHW: torch.Tensor) -> None:
     if (shape[2] - 1) % TEMPORAL_COMPRESSION:
         nearest = 1 + (shape[2] - 1) // TEMPORAL_COMPRESSION * TEMPORAL_COMPRESSION
         raise ValueError(f"world_frames must have 1 + 4k frames, got {shape[2]}; {nearest} would do")
-    if any(side % SPATIAL_COMPRESSION or side == 0 for side in shape[3:]):
-        raise ValueError(f"world_frames' height and width must be multiples of {SPATIAL_COMPRESSION}, got {shape[3:]}")
+    if any(side % spatial_compression or side == 0 for side in shape[3:]):
+        raise ValueError(f"world_frames' height and width must be multiples of {spatial_compression}, got {shape[3:]}")
     if frames_BCFHW.device.type == "meta" or torch.compiler.is_compiling():
         return
     low, high = (float(bound) for bound in torch.aminmax(frames_BCFHW.detach().float()))

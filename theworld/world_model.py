@@ -15,8 +15,8 @@ from transformers import Gemma3Model
 from transformers.models.gemma3.modeling_gemma3 import Gemma3ModelOutputWithPast
 from transformers.utils import TransformersKwargs, can_return_tuple, torch_compilable_check
 
-from theworld.checkpoints.vae_rules import num_latent_steps
-from theworld.configuration_theworld import SPATIAL_COMPRESSION, TEMPORAL_COMPRESSION, TheWorldConfig, WorldConfig
+from theworld.checkpoints.vae_rules import TEMPORAL_COMPRESSION, num_latent_steps
+from theworld.configuration_theworld import TheWorldConfig, WorldConfig
 from theworld.published_names import INNER, WORLD_MODULES, register_renamings, world_renamings
 from theworld.rollout_config import Rollout, RolloutConfig, check_num_world_steps
 from theworld.world_encoder import WorldEncoder
@@ -59,7 +59,7 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         """Add the three modules that `config.world_config` describes."""
         world_config, hidden_size = self.config.world_config, self.config.text_config.hidden_size
         self.world_encoder = world_encoder
-        self.world_projection = WorldProjection(hidden_size)
+        self.world_projection = WorldProjection(hidden_size, world_config.latent_channels)
         self.temporal_embedding = (
             TemporalEmbedding(world_config.max_world_steps, hidden_size)
             if world_config.use_temporal_embedding
@@ -101,8 +101,8 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
             world_frames: (B, 3, F, height, width), in [-1, 1]: a clip a row; or (B, K, 3, F, height, width), K clips.
             world_num_frames: (B,) or (B, K), how many of the F frames each clip uses (0 for none); all by default.
                 The VAE is causal in time, so frames after a clip's last do not change its latents.
-            world_latents: in place of frames, what `world_encoder` makes of them: (B, 16, T, H, W), a clip a row; or
-                (B, K, 16, T, H, W), K clips.
+            world_latents: in place of frames, what `world_encoder` makes of them: (B, C, T, H, W), a clip a row; or
+                (B, K, C, T, H, W), K clips.
             num_world_steps, rollout: predict so many latent steps after each clip's, as `rollout` says.
 
         Returns:
@@ -119,6 +119,10 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         else:
             world_latents = self._latents_of(world_frames, world_latents)
         latents_BCTHW = world_latents.flatten(0, 1) if world_latents.ndim == 6 else world_latents
+        channels = self.config.world_config.latent_channels
+        if latents_BCTHW.ndim != 5 or latents_BCTHW.shape[1] != channels:
+            shape = tuple(latents_BCTHW.shape)
+            raise ValueError(f"world_latents must have shape (batch, {channels}, steps, height, width), got {shape}")
         tokens_BTND = self.world_projection(latents_BCTHW)
         if self.temporal_embedding is not None:
             tokens_BTND = self.temporal_embedding(tokens_BTND)
@@ -128,12 +132,18 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         steps_T = torch.arange(tokens_BTND.shape[1], device=tokens_BTND.device)
         return tokens_BTND[steps_T < num_steps_B[:, None]].flatten(0, 1)
 
+    def _check_num_steps(self, num_steps: int) -> None:
+        """Refuse a clip with more steps than there are temporal embeddings, before the VAE encodes it."""
+        if self.temporal_embedding is not None:
+            self.temporal_embedding.check_num_steps(num_steps)
+
     def _latents_of(self, world_frames: torch.Tensor | None, world_latents: torch.Tensor | None) -> torch.Tensor:
         if (world_frames is None) == (world_latents is None):
             raise ValueError("give either world_frames or world_latents, which the VAE made of them")
         if world_frames is None:
             assert world_latents is not None
             return world_latents
+        self._check_num_steps(num_latent_steps(world_frames.shape[-3]))
         if world_frames.ndim != 6:
             return self.world_encoder(world_frames)
         return self.world_encoder(world_frames.flatten(0, 1)).unflatten(0, world_frames.shape[:2])
@@ -216,7 +226,8 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
             num_placeholders == num_world_tokens,
             lambda: (
                 f"world_frames make {num_world_tokens} world tokens and the prompt holds {num_placeholders} "
-                f"placeholders ({world_config.world_token!r}); make both with the same TheWorldProcessor"
+                f"placeholders ({world_config.world_token!r}); make both with one TheWorldProcessor, which was "
+                "loaded with world_config=model.world_config"
             ),
         )
         return mask_BL
@@ -245,7 +256,8 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         Gradients and gathered weights are exchanged by all processes or by none. One latent cell goes through the
         branch and is added with weight zero, so that gradients are zero and every collective call is met.
         """
-        cell = torch.zeros(1, 3, 1, SPATIAL_COMPRESSION, SPATIAL_COMPRESSION, device=embeds_BLD.device)
+        side = self.config.world_config.spatial_compression
+        cell = torch.zeros(1, 3, 1, side, side, device=embeds_BLD.device)
         return embeds_BLD + self.get_world_features(cell).sum().to(embeds_BLD.device, embeds_BLD.dtype) * 0
 
     def _warn_of_frozen_projection(self) -> None:

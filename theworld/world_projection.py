@@ -8,18 +8,16 @@ In: normalised latents. Out: one token per latent cell, in Gemma's embedding spa
 import torch
 from torch import nn
 
-from theworld.configuration_theworld import LATENT_CHANNELS
-
 
 class WorldProjection(nn.Module):
     """Projects the channels of each latent cell to Gemma's hidden size, with a bias."""
 
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(self, hidden_size: int, latent_channels: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(LATENT_CHANNELS, hidden_size)
+        self.linear = nn.Linear(latent_channels, hidden_size)
 
     def forward(self, latents_BCTHW: torch.Tensor) -> torch.Tensor:
-        """Project latents (B, 16, T, H, W) to tokens (B, T, H * W, D), rows of the grid first."""
+        """Project latents (B, C, T, H, W) to tokens (B, T, H * W, D), rows of the grid first."""
         cells_BTNC = latents_BCTHW.permute(0, 2, 3, 4, 1).flatten(2, 3)
         return self.linear(cells_BTNC.to(self.linear.weight.dtype))
 
@@ -37,13 +35,22 @@ class TemporalEmbedding(nn.Module):
         Raises:
             ValueError: if T is more than max_world_steps.
         """
-        num_steps, max_steps = tokens_BTND.shape[1], self.embedding.num_embeddings
+        num_steps = tokens_BTND.shape[1]
+        self.check_num_steps(num_steps)
+        weight = self.embedding.weight
+        # An offloaded table lies on the meta device between calls; its hook moves the steps to where it will be.
+        steps_T = torch.arange(num_steps, device=tokens_BTND.device if weight.is_meta else weight.device)
+        return tokens_BTND + self.embedding(steps_T)[:, None, :].to(tokens_BTND.device)
+
+    def check_num_steps(self, num_steps: int) -> None:
+        """Refuse more steps than there are vectors.
+
+        Raises:
+            ValueError: that names the setting.
+        """
+        max_steps = self.embedding.num_embeddings
         if num_steps > max_steps:
             raise ValueError(
                 f"world_frames have {num_steps} latent time steps and max_world_steps is {max_steps}; "
                 f"give at most {1 + 4 * (max_steps - 1)} frames, or load with a larger max_world_steps"
             )
-        weight = self.embedding.weight
-        # An offloaded table lies on the meta device between calls; its hook moves the steps to where it will be.
-        steps_T = torch.arange(num_steps, device=tokens_BTND.device if weight.is_meta else weight.device)
-        return tokens_BTND + self.embedding(steps_T)[:, None, :].to(tokens_BTND.device)

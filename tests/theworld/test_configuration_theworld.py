@@ -21,7 +21,7 @@ from theworld.synthetic import SyntheticCheckpoint
         ({"use_temporal_embedding": 1}, "must be true or false, got 1"),
         ({"world_token": ""}, "world_token must be a token's text"),
         ({"world_token_id": 262_145}, "must be different whole numbers"),
-        ({"vae_config": {"z_dim": 48}}, "z_dim is 48, and TheWorld's projection takes 16"),
+        ({"vae_config": {"z_dim": 48}}, "vae_config: latents_mean is missing; write its 48 numbers"),
         ({"vae_config": None}, "vae_config must be a dictionary"),
         ({"frame_sise": 224}, "no field frame_sise"),
     ],

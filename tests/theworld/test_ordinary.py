@@ -332,14 +332,6 @@ def test_a_prompt_with_a_clip_is_not_cut_into_chunks(model: TheWorld, inputs: di
         model.generate(**inputs, max_new_tokens=2, prefill_chunk_size=4)
 
 
-def test_a_video_that_nobody_reads_is_an_error(processor: TheWorldProcessor) -> None:
-    messages = [{"role": "user", "content": [{"type": "video", "path": "a.mp4"}, {"type": "text", "text": "what?"}]}]
-    with pytest.raises(ValueError, match="content of type 'video', which is not read: write <start_of_world>"):
-        processor.apply_chat_template(messages)
-    with pytest.raises(ValueError, match="'video'"):
-        processor.apply_chat_template([messages])
-
-
 # Adapters and quantisation
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import AutoProcessor, Gemma3Processor
 
 from tests.conftest import FRAME_SIZE, make_clip
-from theworld import TheWorldProcessor
+from theworld import TheWorld, TheWorldProcessor
 from theworld.synthetic import SyntheticCheckpoint
 
 PROMPT = "See <start_of_world> now"
@@ -63,9 +63,7 @@ def test_rows_of_different_lengths_are_padded(processor: TheWorldProcessor) -> N
     ("text", "frames", "message"),
     [
         (PROMPT, make_clip() * 255, "must be in [-1, 1], got [-255.0"),
-        (PROMPT, make_clip(4), "must have 1 + 4k frames, got 4; 1 would do"),
-        (PROMPT, make_clip(side=30), "multiples of 8, got (30, 30)"),
-        (PROMPT, torch.zeros(4, 1, 32, 32), "shape (batch, 3, frames, height, width)"),
+        (PROMPT, torch.zeros(4, 1, 32, 32), "must have shape (3, frames, height, width)"),
         ("no marker", make_clip(), "prompt 0 holds 0 <start_of_world> markers and has 1 clips"),
         (PROMPT * 2, make_clip(), "prompt 0 holds 2 <start_of_world> markers"),
         (PROMPT, None, "prompt 0 holds 1 <start_of_world> markers and has 0 clips"),
@@ -86,12 +84,6 @@ def test_truncated_placeholders_are_an_error(tiny: SyntheticCheckpoint) -> None:
         processor(text="<start_of_world>", world_frames=make_clip(), truncation=True, max_length=15)
 
 
-def test_chat_template_places_a_clip(processor: TheWorldProcessor) -> None:
-    messages = [{"role": "user", "content": [{"type": "world"}, {"type": "text", "text": "What next?"}]}]
-    text = processor.apply_chat_template(messages, add_generation_prompt=True)
-    assert text == "<bos><start_of_turn>user\n<start_of_world>What next?<end_of_turn>\n<start_of_turn>model\n"
-
-
 def test_round_trip(processor: TheWorldProcessor, tmp_path: Path, tiny: SyntheticCheckpoint) -> None:
     processor.save_pretrained(tmp_path)
     loaded = AutoProcessor.from_pretrained(tmp_path)
@@ -105,3 +97,29 @@ def test_round_trip(processor: TheWorldProcessor, tmp_path: Path, tiny: Syntheti
 def test_wrong_frame_size_is_a_value_error(tiny: SyntheticCheckpoint) -> None:
     with pytest.raises(ValueError, match="frame_size must be a positive multiple of 8, got 100"):
         TheWorldProcessor.from_pretrained(tiny.gemma, frame_size=100)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"world_fps": 0}, "world_fps must be a number above 0, or None, got 0"),
+        ({"world_fps": True}, "world_fps must be"),
+        ({"world_resize": "stretch"}, "world_resize must be one of crop, pad, squash, got 'stretch'"),
+        ({"world_length": "cut"}, "world_length must be one of pad, drop"),
+        ({"world_value_range": (1, -1)}, "world_value_range must be two numbers, black and white"),
+    ],
+)
+def test_a_setting_that_is_none_is_a_value_error(
+    processor: TheWorldProcessor, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        processor(text=PROMPT, world_frames=make_clip(), **settings)
+
+
+def test_what_a_model_decides_is_taken_from_it(tiny: SyntheticCheckpoint, shared_world: TheWorld) -> None:
+    processor = TheWorldProcessor.from_pretrained(tiny.gemma, world_config=shared_world.world_config)
+    assert (processor.frame_size, processor.max_world_steps, processor.spatial_compression) == (FRAME_SIZE, 4, 8)
+    with pytest.raises(
+        ValueError, match=r"17 frames, which are 5 latent steps, and max_world_steps is 4; give at most 13"
+    ):
+        processor(text=PROMPT, world_frames=make_clip(17))

@@ -7,7 +7,7 @@ from theworld.world_projection import TemporalEmbedding, WorldProjection
 
 
 def test_tokens_follow_the_grid_row_by_row() -> None:
-    projection = WorldProjection(hidden_size=5)
+    projection = WorldProjection(hidden_size=5, latent_channels=16)
     latents = torch.randn(2, 16, 3, 4, 6)
     tokens = projection(latents)
     assert tokens.shape == (2, 3, 24, 5)

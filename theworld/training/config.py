@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from theworld.checkpoints.bounded_files import is_regular_file
+from theworld.clips.rules import DEFAULT_FPS
 from theworld.components import COMPONENT_NAMES
 from theworld.freezing import PRESETS, FreezeConfig
 
@@ -92,11 +93,15 @@ class DataConfig(_Strict):
         path: a JSONL file, or a folder that `datasets` saved.
         files: the folder that the paths in samples start from; the one that `path` lies in by default.
         max_broken_samples: how many different samples may be skipped before the run ends.
+        fps, resize, length: how clips are made ready: see `theworld.clips.rules.ClipRules`.
     """
 
     path: str
     files: str | None = None
     max_broken_samples: NotNegative = 10
+    fps: Rate = DEFAULT_FPS
+    resize: Literal["crop", "pad", "squash"] = "crop"
+    length: Literal["pad", "drop"] = "pad"
 
 
 class StageConfig(_Strict):

@@ -1,7 +1,8 @@
 """Samples from a JSONL file or a `datasets` folder, read one at a time, in a seeded order.
 
 In: lines of {"messages": [{"role", "content"}, ...]}, content being a text or a list of {"type": "text" | "image" |
-"world", ...}. Out: `Sample`s. One that is missing or broken is named and counted, and the next one stands in for it.
+"world" | "video", ...}. Out: `Sample`s. One that is missing or broken is named and counted, and the next one stands in
+for it.
 """
 
 # F frames
@@ -9,7 +10,6 @@ In: lines of {"messages": [{"role", "content"}, ...]}, content being a text or a
 import importlib.util
 import json
 import logging
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
+from theworld.clips.messages import CLIP_KINDS
 from theworld.training.config import ConfigError, DataConfig, check_regular
 from theworld.world_tokens import START_OF_WORLD
 
@@ -36,8 +37,8 @@ class BrokenSampleError(ValueError):
     """Why a sample cannot be used."""
 
 
-# What Pillow, NumPy and json raise for a file that is missing, cut, or not what its name says.
-_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, Image.DecompressionBombError)
+# What Pillow, json and the reader of clips raise for a file that is missing, cut, or not what its name says.
+_UNREADABLE = (OSError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,37 +189,15 @@ class Samples(Dataset):
                 if marker in item["text"]:
                     raise BrokenSampleError(f"a text holds {marker}; write images and clips as items of their own")
             return {"type": "text", "text": item["text"]}
-        if kind == "video":
-            raise BrokenSampleError(
-                "videos are not read yet; write the frames to an .npy file, as an item of type world"
-            )
-        if kind not in ("image", "world") or not isinstance(item.get("path"), str):
-            raise BrokenSampleError(f"an item is no text, image or world with a path: {item!r:.80}")
+        if kind not in ("image", *CLIP_KINDS) or not isinstance(item.get("path"), str):
+            raise BrokenSampleError(f"an item is no text, image, world or video with a path: {item!r:.80}")
         path = self._files / item["path"]
         if kind == "image":
             with Image.open(path) as image:
                 images.append(image.convert("RGB"))
             return {"type": "image"}
-        clips.append(self._to_frames(read_clip(path)))
+        clips.append(self._to_frames(path))
         return {"type": "text", "text": START_OF_WORLD}
-
-
-def read_clip(path: Path) -> Any:
-    """Read frames from an .npy file, or the only array of an .npz one; a pickle is never opened.
-
-    Raises:
-        BrokenSampleError: for another kind of file.
-        OSError, ValueError: if it cannot be read.
-    """
-    if path.suffix not in (".npy", ".npz"):
-        raise BrokenSampleError(f"{path}: a clip is an .npy or .npz file")
-    with path.open("rb") as file:  # NumPy leaves a file open that is no archive
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        if len(loaded.files) != 1:
-            raise BrokenSampleError(f"{path}: holds {len(loaded.files)} arrays, and one is a clip")
-        return loaded[loaded.files[0]]
 
 
 class SeededOrder(Sampler[int]):

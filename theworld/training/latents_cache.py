@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from theworld.checkpoints.tensor_files import publish_tensors
-from theworld.checkpoints.vae_rules import LATENT_CHANNELS, SPATIAL_COMPRESSION, num_latent_steps
+from theworld.checkpoints.vae_rules import num_latent_steps
 
 log = logging.getLogger("theworld.training")
 
@@ -43,19 +43,26 @@ class LatentsCache:
         """Replace `world_frames`, (B, 3, F, h, w) or (B, K, 3, F, h, w), by `world_latents`; T is padded with zeros."""
         frames = batch.get("world_frames")
         if frames is None:
-            return batch if not self._is_shared else batch | _nothing(batch["input_ids"])
+            return batch if not self._is_shared else batch | self._nothing(batch["input_ids"])
         flat = frames.flatten(0, -5)
         lengths = batch.get("world_num_frames")
         numbers = [frames.shape[-3]] * len(flat) if lengths is None else lengths.flatten().tolist()
-        height, width = (side // SPATIAL_COMPRESSION for side in frames.shape[-2:])
+        shape = self._encoder.latent_shape
+        height, width = (side // shape.spatial_compression for side in frames.shape[-2:])
         steps = num_latent_steps(frames.shape[-3])
         dtype = next(self._encoder.parameters()).dtype
-        latents = torch.zeros(len(flat), LATENT_CHANNELS, steps, height, width, dtype=dtype, device=frames.device)
+        latents = torch.zeros(len(flat), shape.channels, steps, height, width, dtype=dtype, device=frames.device)
         for i, number in enumerate(numbers):
             if number:
                 latents[i, :, : num_latent_steps(number)] = self._of(flat[i, :, :number])
         rest = {key: value for key, value in batch.items() if key != "world_frames"}
         return rest | {"world_latents": latents.unflatten(0, frames.shape[:-4])}
+
+    def _nothing(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Latents of no clip: other processes' calls of the projection are met, and those of the VAE never come."""
+        channels = self._encoder.latent_shape.channels
+        latents = torch.zeros(len(input_ids), channels, 1, 1, 1, device=input_ids.device)
+        return {"world_latents": latents, "world_num_frames": torch.zeros_like(input_ids[:, 0])}
 
     def _of(self, clip: torch.Tensor) -> torch.Tensor:
         path = self._folder / f"{self._name(clip)}.safetensors"
@@ -92,10 +99,3 @@ def _digest_of(encoder: Any) -> bytes:
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
     array: Any = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
     return memoryview(array)
-
-
-def _nothing(input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Latents of no clip: other processes' calls of the projection are met, and those of the VAE never come."""
-    rows = len(input_ids)
-    latents = torch.zeros(rows, LATENT_CHANNELS, 1, 1, 1, device=input_ids.device)
-    return {"world_latents": latents, "world_num_frames": torch.zeros_like(input_ids[:, 0])}

@@ -95,12 +95,11 @@ def gradients(target: Target, *, presets: Sequence[str]) -> Iterator[Message]:
 
 def world(target: Target, *, frames: Path | None) -> Iterator[Message]:
     """Check the world path, on a clip from a file if one is named."""
-    from theworld_validate.world.check import check_world, read_clip
+    from theworld_validate.world.check import check_world
 
     assert target.cosmos is not None
-    clip = None if frames is None else read_clip(frames)
     yield from _checked(
-        check_world(Subject.of(target, CANDIDATE_TARGET, cosmos=target.cosmos), clip=clip, progress=tell)
+        check_world(Subject.of(target, CANDIDATE_TARGET, cosmos=target.cosmos), frames=frames, progress=tell)
     )
 
 
@@ -153,7 +152,9 @@ def _measure_training(target: Target) -> dict[tuple[str, bool], Any]:
     }
 
 
-def synth(*, size: str, directory: str, scratch: str, seed: int, device: str, pipeline: bool) -> Iterator[Message]:
+def synth(
+    *, size: str, vae: str, directory: str, scratch: str, seed: int, device: str, pipeline: bool
+) -> Iterator[Message]:
     """Write a synthetic checkpoint by way of a scratch folder, and answer where it is."""
     from theworld.synthetic import write_checkpoint
     from theworld_validate.subjects.subject import check_device
@@ -169,6 +170,7 @@ def synth(*, size: str, directory: str, scratch: str, seed: int, device: str, pi
             Path(directory),
             seed=seed,
             device=device,
+            vae=vae,
             pipeline=pipeline,
             progress=progress,
             scratch=Path(scratch),

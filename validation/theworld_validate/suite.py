@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from theworld.vae_geometries import DEFAULT_VAE
 from theworld_validate import jobs
 from theworld_validate.results import CheckResult, Environment, InputError, Status, combine, did_you_mean
 from theworld_validate.subjects.subject import Subject
@@ -272,7 +273,7 @@ def prepare_tiny(run: Run) -> tuple[str, str]:
 
 
 def write_synthetic(
-    run: Run, *, size: str, directory: Path, seed: int, device: str, pipeline: bool = False
+    run: Run, *, size: str, directory: Path, seed: int, device: str, vae: str = DEFAULT_VAE, pipeline: bool = False
 ) -> tuple[str, str]:
     """Write a synthetic checkpoint; return its Gemma and its Cosmos folder. Nothing half-written is left.
 
@@ -291,6 +292,7 @@ def write_synthetic(
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         arguments = {
             "size": size,
+            "vae": vae,
             "directory": str(directory),
             "scratch": scratch,
             "seed": seed,

@@ -50,10 +50,11 @@ ROWS: list[tuple[str, Any]] = [
     ("is_residual", "x"),
     ("in_channels", 0),
     ("out_channels", 12),
-    ("patch_size", 2),
+    ("patch_size", 0),
     ("scale_factor_temporal", 8),
     ("scale_factor_spatial", 0),
-    ("z_dim", 48),
+    ("scale_factor_spatial", 16),
+    ("z_dim", 0),
     ("z_dim", "16"),
     ("z_dim", True),
 ]
@@ -90,6 +91,24 @@ def test_a_config_that_is_none_names_the_file(cosmos_copy: Path, text: str, mess
         read_vae_config(str(cosmos_copy))
     assert str(caught.value).startswith(f"{path}: ")
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"patch_size": 2}, "in_channels is 3; it must be 12"),
+        ({"in_channels": 12, "out_channels": 12}, "in_channels is 12; it must be 3"),
+        ({"z_dim": 48}, "latents_mean is missing; write its 48 numbers"),
+        ({"z_dim": 48, "latents_mean": [0.0] * 16}, "it must be a list of z_dim (48) numbers"),
+        ({"dim_mult": [1, 2, 4], "temperal_downsample": [True, True]}, "its scale_factor_spatial"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(values: dict[str, Any], message: str) -> None:
+    if "dim_mult" in values:  # a cell of 4 x 4 pixels is one, unless the config states another
+        check_vae_config(values, where="x")
+        values, message = {**values, "scale_factor_spatial": 8}, "scale_factor_spatial is 8; it must be 4"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_vae_config(values, where="x")
 
 
 def test_a_saved_world_with_an_impossible_vae_names_the_field(tiny: SyntheticCheckpoint) -> None:

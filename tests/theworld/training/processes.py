@@ -1,5 +1,6 @@
 """A run in a process of its own, that may be killed at any moment: forked from a server that has torch imported."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -38,17 +39,21 @@ def start(config: Path, said: Path, target: Any = train) -> Any:
 def kill_until_finished(config: Path, said: Path, *, seed: int, longest: float, most: int) -> int:
     """Start a run again and again, killing it at random moments, until it finishes; returns how many were killed.
 
+    A moment is some time after so many checkpoints, so that a slow machine's runs are killed as far on as a fast one's;
+    or some time after the start, whatever the process does by then.
+
     Args:
-        longest: seconds within which a process is killed, after it begins to train, or at times before.
+        longest: seconds within which a process is killed, after its checkpoints, or its start.
         most: after so many kills, the run is let be.
     """
     draw, killed = random.Random(seed), 0
+    folder = Path(json.loads(config.read_text(encoding="utf-8"))["output_dir"])
     while True:
-        begun = _count_begun(said)
+        before, num_new = _checkpoints(folder), draw.randrange(3)
         process = start(config, said)
         waits = killed < most and draw.random() < 0.8
-        while waits and _count_begun(said) == begun and process.exitcode is None:
-            process.join(0.1)
+        while waits and len(_checkpoints(folder) - before) < num_new and process.exitcode is None:
+            process.join(0.02)
         process.join(draw.uniform(0.0, longest) if killed < most else 300)
         if process.exitcode is None:
             process.kill()
@@ -60,5 +65,5 @@ def kill_until_finished(config: Path, said: Path, *, seed: int, longest: float, 
         return killed
 
 
-def _count_begun(said: Path) -> int:
-    return said.read_text().count("parameters train") if said.exists() else 0
+def _checkpoints(folder: Path) -> set[Path]:
+    return set(folder.glob("*/checkpoint-*"))

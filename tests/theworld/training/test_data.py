@@ -12,12 +12,15 @@ import torch
 from PIL import Image
 
 from tests.conftest import FRAME_SIZE
+from tests.theworld.clips.videos import write_video
 from tests.theworld.training.conftest import NUM_SAMPLES, question, write_lines
 from theworld import TheWorldProcessor
+from theworld.synthetic import SyntheticCheckpoint
 from theworld.training import data as data_module
 from theworld.training.collate import Collator
-from theworld.training.config import ConfigError, DataConfig
+from theworld.training.config import ConfigError, DataConfig, TrainingConfig
 from theworld.training.data import Samples, SeededOrder, TooManyBrokenError
+from theworld.training.stages import load_processor
 
 
 def read(path: Path, processor: TheWorldProcessor, **fields: Any) -> Samples:
@@ -44,15 +47,16 @@ CLIP = {"type": "world", "path": "0.npy"}
         ({"messages": [{"role": "user", "content": "a"}]}, "nothing to learn"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "role is none of"),
         ({"messages": [{"role": "user", "content": 3}]}, "neither a text nor a list"),
-        (question({"type": "world", "path": "none.npy"}, answer="a"), "No such file"),
+        (question({"type": "world", "path": "none.npy"}, answer="a"), "none.npy: missing"),
         (question({"type": "world", "path": "pickle.npy"}, answer="a"), "allow_pickle=False"),
         (question({"type": "world", "path": "cut.npy"}, answer="a"), "could only read"),
-        (question({"type": "world", "path": "empty.npy"}, answer="a"), "No data left in file"),
+        (question({"type": "world", "path": "empty.npy"}, answer="a"), "empty.npy: empty"),
         (question({"type": "world", "path": "bad.npz"}, answer="a"), "is not a zip file"),
-        (question({"type": "world", "path": "four.npy"}, answer="a"), "must have 1 + 4k frames, got 4"),
         (question({"type": "world", "path": "two.npz"}, answer="a"), "holds 2 arrays"),
-        (question({"type": "world", "path": "clip.mp4"}, answer="a"), "an .npy or .npz file"),
-        (question({"type": "video", "path": "clip.mp4"}, answer="a"), "videos are not read yet"),
+        (question({"type": "world", "path": "five.npy"}, answer="a"), "must have shape (3, frames, height, width)"),
+        (question({"type": "video", "path": "none.mp4"}, answer="a"), "none.mp4: missing"),
+        (question({"type": "video", "path": "samples.jsonl"}, answer="a"), "not a video that can be read"),
+        (question({"type": "video", "video": "clip.mp4"}, answer="a"), "no text, image, world or video with a path"),
         (question({"type": "image", "path": "cut.npy"}, answer="a"), "cannot identify image file"),
         (question({"type": "text", "text": "<start_of_turn>model"}, answer="a"), "holds <start_of_turn>"),
     ],
@@ -63,6 +67,7 @@ def test_a_broken_sample_is_named_and_the_next_one_stands_in(
 ) -> None:  # fmt: skip
     frames = np.zeros((4, FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
     np.save(tmp_path / "four.npy", frames)
+    np.save(tmp_path / "five.npy", frames[None])
     (tmp_path / "empty.npy").touch()
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04" + bytes(80))
     np.savez(tmp_path / "two.npz", a=frames, b=frames)
@@ -77,6 +82,19 @@ def test_a_broken_sample_is_named_and_the_next_one_stands_in(
     assert caplog.text.count("skipped") == 1
     with pytest.raises(TooManyBrokenError, match=r"data\.max_broken_samples is 0"):
         read(tmp_path / "samples.jsonl", processor, max_broken_samples=0)[0]
+
+
+def test_a_video_is_read_by_the_rules_of_the_config(tmp_path: Path, tiny: SyntheticCheckpoint) -> None:
+    write_video(tmp_path / "clip.mkv", num_frames=12, codec="ffv1")
+    rows = [question({"type": "video", "path": "clip.mkv"}, answer="a")]
+    path = write_lines(tmp_path / "samples.jsonl", rows)
+    values = {"model": str(tiny.gemma), "cosmos": str(tiny.cosmos), "output_dir": "out"}
+    values |= {"data": {"path": str(path), "fps": 8, "length": "drop"}, "world": {"frame_size": FRAME_SIZE}}
+    stage = {"name": "a", "steps": 1, "learning_rate": 0.1}
+    processor = load_processor(TrainingConfig.model_validate({**values, "stages": (stage,)}))
+    (clip,) = read(path, processor)[0].clips
+    assert torch.equal(clip, processor.to_frames(tmp_path / "clip.mkv"))
+    assert clip.shape == (3, 5, FRAME_SIZE, FRAME_SIZE)
 
 
 def test_a_line_that_is_no_json_is_broken_and_all_broken_is_an_error(

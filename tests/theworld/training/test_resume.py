@@ -55,7 +55,7 @@ def test_kills_at_random_moments_change_no_bit(
     while killed < 10:
         values["output_dir"] = str(tmp_path / f"out-{number}")
         config, said = write_config(tmp_path / "config.json", values), tmp_path / f"said-{number}"
-        killed += kill_until_finished(config, said, seed=number, longest=5.0, most=10 - killed)
+        killed += kill_until_finished(config, said, seed=number, longest=2.0, most=10 - killed)
         assert_same(weights(make(values)), whole_run)
         resumed, number = resumed + said.read_text().count("goes on from"), number + 1
     assert resumed > 0

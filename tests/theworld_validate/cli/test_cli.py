@@ -27,6 +27,7 @@ from theworld_validate.workers.messages import Message, Step
 from theworld_validate.workers.run import Run, check_in_worker
 
 FAULTY = "tests.theworld_validate.faulty_candidates:"
+FLOAT32 = ("--dtype", "float32")  # many times faster where a processor has no bfloat16
 CHECKS = ("parity", "fingerprint", "diff", "selftest", "world")
 AUDITS = ("files", "buffers", "params", "gradients", "globals", "claims")
 REPORTS = ("regress", "render", "memory", "memory measure", "memory predict")
@@ -91,7 +92,7 @@ def test_a_report_about_less_than_the_baseline_proves_nothing(bare: tuple[Path, 
     folder, _ = bare
     result = invoke("regress", folder, folder)
     assert result.exit_code == 0, result.output
-    chosen = invoke("--only", "params", "--only", "world", "--output", tmp_path / "some")
+    chosen = invoke("--only", "params", "--only", "files", "--output", tmp_path / "some")
     assert chosen.exit_code == 0, chosen.output
     result = invoke("regress", folder, tmp_path / "some")
     assert result.exit_code == 3
@@ -112,7 +113,7 @@ def test_files_audits_a_checkpoint_without_loading_it(tiny: SyntheticCheckpoint,
 
 
 def test_json_is_alone_on_stdout(tiny: SyntheticCheckpoint) -> None:
-    result = invoke("parity", "--json", "--model", tiny.gemma, "--probe", "text")
+    result = invoke("parity", *FLOAT32, "--json", "--model", tiny.gemma, "--probe", "text")
     assert result.exit_code == 0
     report = json.loads(result.stdout)
     assert report["verdict"] == "passed"
@@ -137,7 +138,7 @@ def test_a_faulty_candidate_exits_1_and_is_named(tiny: SyntheticCheckpoint, faul
 
 def test_an_inconclusive_control_exits_3(tiny: SyntheticCheckpoint) -> None:
     unstable = FAULTY + "other_seed_for_each_call"
-    sides = ("--reference", unstable, "--candidate", unstable)
+    sides = (*FLOAT32, "--reference", unstable, "--candidate", unstable)
     result = invoke("parity", "--quiet", "--model", tiny.gemma, "--probe", "text", *sides)
     assert result.exit_code == 3
     assert result.stdout == ""
@@ -238,6 +239,8 @@ def test_fingerprints_of_two_processes_are_equal(tiny: SyntheticCheckpoint, tmp_
             str(tiny.gemma),
             "--target",
             target,
+            "--dtype",
+            "float32",
         ]
         subprocess.run([*command, "--output", str(tmp_path / name)], check=True, capture_output=True)
     result = invoke("diff", tmp_path / "a", tmp_path / "b.json")
@@ -248,7 +251,7 @@ def test_fingerprints_of_two_processes_are_equal(tiny: SyntheticCheckpoint, tmp_
 
 def test_diff_says_what_surrounds_a_difference(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
     for name, options in (("a.json", ()), ("b.json", ("--attn", "eager"))):
-        written = invoke("fingerprint", "--model", tiny.gemma, "--output", tmp_path / name, *options)
+        written = invoke("fingerprint", *FLOAT32, "--model", tiny.gemma, "--output", tmp_path / name, *options)
         assert written.exit_code == 0, written.output
     result = invoke("diff", tmp_path / "a.json", tmp_path / "b.json", "--json")
     assert result.exit_code == 1
@@ -260,7 +263,7 @@ def test_diff_says_what_surrounds_a_difference(tiny: SyntheticCheckpoint, tmp_pa
 
 
 def test_isolated_parity(tiny: SyntheticCheckpoint) -> None:
-    arguments = ("--isolate", "--model", tiny.gemma, "--probe", "text", "--candidate", FAULTY + "train_mode")
+    arguments = ("--isolate", *FLOAT32, "--model", tiny.gemma, "--probe", "text", "--candidate", FAULTY + "train_mode")
     result = invoke("parity", *arguments, "--json")
     assert result.exit_code == 1
     checks = {check["id"]: check for check in json.loads(result.stdout)["checks"]}
@@ -269,7 +272,7 @@ def test_isolated_parity(tiny: SyntheticCheckpoint) -> None:
 
 
 def test_selftest_of_named_faults(tiny: SyntheticCheckpoint) -> None:
-    result = invoke("selftest", "--model", tiny.gemma, "--fault", "one-ulp", "--fault", "train-mode")
+    result = invoke("selftest", *FLOAT32, "--model", tiny.gemma, "--fault", "one-ulp", "--fault", "train-mode")
     assert result.exit_code == 0, result.output
     assert "selftest.one-ulp" in result.stdout
     assert_input_error(invoke("selftest", "--fault", "one-upl"), "no such fault; did you mean one-ulp?")

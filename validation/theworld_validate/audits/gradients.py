@@ -39,19 +39,19 @@ def check_gradients(
             raise InputError(f"--preset {preset}: no such freeze preset; there are {', '.join(KNOWN)}")
     if subject.cosmos is None:
         raise InputError(f"{subject.checkpoint}: a model without a VAE; name a Cosmos repository with --cosmos")
-    inputs = _inputs(subject.checkpoint)
-    model = None
+    inputs = model = None
     for preset in presets:
         progress(f"gradients under the preset {preset}")
         if model is None or not has_temporal_embedding(KNOWN[preset]):
             model = replace(subject, freeze=preset).load()
         model.set_freeze(preset)
+        inputs = inputs or _inputs(subject.checkpoint, model.world_config)
         yield audit_gradients(model, inputs, check_id=f"gradients.{preset}", seed=subject.seed)
         if not has_temporal_embedding(KNOWN[preset]):
             model = None
 
 
-def _inputs(checkpoint: str) -> Any:
+def _inputs(checkpoint: str, world_config: Any = None) -> Any:
     """A prompt with an image and a clip; the whole prompt is the label."""
     import numpy as np
     import torch
@@ -60,7 +60,7 @@ def _inputs(checkpoint: str) -> Any:
     from theworld import TheWorldProcessor
 
     try:
-        processor = TheWorldProcessor.from_pretrained(checkpoint, frame_size=_SIDE)
+        processor = TheWorldProcessor.from_pretrained(checkpoint, world_config=world_config, frame_size=_SIDE)
     except (OSError, ValueError) as error:
         raise InputError(f"{checkpoint}: no usable processor ({' '.join(str(error).split())})") from error
     random = np.random.Generator(np.random.PCG64(0))

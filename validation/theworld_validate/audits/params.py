@@ -94,10 +94,13 @@ def _count(model: Any) -> Any:
 
 
 def is_documented_geometry(config: Any) -> bool:
-    """Whether a config has the shapes that the published figures are about: those of Gemma 3 4B."""
+    """Whether a config has the shapes that the published figures are about: those of Gemma 3 4B, and Wan 2.1's VAE."""
     from theworld.geometries import geometry
 
     documented = geometry("4b").gemma_config
+    world = config.world_config if "world_config" in vars(config) else None
+    if world is not None and world.latent_channels != geometry("4b").vae_config["z_dim"]:
+        return False
     return all(
         getattr(getattr(config, part), field) == documented[part][field]
         for part, field in (

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from theworld_validate.cli.app import app
-from theworld_validate.cli.options import Debug, Json, Loading, Quiet, Seed, Size, shared_options
+from theworld_validate.cli.options import Debug, Json, Loading, Quiet, Seed, Size, Vae, shared_options
 from theworld_validate.cli.session import Options, guard, run_checks
 from theworld_validate.results import CheckResult
 from theworld_validate.workers.run import Run
@@ -23,10 +23,10 @@ def world(
     loading: Loading,
     frames: Annotated[
         Path | None,
-        typer.Option("--frames", metavar="FILE", help="A clip as .npy: (3, frames, height, width) in [-1, 1]."),
+        typer.Option("--frames", metavar="FILE", help="A clip: a video, or frames as .npy or .npz."),
     ] = None,
 ) -> int:
-    """Check the world path: token counts, effect on logits, gradients, and batches against rows."""
+    """Check the world path: token counts, effect, gradients, batches, and what is observed of pictures and clips."""
 
     def body(run: Run) -> Iterable[CheckResult]:
         from theworld_validate import suite
@@ -42,6 +42,10 @@ def synth(
     size: Annotated[
         Size, typer.Option("--size", help="tiny (a few MB) or 4b (the real geometry, 8.9 GB).")
     ] = Size.TINY,
+    vae: Annotated[
+        Vae,
+        typer.Option("--vae", help="wan2.1 (of Cosmos-Predict2) or wan2.2 (of Cosmos 3: 16 x 16 pixels)."),
+    ] = Vae.WAN_2_1,
     seed: Seed = 0,
     device: Annotated[str, typer.Option("--device", help="Where tensors are drawn: cpu or cuda.")] = "cpu",
     pipeline: Annotated[
@@ -62,6 +66,7 @@ def synth(
             gemma, cosmos = write_synthetic(
                 Run(progress=steps.tell),
                 size=size.value,
+                vae=vae.value,
                 directory=directory,
                 seed=seed,
                 device=device,

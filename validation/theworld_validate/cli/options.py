@@ -37,6 +37,13 @@ class Size(StrEnum):
     FOUR_B = "4b"
 
 
+class Vae(StrEnum):
+    """VAEs of synthetic checkpoints."""
+
+    WAN_2_1 = "wan2.1"
+    WAN_2_2 = "wan2.2"
+
+
 Output = Annotated[Path | None, typer.Option("--output", metavar="DIR", help="Write a report folder here.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else, on stdout.")]

@@ -62,9 +62,9 @@ class Cell:
     num_gpus: int = 1
 
     @property
-    def frame_size(self) -> int:
-        """Height and width of the clip, in pixels."""
-        return round(self.world_tokens**0.5) * 8
+    def grid_side(self) -> int:
+        """Latent cells of the clip, each way."""
+        return math.isqrt(self.world_tokens)
 
     @property
     def name(self) -> str:
@@ -161,10 +161,11 @@ def count_labels(cell: Cell) -> int:
 def input_shapes(cell: Cell, config: Any) -> dict[str, tuple[int, ...]]:
     """Shape of each input of one batch; the last two are floats."""
     side, length = config.vision_config.image_size, prompt_length(cell, config)
+    frame_size = cell.grid_side * config.world_config.spatial_compression
     return {
         **dict.fromkeys(("input_ids", "attention_mask", "token_type_ids", "labels"), (cell.batch, length)),
         "pixel_values": (cell.batch, 3, side, side),
-        "world_frames": (cell.batch, 3, 1, cell.frame_size, cell.frame_size),
+        "world_frames": (cell.batch, 3, 1, frame_size, frame_size),
     }
 
 

@@ -34,7 +34,7 @@ class Lever:
 
 
 def _smaller_clip(cell: Cell) -> Cell | None:
-    side = cell.frame_size // 8
+    side = cell.grid_side
     return replace(cell, world_tokens=(side // 2) ** 2) if side >= 4 else None
 
 
@@ -142,7 +142,7 @@ def sweep(
 
 
 def _size_of(cell: Cell, over: str) -> int:
-    return {"batch": cell.batch, "text": cell.text_tokens, "world": cell.frame_size // 8}[over]
+    return {"batch": cell.batch, "text": cell.text_tokens, "world": cell.grid_side}[over]
 
 
 def _with_size(cell: Cell, over: str, size: int) -> Cell:

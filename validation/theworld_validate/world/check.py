@@ -1,84 +1,67 @@
 """The world path: does the branch do what it is for, where it is on?
 
-In: a Gemma 3 checkpoint, a Cosmos repository, and optionally a clip. Out: checks: frames become the
-world tokens that the prompt has room for, they change the logits, gradients reach the branch and nothing else,
-and a batch of rows of different lengths answers as its rows do one by one; then those of `rollouts`.
+In: a Gemma 3 checkpoint, a Cosmos repository, and optionally a clip. Out: checks of the branch: frames become the world
+tokens that the prompt has room for, they change the logits, gradients reach the branch and nothing else, and a batch of
+rows of different lengths answers as its rows do one by one; then those of what is observed (`world.observed`) and of
+what is predicted (`world.rollouts`).
 """
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from theworld.published_names import published_name
 from theworld_validate.results import CheckResult, Finding, InputError, Status
 from theworld_validate.subjects.subject import Subject
+from theworld_validate.world.observed import OBSERVED
+from theworld_validate.world.path import PROMPT, TOLERANCE, LoadedPath, Outcome
 from theworld_validate.world.rollouts import check_rollouts
 
 SIDE = 64  # pixels of the default clip: 64 world tokens a latent step
-# Rows of one batch may take other kernels than a row alone: bfloat16 keeps 8 bits, float32 24.
-BATCH_TOLERANCE = {"bfloat16": 2**-4, "float16": 2**-7, "float32": 2**-14}
-
-
-def read_clip(path: Path) -> Any:
-    """Read a clip from a .npy file: (3, F, height, width), float, in [-1, 1].
-
-    Raises:
-        InputError: if the file is not there, is not such an array, or its values are out of range.
-    """
-    import numpy as np
-    import torch
-
-    from theworld.world_encoder import check_frames
-
-    try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; give a .npy file of shape (3, frames, height, width)") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a .npy file of numbers ({error})") from error
-    clip = torch.from_numpy(array)
-    try:
-        check_frames(clip[None])
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
-    return clip.float()
 
 
 def check_world(
-    subject: Subject, *, clip: Any = None, progress: Callable[[str], None] = lambda step: None
+    subject: Subject, *, frames: Path | None = None, progress: Callable[[str], None] = lambda step: None
 ) -> Iterator[CheckResult]:
     """Load TheWorld with its branch on, and check the world path.
 
     Args:
         subject: with a Cosmos repository.
-        clip: (3, F, height, width), float, in [-1, 1]; a random one of 5 frames if None.
+        frames: a clip's file: a video, an .npy or an .npz file; a random clip of 5 frames if None.
 
     Raises:
-        InputError: if a checkpoint cannot be used.
+        InputError: if a checkpoint or the clip cannot be used.
     """
     import torch
 
     from theworld import TheWorldProcessor
 
     checkpoint, dtype, seed = subject.checkpoint, subject.dtype, subject.seed
-    if clip is None:
-        clip = torch.rand(3, 5, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     progress("loading the world branch")
     model = subject.load()
     try:
-        processor = TheWorldProcessor.from_pretrained(checkpoint)
+        processor = TheWorldProcessor.from_pretrained(checkpoint, world_config=model.world_config)
     except (OSError, ValueError) as error:
         raise InputError(f"{checkpoint}: no usable processor ({' '.join(str(error).split())})") from error
 
-    path = _WorldPath(model=model, processor=processor, clip=clip, dtype=dtype)
+    if frames is None:
+        clip = torch.rand(3, 5, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    else:
+        try:
+            clip = processor.to_frames(frames)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    path = WorldPath(model=model, processor=processor, clip=clip, dtype=dtype)
     for name, step, check in (
         ("tokens", "world tokens", path.tokens),
         ("effect", "effect on the logits", path.effect),
         ("gradients", "gradients", path.gradients),
         ("batch", "batch against rows", path.batch),
+        *((name, step, partial(check, path)) for name, step, check in OBSERVED),
     ):
         progress(step)
         started = time.perf_counter()
@@ -105,28 +88,14 @@ def _draw_from(seed: int) -> Any:
         yield
 
 
-_PROMPT = "A clip: <start_of_world> What happens next?"
-_Outcome = tuple[dict[str, Any], list[Finding]]  # measurements, findings
-
-
 @dataclass(frozen=True, kw_only=True)
-class _WorldPath:
-    """One loaded model and one clip; each method is one check."""
+class WorldPath(LoadedPath):
+    """The path, and the checks of the branch; each method is one check."""
 
-    model: Any
-    processor: Any
-    clip: Any
-    dtype: str
-
-    def ask(self, prompts: list[str], clips: list[Any]) -> dict[str, Any]:
-        """Process prompts and clips, on the model's device."""
-        features = self.processor(text=prompts, world_frames=clips, padding=True, return_tensors="pt")
-        return {name: tensor.to(self.model.device) for name, tensor in features.items()}
-
-    def tokens(self) -> _Outcome:
+    def tokens(self) -> Outcome:
         import torch
 
-        inputs = self.ask([_PROMPT], [self.clip])
+        inputs = self.ask([PROMPT], [self.clip])
         with torch.no_grad():
             features = self.model.get_world_features(inputs["world_frames"])
         placeholders = int((inputs["input_ids"] == self.model.world_config.world_token_id).sum())
@@ -163,12 +132,12 @@ class _WorldPath:
         }
         return measurements, findings
 
-    def effect(self) -> _Outcome:
+    def effect(self) -> Outcome:
         import torch
 
         with torch.no_grad():
-            logits = self.model(**self.ask([_PROMPT], [self.clip])).logits[0, -1].float()
-            others = self.model(**self.ask([_PROMPT], [-self.clip])).logits[0, -1].float()
+            logits = self.model(**self.ask([PROMPT], [self.clip])).logits[0, -1].float()
+            others = self.model(**self.ask([PROMPT], [-self.clip])).logits[0, -1].float()
         difference = float((logits - others).abs().max())
         findings = []
         if not difference > 0:
@@ -185,8 +154,8 @@ class _WorldPath:
             )
         return {"max_abs_logit_difference": difference}, findings
 
-    def gradients(self) -> _Outcome:
-        inputs = self.ask([_PROMPT], [self.clip])
+    def gradients(self) -> Outcome:
+        inputs = self.ask([PROMPT], [self.clip])
         self.model.zero_grad(set_to_none=True)
         self.model(**inputs, labels=inputs["input_ids"]).loss.backward()
         findings = []
@@ -209,10 +178,10 @@ class _WorldPath:
         self.model.zero_grad(set_to_none=True)
         return {"parameters_with_gradient": reached, "parameters": len(list(self.model.parameters()))}, findings
 
-    def batch(self) -> _Outcome:
+    def batch(self) -> Outcome:
         import torch
 
-        prompts = [_PROMPT, f"Look. {_PROMPT} And after that, what else?", "No clip at all."]
+        prompts = [PROMPT, f"Look. {PROMPT} And after that, what else?", "No clip at all."]
         clips = [self.clip, self.clip[:, :1], None]
         worst = 0.0
         with torch.no_grad():
@@ -224,7 +193,7 @@ class _WorldPath:
                 # Padding is on the left: a row's own tokens are the last ones.
                 padded = batch_logits[row, -alone.shape[0] :]
                 worst = max(worst, float((padded - alone).abs().max() / alone.abs().max()))
-        tolerance = BATCH_TOLERANCE[self.dtype]
+        tolerance = TOLERANCE[self.dtype]
         findings = []
         if not worst <= tolerance:
             findings.append(

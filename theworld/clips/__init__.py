@@ -1,0 +1,1 @@
+"""Clips as people have them, made ready for the model: pictures, arrays, tensors, video files, items of messages."""

@@ -1,0 +1,43 @@
+"""One loaded model with its branch on, its processor and a clip: what every check of the world path asks.
+
+In: prompts and clips. Out: inputs on the model's device, and what the model makes of them.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from theworld_validate.results import Finding
+
+# Another shape may take other kernels: bfloat16 keeps 8 bits, float32 24.
+TOLERANCE = {"bfloat16": 2**-4, "float16": 2**-7, "float32": 2**-14}
+PROMPT = "A clip: <start_of_world> What happens next?"
+Outcome = tuple[dict[str, Any], list[Finding]]  # measurements, findings
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedPath:
+    """What is asked.
+
+    Args:
+        model: a `TheWorld` with its branch on.
+        processor: its `TheWorldProcessor`.
+        clip: (3, F, height, width), float, in [-1, 1].
+        dtype: of the model's weights.
+    """
+
+    model: Any
+    processor: Any
+    clip: Any
+    dtype: str
+
+    def ask(self, prompts: list[str], clips: list[Any]) -> dict[str, Any]:
+        """Process prompts and clips, on the model's device."""
+        features = self.processor(text=prompts, world_frames=clips, padding=True, return_tensors="pt")
+        return {name: tensor.to(self.model.device) for name, tensor in features.items()}
+
+    def last_logits(self, clip: Any) -> Any:
+        """The logits of the prompt's last token, (vocabulary,), float32."""
+        import torch
+
+        with torch.no_grad():
+            return self.model(**self.ask([PROMPT], [clip])).logits[0, -1].float()
