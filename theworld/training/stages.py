@@ -4,7 +4,6 @@ In: a config and the number of a stage. Out: `stage-N-NAME/model`, under the pub
 an optimizer and an Accelerator of its own: under FSDP2 a parameter that ran frozen is never unfrozen.
 """
 
-import gc
 import importlib.util
 import json
 import logging
@@ -171,10 +170,10 @@ def run_stage(config: TrainingConfig, number: int) -> None:
             )
         if samples.broken:
             log.warning("stage %s skipped %d broken samples", stage.name, len(samples.broken))
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.free_memory()
+    accelerator = trainer.accelerator
+    accelerator.wait_for_everyone()
     del trainer, model
-    gc.collect()
+    accelerator.free_memory()
 
 
 def make_cache(config: TrainingConfig, number: int, model: Any, *, is_shared: bool) -> LatentsCache | None:

@@ -111,6 +111,23 @@ def drift(run: Run, base: str, trained: str, *, cosmos: str | None = None, train
     yield from _audit("drift", run, None, base=base, trained=trained, cosmos=cosmos, trains=tuple(trains))
 
 
+def training(run: Run, *, aspects: Sequence[str] = ()) -> Checks:
+    """What a training of the tiny model keeps.
+
+    Raises:
+        InputError: if there is no such aspect.
+    """
+    from theworld_validate.audits.training import ASPECTS
+
+    for name in aspects:
+        if name not in ASPECTS:
+            hint = did_you_mean(name, ASPECTS)
+            raise InputError(f"--aspect {name}: there is no such aspect; there are {', '.join(ASPECTS)}{hint}")
+    prepare_tiny(run)
+    run.expect(len(aspects or ASPECTS))
+    yield from _audit("training", run, None, aspects=tuple(aspects))
+
+
 def buffers(
     target: Target,
     run: Run,
