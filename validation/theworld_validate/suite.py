@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from theworld.checkpoints.error_text import did_you_mean
 from theworld_validate import jobs
-from theworld_validate.results import CheckResult, Environment, InputError, Status, combine, did_you_mean
+from theworld_validate.results import CheckResult, Environment, InputError, Status, combine
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET, Target
 from theworld_validate.workers.child import Job

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from theworld.checkpoints.error_text import did_you_mean
 from theworld_validate.faults.base import Fault
 from theworld_validate.faults.catalogue import CATALOGUE
 from theworld_validate.faults.loader import FaultySubject
@@ -20,7 +21,7 @@ from theworld_validate.faults.verdicts import THREADS, broken_off, judge_finding
 from theworld_validate.parity.check import Agreed, find_causes, observe_job, plan_parity, refuse_files, side_of
 from theworld_validate.parity.judge import Comparison, Side, judge
 from theworld_validate.parity.observing import Loader
-from theworld_validate.results import CheckResult, Finding, InputError, Plan, Status, did_you_mean
+from theworld_validate.results import CheckResult, Finding, InputError, Plan, Status
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET, Target
 from theworld_validate.workers.child import Job
