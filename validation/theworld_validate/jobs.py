@@ -56,6 +56,13 @@ def drift(base: str, trained: str, *, cosmos: str | None, trains: Sequence[str])
     yield from _checked([check_drift(base, trained, cosmos=cosmos, trains=trains, progress=tell)])
 
 
+def training(*, aspects: Sequence[str]) -> Iterator[Message]:
+    """Train the tiny model, and look at what a training must keep."""
+    from theworld_validate.audits.training import check_training
+
+    yield from _checked(check_training(aspects, progress=tell))
+
+
 def buffers(target: Target, *, dtypes: Sequence[str], after: Sequence[str]) -> Iterator[Message]:
     """Audit the buffers of a `TheWorld`, with its branch on if a Cosmos repository is named."""
     from theworld_validate.audits.buffers import check_buffers

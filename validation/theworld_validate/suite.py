@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from theworld.checkpoints.error_text import did_you_mean
 from theworld.vae_geometries import DEFAULT_VAE
 from theworld_validate import jobs
-from theworld_validate.results import CheckResult, Environment, InputError, Status, combine, did_you_mean
+from theworld_validate.results import CheckResult, Environment, InputError, Status, combine
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET, Target
 from theworld_validate.workers.child import Job
@@ -110,6 +111,23 @@ def audit_files(checkpoint: str, run: Run, *, verify: bool = False) -> Checks:
 def drift(run: Run, base: str, trained: str, *, cosmos: str | None = None, trains: Sequence[str] = ()) -> Checks:
     """A trained checkpoint against its base."""
     yield from _audit("drift", run, None, base=base, trained=trained, cosmos=cosmos, trains=tuple(trains))
+
+
+def training(run: Run, *, aspects: Sequence[str] = ()) -> Checks:
+    """What a training of the tiny model keeps.
+
+    Raises:
+        InputError: if there is no such aspect.
+    """
+    from theworld_validate.audits.training import ASPECTS
+
+    for name in aspects:
+        if name not in ASPECTS:
+            hint = did_you_mean(name, ASPECTS)
+            raise InputError(f"--aspect {name}: there is no such aspect; there are {', '.join(ASPECTS)}{hint}")
+    prepare_tiny(run)
+    run.expect(len(aspects or ASPECTS))
+    yield from _audit("training", run, None, aspects=tuple(aspects))
 
 
 def buffers(

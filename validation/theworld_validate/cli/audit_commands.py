@@ -1,4 +1,4 @@
-"""Commands that audit one model: files, drift, buffers, params, gradients, globals, claims."""
+"""Commands that audit one model: files, drift, training, buffers, params, gradients, globals, claims."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -60,6 +60,29 @@ def drift(
         return suite.drift(run, base, trained, cosmos=cosmos, trains=trains or ())
 
     return run_checks("theworld-validate drift", options, body)
+
+
+@app.command()
+@shared_options(loads=False)
+def training(
+    options: Options,
+    aspect: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--aspect",
+            metavar="NAME",
+            help="Only rates, frozen, resume, accumulation, reduction or export; may be given again.",
+        ),
+    ] = None,
+) -> int:
+    """Train a tiny model, and see that rates arrive, frozen parts stay, and a run that goes on is the whole one."""
+
+    def body(run: Run) -> Iterable[CheckResult]:
+        from theworld_validate import suite
+
+        return suite.training(run, aspects=aspect or ())
+
+    return run_checks("theworld-validate training", options, body)
 
 
 @app.command()

@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from theworld_validate.results import InputError, did_you_mean
+from theworld.checkpoints.error_text import did_you_mean
+from theworld_validate.results import InputError
 
 # Of the family gemma3, in the order in which they are asked.
 PROBE_NAMES = (
