@@ -163,7 +163,11 @@ class TheWorldProcessor(Gemma3Processor):
         if isinstance(clip, Image.Image):
             clip = [clip]
         if isinstance(clip, np.ndarray) and clip.dtype == np.uint8:
-            clip = [Image.fromarray(frame) for frame in (clip if clip.ndim == 4 else clip[None])]
+            frames_FHWC = clip if clip.ndim == 4 else clip[None]
+            if frames_FHWC.shape[1:] == (self.frame_size, self.frame_size, 3):  # resizing would change no bit
+                clip = torch.from_numpy(frames_FHWC.copy()).permute(3, 0, 1, 2).float() / 127.5 - 1.0
+            else:
+                clip = [Image.fromarray(frame) for frame in frames_FHWC]
         if isinstance(clip, (list, tuple)) and clip and isinstance(clip[0], Image.Image):
             size = (self.frame_size, self.frame_size)
             pixels = np.stack([np.asarray(f.convert("RGB").resize(size, Image.Resampling.BICUBIC)) for f in clip])

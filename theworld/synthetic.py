@@ -34,7 +34,7 @@ class SyntheticCheckpoint:
 
 
 def write_checkpoint(
-    size: str,
+    size: str | Geometry,
     directory: Path,
     *,
     seed: int = 0,
@@ -45,7 +45,7 @@ def write_checkpoint(
     """Write a checkpoint in bfloat16; the folder appears whole or not at all.
 
     Args:
-        size: "tiny" (a few MB) or "4b" (8.9 GB).
+        size: "tiny" (a few MB), "4b" (8.9 GB), or a geometry of your own.
         directory: a folder that does not exist yet, or is empty.
         seed: of every tensor.
         device: where tensors are drawn: "cpu", or "cuda" (much faster; other numbers).
@@ -56,7 +56,7 @@ def write_checkpoint(
         ValueError: for an unknown size, or a folder that holds something.
         OSError: if it cannot be written.
     """
-    shape = geometry(size)
+    shape = size if isinstance(size, Geometry) else geometry(size)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ValueError(f"{directory}: already there and not an empty folder; name a new one")
     directory.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Synthetic checkpoints: the real format, deterministic, and lively enough that a fault shows."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,12 @@ def test_format_is_the_hubs(tiny: SyntheticCheckpoint) -> None:
     assert config["architectures"] == ["Gemma3ForConditionalGeneration"]
     assert (config["model_type"], config["dtype"]) == ("gemma3", "bfloat16")
     assert (tiny.cosmos / "vae" / "diffusion_pytorch_model.safetensors").is_file()
+
+
+def test_a_geometry_of_ones_own_is_written(tmp_path: Path) -> None:
+    own = replace(geometry("tiny"), vae_config={"base_dim": 4, "num_res_blocks": 1, "z_dim": 16})
+    made = write_checkpoint(own, tmp_path / "own")
+    assert json.loads((made.cosmos / "vae" / "config.json").read_text())["base_dim"] == 4
 
 
 def test_tiny_keeps_what_makes_gemma_hard(tiny: SyntheticCheckpoint) -> None:

@@ -92,11 +92,14 @@ class DataConfig(_Strict):
         path: a JSONL file, or a folder that `datasets` saved.
         files: the folder that the paths in samples start from; the one that `path` lies in by default.
         max_broken_samples: how many different samples may be skipped before the run ends.
+        group_size: so many samples that follow each other in the data stay together, in their order, when it is
+            shuffled; the two of a minimal pair, for one.
     """
 
     path: str
     files: str | None = None
     max_broken_samples: NotNegative = 10
+    group_size: Positive = 1
 
 
 class StageConfig(_Strict):
