@@ -93,6 +93,8 @@ class DataConfig(_Strict):
         files: the folder that the paths in samples start from; the one that `path` lies in by default.
         max_broken_samples: how many different samples may be skipped before the run ends.
         fps, resize, length: how clips are made ready: see `theworld.clips.rules.ClipRules`.
+        group_size: so many samples that follow each other in the data stay together, in their order, when it is
+            shuffled; the two of a minimal pair, for one.
     """
 
     path: str
@@ -101,6 +103,7 @@ class DataConfig(_Strict):
     fps: Rate = DEFAULT_FPS
     resize: Literal["crop", "pad", "squash"] = "crop"
     length: Literal["pad", "drop"] = "pad"
+    group_size: Positive = 1
 
 
 class StageConfig(_Strict):

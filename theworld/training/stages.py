@@ -155,7 +155,7 @@ def run_stage(config: TrainingConfig, number: int) -> None:
         model=model,
         args=arguments,
         stage=stage,
-        order=SeededOrder(len(samples), config.seed),
+        order=SeededOrder(len(samples), config.seed, group_size=config.data.group_size),
         keep_checkpoints=config.keep_checkpoints,
         encode=cache,
         train_dataset=samples,
