@@ -36,7 +36,7 @@ def test_another_architecture_is_one_line(tiny: SyntheticCheckpoint, gemma_copy:
     change_config(gemma_copy, model_type="llama")
     cosmos = () if command == ("parity",) else ("--cosmos", tiny.cosmos)
     result = invoke(*command, "--model", gemma_copy, *cosmos)
-    assert_input_error(result, "config.json: model_type is 'llama'", "give a Gemma 3")
+    assert_input_error(result, "config.json: model_type is 'llama'", "Gemma3ForConditionalGeneration")
 
 
 def test_a_wrong_config_field_is_one_line(gemma_copy: Path) -> None:

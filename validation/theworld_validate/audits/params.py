@@ -143,7 +143,7 @@ def _component_rows(
                 "tied_to": None,
             }
         )
-    rows += _tied_rows(model, whole)
+    rows += tied_rows(model, whole)
     findings = [
         Finding(
             code="params.documented",
@@ -160,7 +160,7 @@ def _component_rows(
     return rows, findings
 
 
-def _tied_rows(model: Any, whole: int) -> list[dict[str, Any]]:
+def tied_rows(model: Any, whole: int) -> list[dict[str, Any]]:
     """Parameters that are another's under a second name: counted where the first is."""
     first_names = {id(parameter): name for name, parameter in model.named_parameters()}
     rows = []
