@@ -1,7 +1,7 @@
 """Kill a run N times at random moments, continue it each time, and compare its end with one never interrupted.
 
 Run from the repository's root: `python benchmarks/kill_resume.py 100`. Each round is a run of two stages, killed up to
-four times. Prints how many kills there were, and exits with 1 if one bit of the final weights differs.
+eight times. Prints how many kills there were, and exits with 1 if one bit of the final weights differs.
 """
 
 import json
@@ -18,9 +18,11 @@ from tests.theworld.training.processes import kill_until_finished, start
 from theworld.synthetic import cached_checkpoint
 
 STAGES = [
-    stage(steps=9, schedule="cosine", warmup_steps=2),
-    stage("language", steps=4, freeze="language", learning_rate=1e-4, gradient_accumulation_steps=2),
+    stage(steps=7, schedule="cosine", warmup_steps=2),  # six steps are an epoch
+    stage("language", steps=2, freeze="language", learning_rate=1e-4, gradient_accumulation_steps=2),
 ]
+
+KILLS_A_ROUND = 8
 
 
 def write_run(folder: Path, name: str) -> Path:
@@ -33,7 +35,7 @@ def write_run(folder: Path, name: str) -> Path:
         "output_dir": str(folder / name),
         "log_every_steps": 1,
         "logging": [],
-        "save_every_steps": 2,
+        "save_every_steps": 1,
         "stages": STAGES,
     }
     return write_config(folder / f"{name}.json", values)
@@ -59,7 +61,7 @@ def main(kills: int) -> int:
         while killed < kills:
             config = write_run(folder, f"round-{rounds}")
             killed += kill_until_finished(
-                config, folder / f"said-{rounds}", seed=rounds, longest=5.0, most=min(4, kills - killed)
+                config, folder / f"said-{rounds}", seed=rounds, longest=5.0, most=min(KILLS_A_ROUND, kills - killed)
             )
             found = final(folder, f"round-{rounds}")
             same = found.keys() == expected.keys() and all(torch.equal(found[n], expected[n]) for n in expected)

@@ -3,7 +3,7 @@
 In: a size's name. Out: plain dictionaries for diffusers' transformer and scheduler, and transformers' T5.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from theworld.geometries import check_size
@@ -26,12 +26,9 @@ class PipelineGeometry:
 
 # As nvidia/Cosmos-Predict2-2B-Video2World has it.
 _SCHEDULER = {"use_karras_sigmas": True}  # its pipeline adds the sigmas
-# 16 latent channels and the mask of what is observed.
-_CHANNELS = {"in_channels": 17, "out_channels": 16}
 
 _TINY = PipelineGeometry(
     transformer_config={
-        **_CHANNELS,
         "num_attention_heads": 2,
         "attention_head_dim": 16,
         "num_layers": 2,
@@ -57,7 +54,6 @@ _TINY = PipelineGeometry(
 
 _4B = PipelineGeometry(
     transformer_config={
-        **_CHANNELS,
         "num_attention_heads": 16,
         "attention_head_dim": 128,
         "num_layers": 28,
@@ -82,14 +78,16 @@ _4B = PipelineGeometry(
 )
 
 
-def pipeline_geometry(size: str) -> PipelineGeometry:
-    """Return the geometry of a size.
+def pipeline_geometry(size: str, *, channels: int = 16) -> PipelineGeometry:
+    """Return the geometry of a size, for a VAE of so many latent channels.
 
     Raises:
         ValueError: if there is no such size.
     """
     check_size(size)
-    return {"tiny": _TINY, "4b": _4B}[size]
+    shape = {"tiny": _TINY, "4b": _4B}[size]
+    of_latents = {"in_channels": channels + 1, "out_channels": channels}  # and the mask of what is observed
+    return replace(shape, transformer_config={**of_latents, **shape.transformer_config})
 
 
 def build_on_meta(shape: PipelineGeometry) -> dict[str, Any]:

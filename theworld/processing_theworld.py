@@ -24,7 +24,7 @@ from theworld.configuration_theworld import DEFAULT_FRAME_SIZE, WorldConfig
 from theworld.rollout_config import check_num_world_steps
 from theworld.world_tokens import END_OF_WORLD, START_OF_WORLD, WORLD_PLACEHOLDER, add_world_tokens
 
-_MOST_STEPS = 4096  # a bound for prompts, where the processor knows no model
+_MOST_STEPS = 4096  # of a prompt, where the model's own max_world_steps is not known
 _RULES_OF_A_CALL = ("fps", "resize", "length", "value_range")
 # Arguments of `apply_chat_template` that are about tokens, and not about the prompt.
 _OF_TOKENS = (
@@ -165,9 +165,8 @@ class TheWorldProcessor(Gemma3Processor):
         Raises:
             ValueError: if clips and markers do not match, a clip cannot be read, or has more steps than there may be.
         """
-        check_num_world_steps(
-            num_world_steps, most=_MOST_STEPS if self.max_world_steps is None else self.max_world_steps - 1
-        )
+        most = self.max_world_steps or _MOST_STEPS
+        check_num_world_steps(num_world_steps, most=most - 1)
         given = {name: kwargs.pop(name) for name in [f"world_{rule}" for rule in _RULES_OF_A_CALL] if name in kwargs}
         if world_frames is None:
             if num_world_steps:
@@ -182,6 +181,8 @@ class TheWorldProcessor(Gemma3Processor):
         self._check_markers(prompts, asked)
         prepared = [[prepare_clip(clip, rules) for clip in clips] for clips in asked]
         rows = [[clip.frames for clip in clips] for clips in prepared]
+        for clip in (clip for clips in rows for clip in clips):
+            check_num_world_steps(num_world_steps, most=most - num_latent_steps(clip.shape[1]))
         expanded = [self._expand(prompt, clips, num_world_steps) for prompt, clips in zip(prompts, rows, strict=True)]
         features = WorldFeatures(super().__call__(images=images, text=expanded, **kwargs).data)
         self._check_not_truncated(features["input_ids"], rows, num_world_steps)
@@ -240,8 +241,8 @@ class TheWorldProcessor(Gemma3Processor):
     def num_world_tokens(self, clip: torch.Tensor, num_world_steps: int = 0) -> int:
         """World tokens that a clip (3, F, height, width) becomes, with the steps predicted after it."""
         _, num_frames, height, width = clip.shape
-        cells = math.prod(side // self.spatial_compression for side in (height, width))
-        return (num_latent_steps(num_frames) + num_world_steps) * cells
+        num_steps = num_latent_steps(num_frames) + num_world_steps
+        return num_steps * math.prod(side // self.spatial_compression for side in (height, width))
 
     def _world_sequence(self, clip: torch.Tensor, num_world_steps: int) -> str:
         return START_OF_WORLD + self.world_token * self.num_world_tokens(clip, num_world_steps) + END_OF_WORLD

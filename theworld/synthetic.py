@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from theworld.checkpoints.tensor_files import write_tensors
-from theworld.geometries import Geometry, geometry
+from theworld.geometries import SIZES, Geometry, geometry
 from theworld.synthetic_tensors import Progress, draw_tensor, write_shards
 from theworld.vae_geometries import DEFAULT_VAE
 
@@ -32,7 +32,7 @@ class SyntheticCheckpoint:
 
 
 def write_checkpoint(
-    size: str,
+    size: str | Geometry,
     directory: Path,
     *,
     seed: int = 0,
@@ -45,7 +45,7 @@ def write_checkpoint(
     """Write a checkpoint in bfloat16; the folder appears whole or not at all.
 
     Args:
-        size: "tiny" (a few MB) or "4b" (8.9 GB).
+        size: "tiny" (a few MB), "4b" (8.9 GB), or a geometry of your own.
         directory: a folder that does not exist yet, or is empty.
         seed: of every tensor.
         device: where tensors are drawn: "cpu", or "cuda" (much faster; other numbers).
@@ -58,7 +58,7 @@ def write_checkpoint(
         ValueError: for an unknown size or VAE, or a folder that holds something.
         OSError: if it cannot be written.
     """
-    shape = geometry(size, vae)
+    shape = size if isinstance(size, Geometry) else geometry(size, vae)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ValueError(f"{directory}: already there and not an empty folder; name a new one")
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +70,8 @@ def write_checkpoint(
         if pipeline:
             from theworld.synthetic_pipeline import write_pipeline
 
+            if isinstance(size, Geometry):
+                raise ValueError(f"a pipeline is written for a named size; give one of {', '.join(SIZES)}")
             write_pipeline(size, scratch / COSMOS_FOLDER, seed=seed, device=device, progress=progress)
         scratch.chmod(0o755)
         if directory.exists():

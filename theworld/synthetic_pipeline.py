@@ -38,7 +38,8 @@ def write_pipeline(
     """
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    shape = pipeline_geometry(size)
+    channels = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))["z_dim"]
+    shape = pipeline_geometry(size, channels=channels)
     for name, model in build_on_meta(shape).items():
         (folder / name).mkdir()
         _write_config(model, folder / name)

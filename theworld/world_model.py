@@ -119,10 +119,6 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         else:
             world_latents = self._latents_of(world_frames, world_latents)
         latents_BCTHW = world_latents.flatten(0, 1) if world_latents.ndim == 6 else world_latents
-        channels = self.config.world_config.latent_channels
-        if latents_BCTHW.ndim != 5 or latents_BCTHW.shape[1] != channels:
-            shape = tuple(latents_BCTHW.shape)
-            raise ValueError(f"world_latents must have shape (batch, {channels}, steps, height, width), got {shape}")
         tokens_BTND = self.world_projection(latents_BCTHW)
         if self.temporal_embedding is not None:
             tokens_BTND = self.temporal_embedding(tokens_BTND)
@@ -142,6 +138,11 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
             raise ValueError("give either world_frames or world_latents, which the VAE made of them")
         if world_frames is None:
             assert world_latents is not None
+            channels, shape = self.config.world_config.latent_channels, tuple(world_latents.shape)
+            if len(shape) not in (5, 6) or shape[-4] != channels:
+                raise ValueError(
+                    f"world_latents must have shape (batch, {channels}, steps, height, width), got {shape}"
+                )
             return world_latents
         self._check_num_steps(num_latent_steps(world_frames.shape[-3]))
         if world_frames.ndim != 6:

@@ -48,6 +48,15 @@ def test_pictures_are_scaled_to_minus_one_and_one(processor: TheWorldProcessor) 
         assert (frames.min(), frames.max()) == (-1.0, 1.0)
 
 
+def test_frames_of_the_right_size_are_the_pictures_bits(processor: TheWorldProcessor) -> None:
+    clip = np.random.default_rng(0).integers(0, 256, (5, FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
+    as_pictures = processor.to_frames([Image.fromarray(frame) for frame in clip])
+    frames = processor.to_frames(clip)
+    assert torch.equal(frames, as_pictures)
+    clip[:] = 0
+    assert torch.equal(frames, as_pictures), "frames share no memory with what they were made of"
+
+
 def test_rows_of_different_lengths_are_padded(processor: TheWorldProcessor) -> None:
     clips = [make_clip(5), None, make_clip(1)]
     features = processor(

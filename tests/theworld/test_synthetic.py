@@ -1,6 +1,7 @@
 """Synthetic checkpoints: the real format, deterministic, and lively enough that a fault shows."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,12 @@ def test_the_pipeline_is_the_repositorys_layout_and_is_written_only_where_it_is_
     assert set(index) == names | {"vae"}
     for path in (tiny.cosmos / "vae").iterdir():
         assert path.read_bytes() == (made.cosmos / "vae" / path.name).read_bytes(), path.name
+
+
+def test_a_geometry_of_ones_own_is_written(tmp_path: Path) -> None:
+    own = replace(geometry("tiny"), vae_config={"base_dim": 4, "num_res_blocks": 1, "z_dim": 16})
+    made = write_checkpoint(own, tmp_path / "own")
+    assert json.loads((made.cosmos / "vae" / "config.json").read_text())["base_dim"] == 4
 
 
 def test_tiny_keeps_what_makes_gemma_hard(tiny: SyntheticCheckpoint) -> None:

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from theworld.checkpoints.error_text import did_you_mean
 from theworld_validate.documents.report import report_to_json
 from theworld_validate.rendering.json_text import render_json
-from theworld_validate.results import CheckResult, Finding, Report, Status, combine, did_you_mean, exit_code
+from theworld_validate.results import CheckResult, Finding, Report, Status, combine, exit_code
 
 
 @pytest.mark.parametrize(

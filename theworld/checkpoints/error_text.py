@@ -3,6 +3,9 @@
 In: text of any origin. Out: printable text without line breaks, control or bidi characters, of bounded length.
 """
 
+import difflib
+from collections.abc import Iterable
+
 MAX_LINE = 600  # characters of one error's text, less the path
 _MAX_SHOWN_NAME = 120
 
@@ -18,6 +21,12 @@ def one_line(text: object, limit: int = 300) -> str:
 def shown_name(name: object) -> str:
     """A name out of a file (a key, a shard, a field's value), fit for an error's line."""
     return one_line(repr(name) if not isinstance(name, str) else name, _MAX_SHOWN_NAME)
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a line about a name that is not known: the known one that is nearest, if one is near."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else otherwise
 
 
 def file_error(path: object, what: str, fix: str) -> ValueError:

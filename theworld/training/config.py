@@ -3,8 +3,6 @@
 In: a YAML or JSON file. Out: a frozen `TrainingConfig`, or one line that names the file, the field and the fix.
 """
 
-import difflib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -21,7 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from theworld.checkpoints.bounded_files import is_regular_file
+from theworld.checkpoints.bounded_files import MAX_CONFIG_BYTES, is_regular_file, parse_json, read_text
+from theworld.checkpoints.error_text import did_you_mean, summary
 from theworld.clips.rules import DEFAULT_FPS
 from theworld.components import COMPONENT_NAMES
 from theworld.freezing import PRESETS, FreezeConfig
@@ -94,6 +93,8 @@ class DataConfig(_Strict):
         files: the folder that the paths in samples start from; the one that `path` lies in by default.
         max_broken_samples: how many different samples may be skipped before the run ends.
         fps, resize, length: how clips are made ready: see `theworld.clips.rules.ClipRules`.
+        group_size: so many samples that follow each other in the data stay together, in their order, when it is
+            shuffled; the two of a minimal pair, for one.
     """
 
     path: str
@@ -102,6 +103,7 @@ class DataConfig(_Strict):
     fps: Rate = DEFAULT_FPS
     resize: Literal["crop", "pad", "squash"] = "crop"
     length: Literal["pad", "drop"] = "pad"
+    group_size: Positive = 1
 
 
 class StageConfig(_Strict):
@@ -139,7 +141,7 @@ class StageConfig(_Strict):
         known = tuple(PRESETS) if isinstance(value, str) else COMPONENT_NAMES
         for name in names:
             if name not in known:
-                raise ValueError(f"{name!r} is none of {', '.join(known)}{_suggestion(name, known)}")
+                raise ValueError(f"{name!r} is none of {', '.join(known)}{did_you_mean(name, known)}")
         if not names:
             raise ValueError("no component trains; name one")
         return value
@@ -153,7 +155,7 @@ class StageConfig(_Strict):
             for name in self.learning_rate:
                 if name not in trains:
                     why = "is frozen in this stage" if name in COMPONENT_NAMES else "is no component"
-                    raise ValueError(f"learning_rate.{name} {why}{_suggestion(name, sorted(trains))}")
+                    raise ValueError(f"learning_rate.{name} {why}{did_you_mean(name, sorted(trains))}")
             for name in self.freeze_config.trainable:
                 if name not in self.learning_rate:
                     raise ValueError(f"learning_rate has none for {name}, which trains in this stage")
@@ -215,20 +217,35 @@ def read_config(path: Path) -> TrainingConfig:
     """
     import yaml
 
-    check_regular(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
+        text = read_text(path, max_bytes=MAX_CONFIG_BYTES)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    try:
+        values = parse_json(text) if path.suffix == ".json" else yaml.load(text, _loader())
     except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: cannot be read: {summary(error)}") from error
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path}: holds no mapping of keys to values")
     try:
         return TrainingConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_first_problem(error)}") from error
+
+
+def _loader() -> Any:
+    """YAML's safe loader, which takes the last of two equal keys, made to refuse them."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for key in keys:
+                if key != "<<" and keys.count(key) > 1:
+                    raise ValueError(f"key {key} appears twice")
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -238,7 +255,7 @@ def _first_problem(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"] if part not in _FORMS)
     if first["type"] == "extra_forbidden":
         name = str(first["loc"][-1])
-        fix = f"; {HINTS[name]}" if name in HINTS else _suggestion(name, _keys_beside(first["loc"]))
+        fix = f"; {HINTS[name]}" if name in HINTS else did_you_mean(name, _keys_beside(first["loc"]))
         return f"{where}: there is no such key{fix}"
     said = first["msg"].removeprefix("Value error, ")
     shown = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r:.80}"
@@ -255,8 +272,3 @@ def _keys_beside(loc: tuple[Any, ...]) -> list[str]:
             inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, _Strict)]
             model = inner[0]
     return list(model.model_fields)
-
-
-def _suggestion(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""

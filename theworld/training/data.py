@@ -201,10 +201,15 @@ class Samples(Dataset):
 
 
 class SeededOrder(Sampler[int]):
-    """Every number once an epoch, in an order that only seed and epoch decide."""
+    """Every number once an epoch, in an order that only seed and epoch decide.
 
-    def __init__(self, length: int, seed: int) -> None:
-        self._length, self._seed, self.epoch = length, seed, 0
+    Args:
+        length: how many numbers there are.
+        group_size: so many numbers that follow each other stay together, in their order; the last may be fewer.
+    """
+
+    def __init__(self, length: int, seed: int, *, group_size: int = 1) -> None:
+        self._length, self._seed, self._group_size, self.epoch = length, seed, group_size, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order is next."""
@@ -215,4 +220,6 @@ class SeededOrder(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self.epoch)
-        yield from torch.randperm(self._length, generator=generator).tolist()
+        size = self._group_size
+        for group in torch.randperm(-(-self._length // size), generator=generator).tolist():
+            yield from range(group * size, min((group + 1) * size, self._length))

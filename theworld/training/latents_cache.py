@@ -73,8 +73,10 @@ class LatentsCache:
                 return latents
             except (SafetensorError, KeyError, OSError):
                 log.warning("%s cannot be read: the clip is encoded again", path)
+        if next(self._encoder.parameters()).device != clip.device:  # `to` walks the VAE, for every clip
+            self._encoder.to(clip.device)
         with torch.no_grad():
-            latents = self._encoder.to(clip.device)(clip[None])[0]
+            latents = self._encoder(clip[None])[0]
         self.num_encoded += 1
         publish_tensors({"latents": latents.cpu().contiguous()}, path)
         return latents

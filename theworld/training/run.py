@@ -29,11 +29,11 @@ def run(config: TrainingConfig, *, from_scratch: bool = False) -> None:
     from accelerate import PartialState
     from transformers.utils.logging import disable_progress_bar
 
+    from theworld.training.sharding import check_launcher
     from theworld.training.stages import EXPORT, loggers, run_stage, stage_folder
 
     disable_progress_bar()
-    _check_launcher()
-
+    check_launcher()
     is_main = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     folder = Path(config.output_dir)
     if is_main:
@@ -77,12 +77,6 @@ def dry_run(config: TrainingConfig) -> str:
         trains = ", ".join(f"{name} at {stage.rate_of(name):g}" for name in stage.freeze_config.trainable)
         lines.append(f"stage {stage.name}: from {source_of(config, number)}, {length}, {stage.precision}: {trains}")
     return "\n".join(lines)
-
-
-def _check_launcher() -> None:
-    """Raise a `ConfigError` where FSDP would have all processes but the first load weights without values."""
-    if all(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING")):
-        raise ConfigError("each process loads the model itself; launch with --fsdp_cpu_ram_efficient_loading false")
 
 
 def _check_writable(folder: Path) -> None:

@@ -4,7 +4,6 @@ In: a config and the number of a stage. Out: `stage-N-NAME/model`, under the pub
 an optimizer and an Accelerator of its own: under FSDP2 a parameter that ran frozen is never unfrozen.
 """
 
-import gc
 import importlib.util
 import json
 import logging
@@ -147,6 +146,7 @@ def run_stage(config: TrainingConfig, number: int) -> None:
     cache = make_cache(config, number, model, is_shared=arguments.world_size > 1)
     if stage.precision == "mixed":
         use_master_weights(model)
+        _keep_masters(config, number, model)
     if stage.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     if stage.chunked_loss is not None:
@@ -155,7 +155,7 @@ def run_stage(config: TrainingConfig, number: int) -> None:
         model=model,
         args=arguments,
         stage=stage,
-        order=SeededOrder(len(samples), config.seed),
+        order=SeededOrder(len(samples), config.seed, group_size=config.data.group_size),
         keep_checkpoints=config.keep_checkpoints,
         encode=cache,
         train_dataset=samples,
@@ -179,10 +179,19 @@ def run_stage(config: TrainingConfig, number: int) -> None:
             )
         if samples.broken:
             log.warning("stage %s skipped %d broken samples", stage.name, len(samples.broken))
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.free_memory()
+    accelerator = trainer.accelerator
+    accelerator.wait_for_everyone()
     del trainer, model
-    gc.collect()
+    accelerator.free_memory()
+
+
+def _keep_masters(config: TrainingConfig, number: int, model: Any) -> None:
+    """Go on from the float32 weights of the stage before, which its export has rounded, where they train on."""
+    before = files.checkpoints(stage_folder(config, number - 1))[-1:] if number else []
+    saved = load_file(before[0] / files.WEIGHTS) if before else {}
+    for name, parameter in model.named_parameters():
+        if parameter.dtype == torch.float32 and name in saved and saved[name].dtype == torch.float32:
+            files.fill(parameter, saved[name])
 
 
 def make_cache(config: TrainingConfig, number: int, model: Any, *, is_shared: bool) -> LatentsCache | None:

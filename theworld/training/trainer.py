@@ -19,6 +19,7 @@ from transformers import Trainer, TrainerCallback
 
 from theworld.components import component_of
 from theworld.training import checkpoint as files
+from theworld.training import sharding
 from theworld.training.config import ConfigError, StageConfig
 from theworld.training.data import SeededOrder
 from theworld.training.optimizer import check_rates, parameter_groups
@@ -65,6 +66,12 @@ class StageTrainer(Trainer):
         self.add_callback(_AtTheStart(self))
 
     # The order and the optimizer
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the Accelerator, and have it shard where the launcher asked for FSDP2."""
+        super().create_accelerator_and_postprocess()
+        compute_dtype = torch.bfloat16 if self.args.bf16 else None
+        self.is_fsdp_enabled = sharding.use_plugin(self.accelerator, compute_dtype=compute_dtype)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SeededOrder:  # noqa: ARG002
         return self._order

@@ -56,47 +56,85 @@ def drift(base: str, trained: str, *, cosmos: str | None, trains: Sequence[str])
     yield from _checked([check_drift(base, trained, cosmos=cosmos, trains=trains, progress=tell)])
 
 
-def buffers(target: Target, *, dtypes: Sequence[str], after: Sequence[str]) -> Iterator[Message]:
-    """Audit the buffers of a `TheWorld`, with its branch on if a Cosmos repository is named."""
-    from theworld_validate.audits.buffers import check_buffers
-    from theworld_validate.subjects.checkpoints import read_config
+def training(*, aspects: Sequence[str]) -> Iterator[Message]:
+    """Train the tiny model, and look at what a training must keep."""
+    from theworld_validate.audits.training import check_training
 
-    read_config(target.checkpoint)
+    yield from _checked(check_training(aspects, progress=tell))
+
+
+def buffers(target: Target, *, dtypes: Sequence[str], after: Sequence[str]) -> Iterator[Message]:
+    """Audit buffers; of a `TheWorld` with its branch on if a Cosmos repository is named."""
+    from theworld_validate.audits.buffers import check_buffers
+    from theworld_validate.subjects.architectures import architecture_of
+
+    found = architecture_of(target.checkpoint)
     for dtype in dtypes:
         cast = replace(target, dtype=dtype)
-        reference = Subject.of(cast, REFERENCE_TARGET)
-        candidate = Subject.of(cast, CANDIDATE_TARGET, cosmos=target.cosmos)
+        reference = Subject.of(cast, found.base_target)
+        candidate = Subject.of(cast, found.own_target, cosmos=target.cosmos if found.is_the_worlds else None)
         yield from _checked(check_buffers(reference, candidate, after=after, progress=tell))
 
 
 def params(
-    *, model: str | None, cosmos: str | None, config: str | None, presets: Sequence[str], dtype: str
+    *,
+    model: str | None,
+    cosmos: str | None,
+    config: str | None,
+    presets: Sequence[str],
+    dtype: str,
+    components: Path | None,
 ) -> Iterator[Message]:
     """Count the parameters of a checkpoint, a geometry by name or a bare config; the tiny geometry by default."""
+    from theworld_validate.audits.family_params import check_family_params
+    from theworld_validate.audits.module_components import read_components
     from theworld_validate.audits.params import check_params
     from theworld_validate.memory.answers import ModelSource
+    from theworld_validate.subjects.architectures import architecture_of
 
     if model is not None and config is not None:
         raise InputError("--model and --config both name a model; give one of the two")
     tell("reading configs")
+    chosen = None if components is None else read_components(components)
+    found = None if model is None else architecture_of(model)
+    if chosen is not None and found is None:
+        raise InputError("--components lists the parameters of a checkpoint; name one with --model")
+    if found is not None and (chosen is not None or not found.is_the_worlds):
+        if presets:
+            raise InputError("--preset is TheWorld's own; leave it out, or leave --components out")
+        yield from _checked([check_family_params(found.config, found.model_class, chosen=chosen, dtype=dtype)])
+        return
     shape = ModelSource(geometry=config or "tiny", checkpoint=model, cosmos=cosmos).read()
     yield from _checked(check_params(shape, presets=presets, dtype=dtype, progress=tell))
 
 
 def gradients(target: Target, *, presets: Sequence[str]) -> Iterator[Message]:
-    """Audit the gradients of the presets that are for use, or of those named."""
+    """Audit the gradients of the presets that are for use, or of those named; of another family, of one step."""
+    from theworld_validate.audits.family_gradients import check_family_gradients
     from theworld_validate.audits.gradients import PRESETS, check_gradients
-    from theworld_validate.subjects.checkpoints import read_config
+    from theworld_validate.parity.questions import questions_of
+    from theworld_validate.subjects.architectures import architecture_of
 
-    read_config(target.checkpoint)
+    found = architecture_of(target.checkpoint)
+    if not found.is_the_worlds:
+        if presets:
+            raise InputError("--preset is TheWorld's own; leave it out")
+        subject = Subject.of(target, found.own_target)
+        tell("gradients of one step")
+        yield from _checked([check_family_gradients(subject, questions_of(subject, ()).probes)])
+        return
+    if target.cosmos is None:
+        raise InputError("--model was given without --cosmos; name a Cosmos repository or VAE folder")
     subject = Subject.of(target, CANDIDATE_TARGET, cosmos=target.cosmos)
     yield from _checked(check_gradients(subject, presets=presets or PRESETS, progress=tell))
 
 
 def world(target: Target, *, frames: Path | None) -> Iterator[Message]:
     """Check the world path, on a clip from a file if one is named."""
+    from theworld_validate.subjects.architectures import only_the_worlds
     from theworld_validate.world.check import check_world
 
+    only_the_worlds(target.checkpoint, "the world path")
     assert target.cosmos is not None
     yield from _checked(
         check_world(Subject.of(target, CANDIDATE_TARGET, cosmos=target.cosmos), frames=frames, progress=tell)
@@ -112,8 +150,10 @@ def claims(target: Target, *, parity: Status) -> Iterator[Message]:
     from theworld_validate.audits.claims import Evidence, check_claims
     from theworld_validate.audits.loading_facts import measure_loading
     from theworld_validate.audits.params import check_params, ledger_of
+    from theworld_validate.subjects.architectures import only_the_worlds
     from theworld_validate.subjects.empty_models import blueprint_of_size, build_on_meta
 
+    only_the_worlds(target.checkpoint, "what its documents claim")
     tell("documented claims")
     config = blueprint_of_size("4b")
     _, presets = check_params(config)

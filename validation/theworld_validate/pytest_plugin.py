@@ -17,7 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("theworld", "gates of theworld-validate")
     group.addoption(_OPTION, action="store_true", help="Run the tests that compare whole models.")
-    group.addoption("--theworld-model", metavar="DIR|ID", help="Gemma 3 checkpoint. Default: a tiny one that is made.")
+    group.addoption("--theworld-model", metavar="DIR|ID", help="A checkpoint. Default: a tiny Gemma 3 that is made.")
     group.addoption("--theworld-device", metavar="NAME", default="cpu", help="cpu, cuda or cuda:N.")
 
 
@@ -37,17 +37,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def theworld_parity(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
-    """A function that compares a candidate with pure Gemma 3, and fails the test unless every check passes.
+    """A function that compares a candidate with its base class, and fails the test unless every check passes.
 
-    Its arguments: `candidate` ("module:class", default "theworld:TheWorld"), `reference`, `model` and `device`
-    (defaults from the options), `dtype`, `attn`, `seed`, `probes`, `timeout_seconds`. Each side has a process of its
-    own. It returns the check results.
+    Its arguments: `candidate` ("module:class"; for Gemma 3 "theworld:TheWorld" by default), `reference`, `model` and
+    `device` (defaults from the options), `dtype`, `attn`, `seed`, `probes`, `timeout_seconds`. Each side has a process
+    of its own. It returns the check results.
     """
 
     def compare(
-        candidate: str = "theworld:TheWorld",
+        candidate: str | None = None,
         *,
-        reference: str = "transformers:Gemma3ForConditionalGeneration",
+        reference: str | None = None,
         model: str | None = None,
         device: str | None = None,
         dtype: str = "bfloat16",

@@ -4,8 +4,7 @@ In: nothing. Out: `Finding`, `CheckResult`, `Report`, their verdict and exit cod
 is in `documents.report`.
 """
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -40,12 +39,6 @@ class Status(StrEnum):
 
 class InputError(Exception):
     """Something the user gave cannot be used: one line that names it and the fix; exit code 2."""
-
-
-def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """The end of a line about a name that is not known: the known one that is nearest, if one is near."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from theworld.checkpoints.error_text import did_you_mean
 from theworld.vae_geometries import DEFAULT_VAE
 from theworld_validate import jobs
-from theworld_validate.results import CheckResult, Environment, InputError, Status, combine, did_you_mean
+from theworld_validate.results import CheckResult, Environment, InputError, Status, combine
+from theworld_validate.subjects.default_targets import default_targets
 from theworld_validate.subjects.subject import Subject
-from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET, Target
+from theworld_validate.target import CANDIDATE_TARGET, Target
 from theworld_validate.workers.child import Job
 from theworld_validate.workers.run import Run, ask, check_in_worker
 
@@ -64,18 +66,31 @@ def compare_targets(
     target: Target,
     run: Run,
     *,
-    reference: str = REFERENCE_TARGET,
-    candidate: str = CANDIDATE_TARGET,
+    reference: str | None = None,
+    candidate: str | None = None,
     probe_names: Sequence[str] = (),
     control_in_own_process: bool = False,
     allowances: "Sequence[Allowance]" = (),
 ) -> Checks:
-    """Two loaders on one checkpoint; see `parity.check.check_parity`."""
+    """Two loaders on one checkpoint; see `parity.check.check_parity`.
+
+    Args:
+        reference, candidate: "module:name"; by the checkpoint's family if None.
+
+    Raises:
+        InputError: if the checkpoint is of a family for which there is no candidate, or cannot be used.
+    """
     from theworld_validate.parity.check import check_parity
 
+    base, own = default_targets(target.checkpoint)
+    if candidate is None and own is None:
+        raise InputError(
+            f"{target.checkpoint}: {CANDIDATE_TARGET} loads Gemma 3, and this is for {base}; "
+            "name what loads your model with --candidate MODULE:NAME"
+        )
     yield from check_parity(
-        Subject.of(target, reference),
-        Subject.of(target, candidate),
+        Subject.of(target, reference or base),
+        Subject.of(target, candidate or own or CANDIDATE_TARGET),
         run=run,
         probe_names=probe_names,
         control_in_own_process=control_in_own_process,
@@ -87,7 +102,8 @@ def _audit(name: str, run: Run, target: Target | None, **arguments: object) -> C
     given = arguments if target is None else {"target": target, **arguments}
     record = None
     if target is not None:
-        record = Subject.of(target, CANDIDATE_TARGET, cosmos=target.cosmos).record("model")
+        base, own = default_targets(target.checkpoint)
+        record = Subject.of(target, own or base, cosmos=target.cosmos).record("model")
     job = Job(name=name, function=f"theworld_validate.jobs:{name}", arguments=dict(given), is_subject=True)
     yield from check_in_worker(run, job, record)
 
@@ -110,6 +126,23 @@ def audit_files(checkpoint: str, run: Run, *, verify: bool = False) -> Checks:
 def drift(run: Run, base: str, trained: str, *, cosmos: str | None = None, trains: Sequence[str] = ()) -> Checks:
     """A trained checkpoint against its base."""
     yield from _audit("drift", run, None, base=base, trained=trained, cosmos=cosmos, trains=tuple(trains))
+
+
+def training(run: Run, *, aspects: Sequence[str] = ()) -> Checks:
+    """What a training of the tiny model keeps.
+
+    Raises:
+        InputError: if there is no such aspect.
+    """
+    from theworld_validate.audits.training import ASPECTS
+
+    for name in aspects:
+        if name not in ASPECTS:
+            hint = did_you_mean(name, ASPECTS)
+            raise InputError(f"--aspect {name}: there is no such aspect; there are {', '.join(ASPECTS)}{hint}")
+    prepare_tiny(run)
+    run.expect(len(aspects or ASPECTS))
+    yield from _audit("training", run, None, aspects=tuple(aspects))
 
 
 def buffers(
@@ -142,10 +175,11 @@ def count_params(
     config: str | None = None,
     presets: Sequence[str] = (),
     dtype: str = "bfloat16",
+    components: Path | None = None,
 ) -> Checks:
     """Count parameters of a checkpoint, or of a geometry by name or file."""
     arguments = {"model": model, "cosmos": cosmos, "config": config, "presets": tuple(presets), "dtype": dtype}
-    yield from _audit("params", run, None, **arguments)
+    yield from _audit("params", run, None, **arguments, components=components)
 
 
 def global_state(target: Target, run: Run, _earlier: Earlier, *, modules: Sequence[str] = ()) -> Checks:

@@ -19,6 +19,7 @@ class Target:
         dtype: one of `DTYPES`.
         attn: an attention implementation; None leaves it to transformers.
         seed: of probes and sampling, and set before loading.
+        probes: "module:function" of a user's own probes; None for those of the checkpoint's family.
     """
 
     checkpoint: str
@@ -27,3 +28,4 @@ class Target:
     dtype: str = "bfloat16"
     attn: str | None = None
     seed: int = 0
+    probes: str | None = None

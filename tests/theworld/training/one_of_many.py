@@ -1,8 +1,7 @@
 """What one of several processes does in `test_distributed`: a run of the config, on gloo.
 
 Run as `python one_of_many.py WAY RANK PORT CONFIG`, WAY being "ddp", "fsdp", or "alone" for a planted
-fault: each process divides by its own tokens. accelerate's launcher offers FSDP2 on
-no CPU, so it is switched on where `Trainer` makes its Accelerator.
+fault: each process divides by its own tokens. The environment is the one that `accelerate launch` sets.
 """
 
 import os
@@ -17,7 +16,9 @@ def main(way: str, rank: str, port: str, config: str) -> None:
 
     torch.set_num_threads(1)
     if way == "fsdp":
-        _shard()
+        os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
+        os.environ |= {"FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_RESHARD_AFTER_FORWARD": "true"}
+        _count_shards()
     if way == "alone":
         from transformers import TrainingArguments
 
@@ -28,27 +29,18 @@ def main(way: str, rank: str, port: str, config: str) -> None:
     command()
 
 
-def _shard() -> None:
-    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+def _count_shards() -> None:
+    """A run that is not sharded is no test of sharding."""
     from torch.distributed.fsdp import FSDPModule
     from transformers import Trainer
 
-    create, clip = Trainer.create_accelerator_and_postprocess, Trainer._clip_grad_norm
-
-    def create_sharded(self: Any) -> None:
-        create(self)
-        self.accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(
-            fsdp_version=2, auto_wrap_policy="transformer_based_wrap", reshard_after_forward=True
-        )
-        self.accelerator.state.distributed_type = DistributedType.FSDP
-        self.is_fsdp_enabled = True
+    clip = Trainer._clip_grad_norm
 
     def clip_sharded(self: Any, model: Any) -> Any:
         wrapped = sum(isinstance(module, FSDPModule) for module in self.model.modules())
         assert wrapped > 8, f"only {wrapped} modules are sharded"
         return clip(self, model)
 
-    Trainer.create_accelerator_and_postprocess = create_sharded
     Trainer._clip_grad_norm = clip_sharded  # type: ignore[method-assign]
 
 

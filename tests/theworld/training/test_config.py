@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from theworld.freezing import PRESETS
+from theworld.training import config as config_module
 from theworld.training.config import ConfigError, read_config
 from theworld.training.data import JsonLines
 
@@ -54,6 +55,8 @@ def test_a_good_config_is_read(tmp_path: Path) -> None:
         ("vision_tower: 1e-5", "language_model: 1, vision_tower: 1e-5", "learning_rate.language_model is frozen"),
         ("name: second", "name: first", "stages: two stages have one name"),
         ("name: second", "name: a/b", "stages.1.name: String should match pattern"),
+        ("output_dir: out", "output_dir: out\noutput_dir: in", "cannot be read: key output_dir appears twice"),
+        ("steps: 10", "steps: 10, steps: 20", "cannot be read: key steps appears twice"),
         (GOOD, "- 1", "holds no mapping"),
         (GOOD, "a: [", "cannot be read"),
         (GOOD, "!!python/object/apply:os.system ['true']", "cannot be read"),
@@ -71,8 +74,20 @@ def test_a_bad_config_says_where_and_why(tmp_path: Path, old: str, new: str, sai
     assert "\n" not in message
 
 
+def test_a_json_config_has_no_key_twice_and_none_is_without_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"model": "a", "model": "b"}')
+    with pytest.raises(ConfigError, match="cannot be read: key model appears twice"):
+        read_config(path)
+    monkeypatch.setattr(config_module, "MAX_CONFIG_BYTES", 10)
+    with pytest.raises(ConfigError, match="28 bytes, and at most 10 are read"):
+        read_config(path)
+
+
 def test_a_config_that_is_not_there_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(ConfigError, match="missing; check the path"):
         read_config(tmp_path / "config.yaml")
 
 

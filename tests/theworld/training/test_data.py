@@ -141,6 +141,15 @@ def test_the_order_is_seeded_and_each_epoch_has_its_own() -> None:
     assert len({tuple(epoch(seed, number)) for seed in range(3) for number in range(3)}) == 9
 
 
+def test_groups_stay_together_in_their_order() -> None:
+    order = list(SeededOrder(11, 0, group_size=3))
+    assert sorted(order) == list(range(11))
+    starts = [number for number in order if number % 3 == 0]
+    assert [number for start in starts for number in range(start, min(start + 3, 11))] == order
+    assert starts != sorted(starts)
+    assert list(SeededOrder(11, 0, group_size=1)) == list(SeededOrder(11, 0))
+
+
 # Batches
 
 

@@ -195,6 +195,16 @@ def test_the_precision_is_the_one_that_was_asked(values: dict[str, Any], precisi
     assert {tensor.dtype for tensor in exported(config).values()} == {torch.bfloat16}
 
 
+def test_float32_weights_pass_from_one_mixed_stage_to_the_next(values: dict[str, Any]) -> None:
+    """The export between them is bfloat16; a second stage that hardly moves ends where the first one did."""
+    still = stage("second", steps=1, precision="mixed", learning_rate=1e-30)
+    config = make(values, stages=[stage(steps=1, precision="mixed"), still])
+    run(config)
+    first, second = (load_file(files.checkpoints(stage_folder(config, i))[-1] / files.WEIGHTS) for i in (0, 1))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    assert any(not torch.equal(tensor, tensor.bfloat16().float()) for tensor in first.values())
+
+
 def test_a_trainable_only_export_is_small_and_loads(values: dict[str, Any]) -> None:
     config = make(values, save="trainable", stages=[stage(steps=1), stage("second", steps=1)])
     run(config)

@@ -6,23 +6,24 @@ from typing import Any
 
 import pytest
 
+from theworld_validate.audits.training import ASPECTS
 from theworld_validate.compare.causes import Cause
 from theworld_validate.documents.observations import SECTIONS
 from theworld_validate.faults.base import Fault, fault
 from theworld_validate.faults.catalogue import CATALOGUE
 
-GROUPS = {"files", "load", "attention", "numerics", "runtime", "generation", "gradients", "round trip"}
+GROUPS = {"files", "load", "attention", "numerics", "runtime", "generation", "gradients", "round trip", "training"}
 
 
 def test_the_catalogue_is_large() -> None:
-    assert len(CATALOGUE) >= 75
+    assert len(CATALOGUE) >= 82
     assert {entry.group for entry in CATALOGUE.values()} == GROUPS
 
 
 @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=CATALOGUE)
 def test_a_fault_says_what_must_be_said_of_it(entry: Fault) -> None:
     assert entry.seen
-    assert entry.section in SECTIONS
+    assert entry.section in (ASPECTS if entry.group == "training" else SECTIONS)
     assert entry.causes
     assert all(isinstance(cause, Cause) for cause in entry.causes)
     re.compile(entry.location)

@@ -9,7 +9,7 @@ import pytest
 from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.compare.causes import Cause
 from theworld_validate.compare.explain import contradictions as contradictions_of
-from theworld_validate.faults import selftest
+from theworld_validate.faults import selftest, verdicts
 from theworld_validate.faults.catalogue import CATALOGUE
 from theworld_validate.faults.loader import FaultySubject
 from theworld_validate.faults.selftest import run_selftest
@@ -32,6 +32,7 @@ FAULTS = (
     "gradient-hook",
     "saved-in-higher-precision",
     "other-keys-on-disk",
+    "one-rate-for-all-groups",
 )
 # Made for this test: what its worker injects in place of each.
 INJECTED = {"no-fault": None, "wrong-expectation": "train-mode", "contradicted": "one-module-in-train-mode"}
@@ -74,7 +75,7 @@ def contradictions(findings: Sequence[Finding]) -> tuple[str, ...]:
 def _made_faults() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selftest, "FaultySubject", PlantedSubject)
-        patch.setattr(selftest, "contradictions", contradictions)
+        patch.setattr(verdicts, "contradictions", contradictions)
         for name, fault in MADE.items():
             patch.setitem(CATALOGUE, name, fault)
         yield
@@ -165,8 +166,8 @@ def test_the_rates_fail_with_what_was_missed(checks: dict[str, CheckResult]) -> 
 
 
 def test_rates_of_what_was_caught_and_of_nothing(checks: dict[str, CheckResult]) -> None:
-    assert selftest._rates([checks[name] for name in FAULTS]).status is Status.PASSED
-    nothing = selftest._rates([checks["needs-cuda"]])
+    assert verdicts.rates_of([checks[name] for name in FAULTS]).status is Status.PASSED
+    nothing = verdicts.rates_of([checks["needs-cuda"]])
     assert (nothing.status, nothing.reason) == (Status.INCONCLUSIVE, "no fault could be injected here")
 
 
@@ -221,4 +222,4 @@ def test_the_whole_catalogue_is_caught_placed_and_explained(target: Target) -> N
     checks = list(run_selftest(target, run=Run(), names=names))
     missed = {check.id: [f.actual for f in check.findings] for check in checks if check.status is Status.FAILED}
     assert missed == {}
-    assert len(checks) == len(names) + 2
+    assert len(checks) == len(names) + 3

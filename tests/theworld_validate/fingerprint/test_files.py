@@ -170,10 +170,10 @@ def test_a_damaged_download_is_not_what_its_name_says(gemma_copy: Path, tmp_path
 def test_a_quantised_checkpoint_is_counted_and_not_audited(gemma_copy: Path) -> None:
     from theworld_validate.fingerprint import files
 
-    config = files.read_config(str(gemma_copy))
-    config.quantization_config = {"quant_method": "torchao"}
+    found = files.architecture_of(str(gemma_copy))
+    found.config.quantization_config = {"quant_method": "torchao"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "read_config", lambda checkpoint: config)
+        patch.setattr(files, "architecture_of", lambda checkpoint: found)
         seen = fingerprint_files(str(gemma_copy))
     assert set(seen) == {SUMMARY}
     assert seen[SUMMARY]["parameters"] is None

@@ -35,10 +35,12 @@ def expect_buffers(model: Any) -> dict[str, ExpectedBuffer]:
     """Recompute every buffer that has a formula.
 
     Args:
-        model: a Gemma 3, or a `TheWorld`; only its configs are read.
+        model: a Gemma 3, or a `TheWorld`; only its configs are read. Of another family none is known here.
     """
     import torch
 
+    if model.config.model_type not in ("gemma3", "theworld"):
+        return {}
     expected = {}
     text, vision = model.config.text_config, model.config.vision_config
     for layer_type, rope in _rope_of_layer_types(text).items():

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from theworld_validate.results import CheckResult, Finding, InputError, Scalar, Status, did_you_mean
+from theworld.checkpoints.error_text import did_you_mean
+from theworld_validate.results import CheckResult, Finding, InputError, Scalar, Status
 
 if TYPE_CHECKING:
     import torch

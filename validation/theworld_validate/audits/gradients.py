@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from theworld_validate.results import CheckResult, Finding, InputError, Severity, Status
@@ -46,7 +47,8 @@ def check_gradients(
             model = replace(subject, freeze=preset).load()
         model.set_freeze(preset)
         inputs = inputs or _inputs(subject.checkpoint, model.world_config)
-        yield audit_gradients(model, inputs, check_id=f"gradients.{preset}", seed=subject.seed)
+        run = partial(_loss, inputs=inputs)
+        yield audit_gradients(model, run, check_id=f"gradients.{preset}", seed=subject.seed)
         if not has_temporal_embedding(KNOWN[preset]):
             model = None
 
@@ -70,20 +72,27 @@ def _inputs(checkpoint: str, world_config: Any = None) -> Any:
     return {**features, "labels": features["input_ids"]}
 
 
-def audit_gradients(model: Any, inputs: Any, *, check_id: str, seed: int = 0) -> CheckResult:
+def audit_gradients(
+    model: Any,
+    run: Callable[[Any], Any],
+    *,
+    check_id: str,
+    seed: int = 0,
+    components: dict[str, dict[str, Any]] | None = None,
+) -> CheckResult:
     """Run one forward and backward pass in training mode, and look at every parameter's gradient.
+
+    Args:
+        run: gives the model's loss, a scalar.
+        components: what is reported together; TheWorld's own if None.
 
     Raises:
         InputError: if nothing at all is trainable.
     """
     import torch
 
-    from theworld.components import parameters_by_component
-
-    try:
-        components = parameters_by_component(model)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    if components is None:
+        components = _own_components(model)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError("every parameter is frozen: there is no gradient to audit; name a preset that trains")
     started = time.perf_counter()
@@ -92,7 +101,7 @@ def audit_gradients(model: Any, inputs: Any, *, check_id: str, seed: int = 0) ->
     model.zero_grad(set_to_none=True)
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []), _watched(model) as leaks:
         torch.manual_seed(seed)
-        loss = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}).loss
+        loss = run(model)
         loss.backward()
     findings = [_leak(name) for name in leaks[:1]]
     rows: list[dict[str, Any]] = []
@@ -122,6 +131,19 @@ def audit_gradients(model: Any, inputs: Any, *, check_id: str, seed: int = 0) ->
         },
         findings=tuple(findings),
     )
+
+
+def _loss(model: Any, *, inputs: Any) -> Any:
+    return model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}).loss
+
+
+def _own_components(model: Any) -> dict[str, dict[str, Any]]:
+    from theworld.components import parameters_by_component
+
+    try:
+        return parameters_by_component(model)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 _KINDS = ("learns", "dead", "zero", "non_finite", "frozen", "frozen_but_receives")

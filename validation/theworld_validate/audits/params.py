@@ -94,7 +94,7 @@ def _count(model: Any) -> Any:
 
 
 def is_documented_geometry(config: Any) -> bool:
-    """Whether a config has the shapes that the published figures are about: those of Gemma 3 4B, and Wan 2.1's VAE."""
+    """Whether a config has the shapes that the published figures are about: those of Gemma 3 4B and Wan 2.1's VAE."""
     from theworld.geometries import geometry
 
     documented = geometry("4b").gemma_config
@@ -143,7 +143,7 @@ def _component_rows(
                 "tied_to": None,
             }
         )
-    rows += _tied_rows(model, whole)
+    rows += tied_rows(model, whole)
     findings = [
         Finding(
             code="params.documented",
@@ -160,7 +160,7 @@ def _component_rows(
     return rows, findings
 
 
-def _tied_rows(model: Any, whole: int) -> list[dict[str, Any]]:
+def tied_rows(model: Any, whole: int) -> list[dict[str, Any]]:
     """Parameters that are another's under a second name: counted where the first is."""
     first_names = {id(parameter): name for name, parameter in model.named_parameters()}
     rows = []

@@ -42,11 +42,17 @@ def _there_and_back(model: Any) -> Any:
 def _compile_and_run(model: Any) -> Any:
     import torch
 
+    from theworld_validate.fingerprint.forward import to_tensors
+    from theworld_validate.probes.family import family_of
+
     logging.getLogger("torch._dynamo").setLevel(logging.ERROR)  # a graph break is no news here
     # The compiler's own backend changes kernels, not buffers: tracing alone shows what it does to the modules.
     compiled: Any = torch.compile(model, backend="eager")
+    inputs = {"input_ids": torch.tensor([[2, 3, 4, 5]], device=model.device)}
+    if model.main_input_name != "input_ids" or model.config.is_encoder_decoder:
+        inputs = to_tensors(family_of(model.config.model_type)(model.config, type(model)).build().probes[0], model)
     with torch.no_grad():
-        compiled(input_ids=torch.tensor([[2, 3, 4, 5]], device=model.device))
+        compiled(**inputs)
     torch.compiler.reset()
     return compiled._orig_mod
 

@@ -1,6 +1,7 @@
-"""Commands that audit one model: files, drift, buffers, params, gradients, globals, claims."""
+"""Commands that audit one model: files, drift, training, buffers, params, gradients, globals, claims."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -63,6 +64,29 @@ def drift(
 
 
 @app.command()
+@shared_options(loads=False)
+def training(
+    options: Options,
+    aspect: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--aspect",
+            metavar="NAME",
+            help="Only rates, frozen, resume, accumulation, reduction or export; may be given again.",
+        ),
+    ] = None,
+) -> int:
+    """Train a tiny model, and see that rates arrive, frozen parts stay, and a run that goes on is the whole one."""
+
+    def body(run: Run) -> Iterable[CheckResult]:
+        from theworld_validate import suite
+
+        return suite.training(run, aspects=aspect or ())
+
+    return run_checks("theworld-validate training", options, body)
+
+
+@app.command()
 @shared_options(without=("dtype",))
 def buffers(
     options: Options,
@@ -94,8 +118,12 @@ def params(
         typer.Option("--config", metavar="tiny|4b|FILE", help="A geometry by name, or a bare config.json."),
     ] = None,
     preset: Annotated[list[str] | None, _PRESET] = None,
+    components: Annotated[
+        Path | None,
+        typer.Option("--components", metavar="FILE", help="A list of components: {name: [pattern, ...]}, as JSON."),
+    ] = None,
 ) -> int:
-    """Count parameters: each component, each freeze preset, and what the documented figures really are."""
+    """Count parameters by component; of TheWorld each freeze preset too, and what documented figures really are."""
 
     def body(run: Run) -> Iterable[CheckResult]:
         from theworld_validate.suite import count_params
@@ -107,6 +135,7 @@ def params(
             config=config,
             presets=preset or (),
             dtype=loading.dtype.value,
+            components=components,
         )
 
     return run_checks("theworld-validate params", options, body)
@@ -120,7 +149,7 @@ def gradients(options: Options, loading: Loading, preset: Annotated[list[str] | 
     def body(run: Run) -> Iterable[CheckResult]:
         from theworld_validate import suite
 
-        return suite.gradients(loading.target(run, needs_cosmos=True), run, suite.ALONE, presets=preset or ())
+        return suite.gradients(loading.target(run), run, suite.ALONE, presets=preset or ())
 
     return run_checks("theworld-validate gradients", options, body)
 

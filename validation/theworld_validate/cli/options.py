@@ -50,7 +50,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON, an
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no table and no progress; the exit code tells.")]
 Model = Annotated[
     str | None,
-    typer.Option("--model", metavar="DIR|ID", help="Gemma 3 checkpoint: a folder or a hub id. Default: a tiny one."),
+    typer.Option("--model", metavar="DIR|ID", help="A checkpoint: a folder or a hub id. Default: a tiny Gemma 3."),
 ]
 Cosmos = Annotated[
     str | None,

@@ -1,6 +1,7 @@
 """Commands that compare: parity, fingerprint, diff, selftest."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +12,12 @@ from theworld_validate.cli.options import Loading, shared_options
 from theworld_validate.cli.session import Options, guard, run_checks
 from theworld_validate.parity.allowances import Allowance
 from theworld_validate.results import CheckResult
-from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET
 from theworld_validate.workers.run import Run
 
 _TARGET_HELP = "A model class, or a function that loads one."
+_PROBES = typer.Option(
+    "--probes", metavar="MODULE:FUNCTION", help="Your own probes: a function of (config, seed=). See docs/families.md."
+)
 
 
 @app.command()
@@ -23,14 +26,21 @@ def parity(
     options: Options,
     loading: Loading,
     reference: Annotated[
-        str, typer.Option("--reference", metavar="MODULE:CLASS", help="What is taken as right.")
-    ] = REFERENCE_TARGET,
+        str | None,
+        typer.Option(
+            "--reference", metavar="MODULE:CLASS", help="What is taken as right. Default: the checkpoint's own class."
+        ),
+    ] = None,
     candidate: Annotated[
-        str, typer.Option("--candidate", metavar="MODULE:CLASS", help=_TARGET_HELP)
-    ] = CANDIDATE_TARGET,
+        str | None,
+        typer.Option(
+            "--candidate", metavar="MODULE:CLASS", help=f"{_TARGET_HELP} Default, for Gemma 3: theworld:TheWorld."
+        ),
+    ] = None,
     probe: Annotated[
         list[str] | None, typer.Option("--probe", metavar="NAME", help="Only this probe; may be given again.")
     ] = None,
+    probes: Annotated[str | None, _PROBES] = None,
     isolate: Annotated[
         bool,
         typer.Option("--isolate", help="Also give the control a process of its own; both sides always have theirs."),
@@ -40,13 +50,13 @@ def parity(
         typer.Option("--allow", help="Show frozen parameters, or random draws while loading, and do not fail on them."),
     ] = None,
 ) -> int:
-    """Compare the candidate with pure Gemma 3, bit for bit: state, trace, outputs, generation, gradients, files."""
+    """Compare a candidate with its base class, bit for bit: state, trace, outputs, generation, gradients, files."""
 
     def body(run: Run) -> Iterable[CheckResult]:
         from theworld_validate.suite import compare_targets
 
         return compare_targets(
-            loading.target(run),
+            replace(loading.target(run), probes=probes),
             run,
             reference=reference,
             candidate=candidate,
@@ -66,7 +76,8 @@ def fingerprint(
     output: Annotated[
         Path, typer.Option("--output", metavar="FILE|DIR", help="Where to write: a .json file, or a folder.")
     ],
-    target: Annotated[str, typer.Option("--target", metavar="MODULE:CLASS", help=_TARGET_HELP)] = CANDIDATE_TARGET,
+    target: Annotated[str | None, typer.Option("--target", metavar="MODULE:CLASS", help=_TARGET_HELP)] = None,
+    probes: Annotated[str | None, _PROBES] = None,
 ) -> int:
     """Write everything observable about one model to a file, for `diff`."""
 
@@ -76,6 +87,7 @@ def fingerprint(
         from theworld_validate.documents.writing import check_place
         from theworld_validate.parity.take_file import take_file
         from theworld_validate.progress import show_progress
+        from theworld_validate.subjects.default_targets import default_targets
         from theworld_validate.subjects.subject import Subject
 
         place = place_of(output.absolute())
@@ -83,7 +95,9 @@ def fingerprint(
         with show_progress(quiet=options.quiet) as steps:
             run = Run(progress=steps.tell, expect=steps.expect)
             run.timeout_seconds = options.timeout or run.timeout_seconds
-            made = take_file(Subject.of(loading.target(run), target), run)
+            loaded = replace(loading.target(run), probes=probes)
+            base, own = default_targets(loaded.checkpoint)
+            made = take_file(Subject.of(loaded, target or own or base), run)
         path = write_fingerprint(made, place)
         if options.json:
             print(path.read_text(encoding="utf-8"), flush=True)

@@ -219,6 +219,26 @@ ADVICE: dict[Cause, tuple[str, str]] = {
         "the candidate does not come back as it was saved: a value is left out, rounded or cast on the way",
         "look at save_pretrained, ignored keys and the conversion of names",
     ),
+    Cause.LEARNING_RATE: (
+        "the optimizer's groups were built again, or its schedule has one rate for all of them",
+        "build the groups after the model is prepared, and compare optimizer.param_groups with what was asked",
+    ),
+    Cause.FREEZE: (
+        "the freeze was lost on loading or set after the optimizer was made, or what was frozen was cast and saved",
+        "set requires_grad before the optimizer is made, and give it the parameters that train alone",
+    ),
+    Cause.RESUMED_WEIGHTS: (
+        "training went on from other weights, or from another sample, than it had ended with",
+        "look at whether the checkpoint's keys are the model's: a loader that only warns leaves the base's weights",
+    ),
+    Cause.RESUMED_STATE: (
+        "the optimizer's moments or its schedule began anew",
+        "save and load the optimizer's and the schedule's state with the weights",
+    ),
+    Cause.REDUCTION: (
+        "gradients were rounded on their way between processes",
+        "set reduce_dtype=torch.float32 in FSDP2's MixedPrecisionPolicy, and use no hook that compresses gradients",
+    ),
     Cause.ENDED: ("its process ended before it had delivered what it was asked", "run it alone to see why"),
     Cause.UNKNOWN: ("the evidence does not tell", "look at the first place that differs"),
 }

@@ -69,6 +69,11 @@ class Cause(StrEnum):
     WRITTEN_DTYPE = "dtype of the saved files"
     SAVING = "saving or loading"
     PATCHED_CODE = "patched code"
+    LEARNING_RATE = "learning rate"
+    FREEZE = "freeze not kept"
+    RESUMED_WEIGHTS = "weights not resumed"
+    RESUMED_STATE = "optimizer not resumed"
+    REDUCTION = "dtype of the reduction"
     UNKNOWN = "unknown"
 
 

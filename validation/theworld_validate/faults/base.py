@@ -25,9 +25,9 @@ class Fault:
 
     Args:
         name: unique, in words joined by hyphens.
-        group: files, load, attention, numerics, runtime, generation, gradients or round trip.
+        group: files, load, attention, numerics, runtime, generation, gradients, round trip or training.
         seen: where it was reported.
-        section: the section of a fingerprint that must catch it.
+        section: the section of a fingerprint, or for training the aspect of its audit, that must catch it.
         location: a regular expression that the likeliest root's location must match.
         causes: the kinds of cause that are right.
         inject: spoils a loaded model, in place.

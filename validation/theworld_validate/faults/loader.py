@@ -25,6 +25,11 @@ class FaultySubject:
         return self.subject.seed
 
     @property
+    def probes(self) -> str | None:
+        """A user's own."""
+        return self.subject.probes
+
+    @property
     def checkpoint(self) -> str:
         """A folder or a hub id."""
         return self.subject.checkpoint

@@ -24,7 +24,6 @@ from theworld_validate.fingerprint.forward import (
     ask_untraced,
     bytes_to_hold,
     fingerprint_trace,
-    make_labels,
     run_probe,
     to_tensors,
 )
@@ -46,7 +45,6 @@ __all__ = [
     "deterministic_kernels",
     "fingerprint_behaviour",
     "fingerprint_trace",
-    "make_labels",
     "run_probe",
     "to_tensors",
 ]
@@ -174,7 +172,7 @@ class _Interview:
     def _record(self, tracer: Tracer) -> tuple[Recording, Answers]:
         model, probe, inputs = self._model, self._probe, self._inputs()
         with tracer:
-            recording = Recording(self._prefix, bytes_to_hold(model, inputs["input_ids"].numel()))
+            recording = Recording(self._prefix, bytes_to_hold(model, probe.num_tokens))
             answers = run_probe(model, tracer, probe, inputs, recording, seed=self._seed)
             if recording.changed_in_place:
                 recording = Recording(self._prefix, max_held_bytes=0)

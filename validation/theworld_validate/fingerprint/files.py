@@ -12,11 +12,13 @@ from theworld.checkpoints.error_text import summary
 from theworld_validate.documents.observations import Section
 from theworld_validate.fingerprint.scalars import clean_text
 from theworld_validate.results import InputError, Scalar
-from theworld_validate.subjects.checkpoints import folder_of, not_on_the_hub, read_config, said_to_the_user
+from theworld_validate.subjects.architectures import architecture_of
+from theworld_validate.subjects.checkpoints import folder_of, not_on_the_hub, said_to_the_user
 
 if TYPE_CHECKING:
     from theworld.checkpoints.key_audit import DtypeDifference, Headers, KeyAudit, ShapeDifference
     from theworld.checkpoints.weight_files import WeightFiles
+    from theworld_validate.subjects.architectures import Architecture
 
 SUMMARY = "(summary)"
 _Problem = tuple[str, str, str | None]  # where, what, detail
@@ -93,13 +95,13 @@ def _audit(checkpoint: str) -> "tuple[Headers, WeightFiles, KeyAudit | None]":
     from theworld.checkpoints.weight_files import resolve_weight_files
 
     folder = _folder(checkpoint)
-    config = read_config(str(folder))
+    architecture = architecture_of(str(folder))
     with said_to_the_user():
         weights = resolve_weight_files(folder)
         headers = read_headers(weights)
-    if getattr(config, "quantization_config", None) is not None:
+    if getattr(architecture.config, "quantization_config", None) is not None:
         return headers, weights, None
-    model_class, config = _class_of(config)
+    model_class, config = _class_of(architecture)
     try:
         with said_to_the_user():
             return headers, weights, audit_checkpoint(weights, model_class, config)
@@ -110,16 +112,17 @@ def _audit(checkpoint: str) -> "tuple[Headers, WeightFiles, KeyAudit | None]":
         raise InputError(f"{checkpoint}/config.json describes no model that can be built: {what}") from error
 
 
-def _class_of(config: Any) -> tuple[Any, Any]:
+def _class_of(architecture: "Architecture") -> tuple[Any, Any]:
     """The class that a config's model is of, and the config as that class reads it."""
-    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
-
+    config = architecture.config
+    if not architecture.is_the_worlds:
+        return architecture.model_class, config
     if config.world_config is not None:
         from theworld.modeling_theworld import TheWorld
 
         return TheWorld, config
     values = {key: value for key, value in config.to_dict().items() if key != "model_type"}
-    return Gemma3ForConditionalGeneration, Gemma3Config.from_dict(values)
+    return architecture.model_class, architecture.model_class.config_class.from_dict(values)
 
 
 def _key_problems(audit: "KeyAudit") -> Iterator[_Problem]:

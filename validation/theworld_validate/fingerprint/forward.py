@@ -12,12 +12,11 @@ from theworld_validate.fingerprint.capturing import without_capturing_hooks_afte
 from theworld_validate.fingerprint.digest import MAX_HELD_BYTES
 from theworld_validate.fingerprint.placement import device_of, dtype_of, vocab_size_of
 from theworld_validate.fingerprint.trace import Recording, Tracer, iterate_tensors
-from theworld_validate.probes.probe import PER_TOKEN, Inputs, Probe
+from theworld_validate.probes.probe import IGNORED_LABEL, Inputs, Probe
 
 if TYPE_CHECKING:
     import torch
 
-IGNORED_LABEL = -100  # what Gemma's loss leaves out
 NONE = "none"  # the answer where there is none
 _MOST_HELD_BYTES = 2 * 2**30
 _SHIFT = 3  # positions that a prompt is moved by
@@ -28,25 +27,27 @@ Answers = dict[str, "torch.Tensor | str"]
 
 
 def to_tensors(probe: Probe, model: Any) -> dict[str, "torch.Tensor"]:
-    """Put a probe's inputs on the model's device, pixels in its dtype."""
+    """Put a probe's inputs on the model's device, pixels and sound in its dtype."""
     return inputs_to_tensors(probe.inputs, model)
 
 
 def inputs_to_tensors(inputs: Inputs, model: Any) -> dict[str, "torch.Tensor"]:
-    """Put inputs on the model's device, pixels in its dtype."""
+    """Put inputs on the model's device, those of floating point in its dtype."""
     import torch
 
-    device = device_of(model)
+    device, dtype = device_of(model), dtype_of(model)
     tensors = {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
-    if "pixel_values" in tensors:
-        tensors["pixel_values"] = tensors["pixel_values"].to(dtype_of(model))
-    return tensors
+    return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
-def make_labels(inputs: Mapping[str, "torch.Tensor"]) -> "torch.Tensor":
-    """Every text token as a target; padding and image tokens are left out."""
-    is_target = (inputs["attention_mask"] == 1) & (inputs["token_type_ids"] == 0)
-    return inputs["input_ids"].masked_fill(~is_target, IGNORED_LABEL)
+def labels_of(probe: Probe, model: Any) -> dict[str, "torch.Tensor"]:
+    """The argument `labels` of a forward on the whole probe; nothing where it has none."""
+    return {} if probe.labels is None else inputs_to_tensors({"labels": probe.labels}, model)
+
+
+def cache_argument(probe: Probe, *, wanted: bool) -> dict[str, bool]:
+    """The argument `use_cache` of a forward; nothing where it takes none."""
+    return {} if probe.use_cache is None else {"use_cache": wanted and probe.use_cache}
 
 
 def bytes_to_hold(model: Any, num_tokens: int) -> int:
@@ -82,9 +83,11 @@ def ask_probe(model: Any, probe: Probe, inputs: Mapping[str, "torch.Tensor"], *,
     answers: Answers = {}
     with torch.no_grad():
         prompt = dict(inputs)
+        labels = labels_of(probe, model)
         if probe.decode_steps:
-            prompt.update({name: inputs[name][:, : -probe.decode_steps] for name in PER_TOKEN})
-        output = model(**prompt, labels=make_labels(prompt), use_cache=True)
+            prompt.update({name: inputs[name][:, : -probe.decode_steps] for name in probe.per_token})
+            labels = {name: tensor[:, : -probe.decode_steps] for name, tensor in labels.items()}
+        output = model(**prompt, **labels, **cache_argument(probe, wanted=True))
         answers.update(_answers_of(output, "logits", "loss"))
         cache = _field(output, "past_key_values")
         for step in range(probe.decode_steps if cache is not None else 0):
@@ -109,7 +112,7 @@ def ask_rows(model: Any, probe: Probe, *, seed: int) -> Answers:
     for i in range(probe.num_rows):
         torch.manual_seed(seed)
         with torch.no_grad():
-            output = model(**inputs_to_tensors(probe.row(i), model), use_cache=False)
+            output = model(**inputs_to_tensors(probe.row(i), model), **cache_argument(probe, wanted=False))
         answers.update(_answers_of(output, "logits", prefix=f"row[{i}]/"))
     return answers
 
@@ -124,7 +127,7 @@ def ask_embeds(model: Any, probe: Probe, *, seed: int) -> Answers:
     torch.manual_seed(seed)
     with torch.no_grad():
         embeds = model.get_input_embeddings()(inputs.pop("input_ids"))
-        output = model(inputs_embeds=embeds, **inputs, use_cache=False)
+        output = model(inputs_embeds=embeds, **inputs, **cache_argument(probe, wanted=False))
     return _answers_of(output, "logits", prefix="embeds/")
 
 
@@ -132,12 +135,11 @@ def ask_loss_by_count(model: Any, probe: Probe, *, seed: int) -> Answers:
     """Run a probe with twice the number of its targets as `num_items_in_batch`, as a trainer does that accumulates."""
     import torch
 
-    inputs = to_tensors(probe, model)
-    labels = make_labels(inputs)
-    num_targets = int((labels[:, 1:] != IGNORED_LABEL).sum())
+    inputs = {**to_tensors(probe, model), **labels_of(probe, model)}
+    num_targets = int((inputs["labels"][:, 1:] != IGNORED_LABEL).sum())
     torch.manual_seed(seed)
     with torch.no_grad():
-        output = model(**inputs, labels=labels, num_items_in_batch=2 * num_targets, use_cache=False)
+        output = model(**inputs, num_items_in_batch=2 * num_targets, **cache_argument(probe, wanted=False))
     return {"loss_by_count": _tensor_or_word(_field(output, "loss"))}
 
 
@@ -165,7 +167,7 @@ def ask_arguments(model: Any, probe: Probe, *, seed: int) -> Answers:
             continue
         torch.manual_seed(seed)
         with torch.no_grad(), without_capturing_hooks_after(model):
-            output = model(**inputs, **{argument: value}, use_cache=False)
+            output = model(**inputs, **{argument: value}, **cache_argument(probe, wanted=False))
         tensors = iterate_tensors(_field(output, name) if name in _LISTED else output)
         found = {f"arguments/{name}{path}": tensor for path, tensor in tensors}
         answers.update(found or {f"arguments/{name}": NONE})

@@ -11,11 +11,12 @@ from typing import Any
 from theworld_validate.documents.observations import Fingerprint, Observation, Section
 from theworld_validate.fingerprint.digest import DigestQueue, describe_shape
 from theworld_validate.fingerprint.failures import CannotAsk
-from theworld_validate.fingerprint.forward import make_labels, to_tensors
+from theworld_validate.fingerprint.forward import cache_argument, labels_of, to_tensors
 from theworld_validate.fingerprint.kernels import deterministic_kernels
 from theworld_validate.fingerprint.placement import device_of
 from theworld_validate.fingerprint.scalars import clean_text
 from theworld_validate.fingerprint.tensor_parts import NoBits, find_offloaded
+from theworld_validate.fingerprint.trace import iterate_tensors
 from theworld_validate.fingerprint.tree import iterate_modules, iterate_parameters
 from theworld_validate.probes.probe import Probe
 from theworld_validate.subjects.wrappers import own_name, unwrap
@@ -40,14 +41,14 @@ def fingerprint_gradients(model: Any, probe: Probe, *, seed: int = 0, determinis
         raise CannotAsk("weights that are offloaded have no gradients: load the model without offloading")
     section: Section = {}
     queue = DigestQueue(max_held_bytes=None)
-    inputs = to_tensors(probe, model)
+    inputs = {**to_tensors(probe, model), **labels_of(probe, model), **cache_argument(probe, wanted=False)}
     rename = own_name(model)
     model.zero_grad(set_to_none=True)
     torch.manual_seed(seed)
     try:
         on_cuda = deterministic and device_of(model).type == "cuda"
         with _training(model), deterministic_kernels(enabled=on_cuda, warn_only=False):
-            loss = model(**inputs, labels=make_labels(inputs), use_cache=False).loss
+            loss = loss_of(model(**inputs), probe)
             if loss is not None and loss.requires_grad:
                 loss.backward()
         parameters: dict[int, tuple[str, Any]] = {}
@@ -60,6 +61,17 @@ def fingerprint_gradients(model: Any, probe: Probe, *, seed: int = 0, determinis
     finally:
         model.zero_grad(set_to_none=True)
     return Fingerprint(sections={"gradients": section}, num_bytes={"gradients": num_bytes})
+
+
+def loss_of(output: Any, probe: Probe) -> Any:
+    """What a step goes back from: the forward's own loss; where it takes no labels, of what it gives.
+
+    The stand-in is the mean square of every floating-point tensor of the output that has a gradient.
+    """
+    if probe.labels is not None:
+        return output.loss
+    tensors = [tensor for _, tensor in iterate_tensors(output) if tensor.is_floating_point() and tensor.requires_grad]
+    return sum(tensor.float().square().mean() for tensor in tensors) if tensors else None
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from theworld.checkpoints.error_text import did_you_mean
 from theworld_validate.documents.reading import read_toml
 from theworld_validate.memory.cells import Cell, check_value, shown_value
 from theworld_validate.memory.outcomes import Measured, Predicted
-from theworld_validate.results import Finding, InputError, did_you_mean
+from theworld_validate.results import Finding, InputError
 
 MAX_BYTES = 2**20
 MAX_GB = 1e6

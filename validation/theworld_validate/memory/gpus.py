@@ -5,7 +5,8 @@ In: a name, or a number of GiB. Out: a `Gpu`.
 
 from dataclasses import dataclass
 
-from theworld_validate.results import InputError, did_you_mean
+from theworld.checkpoints.error_text import did_you_mean
+from theworld_validate.results import InputError
 
 GIB = 2**30
 # What the driver reports as total, rounded down to a tenth.

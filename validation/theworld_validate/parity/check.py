@@ -50,12 +50,14 @@ class Agreed:
         files: the checkpoint's section "files".
         at_once: how many workers may be at work at the same time.
         threads: what each then takes; None leaves it to torch.
+        unasked: what of the model no probe reaches, and why.
     """
 
     plan: Plan
     files: Section
     at_once: int
     threads: int | None
+    unasked: tuple[str, ...] = ()
 
 
 def check_parity(
@@ -120,7 +122,7 @@ def check_parity(
     )
     comparison, allowed = allow(comparison, allowances)
     run.plan = comparison.plan
-    checks = [*_written_to(reference.checkpoint, stamp), *allowed, *judge(comparison)]
+    checks = [*_written_to(reference.checkpoint, stamp), *allowed, *_unasked(agreed), *judge(comparison)]
     if any(check.status is Status.FAILED and check.id.removeprefix("parity.") in _REPEATABLE for check in checks):
         checks = _repeat_load(reference, comparison.expected, checks, run, threads=agreed.threads)
     if any(check.status is Status.FAILED and check.id == "parity.round_trip" for check in checks):
@@ -148,6 +150,17 @@ def _written_to(checkpoint: str, before: dict[str, tuple[int, int, int]]) -> Ite
         reason = "the checkpoint changed while it was compared"
         yield CheckResult(
             id="parity.checkpoint", status=Status.INCONCLUSIVE, reason=reason, seconds=0.0, findings=(finding,)
+        )
+
+
+def _unasked(agreed: Agreed) -> Iterator[CheckResult]:
+    """One more check where a part of the model is asked nothing: equal state proves nothing of what it does."""
+    if agreed.unasked:
+        yield CheckResult(
+            id="parity.unasked",
+            status=Status.INCONCLUSIVE,
+            reason=f"no probe reaches {'; '.join(agreed.unasked)}: give your own with --probes MODULE:FUNCTION",
+            seconds=0.0,
         )
 
 
@@ -255,6 +268,7 @@ def plan_parity(loader: Loader, run: Run, probe_names: Sequence[str]) -> Agreed:
         files=side_of(outcome).fingerprint.sections.get("files", {}),
         at_once=at_once if isinstance(at_once, int) else 1,
         threads=threads if isinstance(threads, int) else None,
+        unasked=tuple(map(str, _list_of(values["unasked"]))),
     )
 
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 LOOK = "theworld_validate.parity.looking:look"
 MEASURE = "theworld_validate.parity.looking:measure"
-_LAYER = re.compile(r"(?:^|/)model\.language_model\.layers\.(\d+)$")
+# A decoder layer's output: of a composite model its language model's, and else of any list of blocks.
+_LAYER = re.compile(r"(?:^|/|\.)language_model\.layers\.(\d+)$")
+_BLOCK = re.compile(r"(?:^|/|\.)(?:layers?|h|blocks?|block)\.(\d+)$")
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -75,10 +77,9 @@ def look(loader: Loader, question: Question, file: str, *, repeat: bool) -> Iter
 
 
 def _probe(loader: Loader, name: str) -> Any:
-    from theworld_validate.probes.gemma3 import build_probes
-    from theworld_validate.subjects.checkpoints import read_config
+    from theworld_validate.parity.questions import questions_of
 
-    return next(p for p in build_probes(read_config(loader.checkpoint), seed=loader.seed) if p.name == name)
+    return questions_of(loader, (name,)).probes[0]
 
 
 def _repeats(model: Any, probe: Any, *, seed: int) -> bool:
@@ -90,6 +91,8 @@ def _repeats(model: Any, probe: Any, *, seed: int) -> bool:
 def _capture(model: Any, probe: Any, place: str, *, seed: int) -> Any:
     from theworld_validate.fingerprint.behaviour import run_probe, to_tensors
     from theworld_validate.fingerprint.trace import Recording, Tracer
+
+    has_language_model = any(_LAYER.search(name) for name, _ in model.named_modules())
 
     class Capture(Recording):
         """Keeps, on the CPU, the tensor of one place, what entered its module, and the decoder layers' outputs."""
@@ -112,7 +115,7 @@ def _capture(model: Any, probe: Any, place: str, *, seed: int) -> Any:
             self.layer[location] = {}
             if location == place:
                 self.tensor = tensor.detach().cpu()
-            if _LAYER.search(location):
+            if (_LAYER if has_language_model else _BLOCK).search(location):
                 self.layers[location] = tensor.detach().cpu()
 
     capture = Capture()

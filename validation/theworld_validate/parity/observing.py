@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from theworld_validate.documents.observations import EMPTY, SAVED_SECTIONS, SECTIONS, Fingerprint
-from theworld_validate.results import Scalar, SubjectRecord
+from theworld_validate.results import Measurements, Scalar, SubjectRecord
 from theworld_validate.workers.messages import Answer, Expect, Message, Part, Step, Where
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ class Loader(Protocol):
         ...
 
     @property
+    def probes(self) -> str | None:
+        """A user's own, as "module:function"."""
+        ...
+
+    @property
     def checkpoint(self) -> str:
         """A folder or a hub id."""
         ...
@@ -56,11 +61,13 @@ def make_plan(loader: Loader, probe_names: Sequence[str]) -> Iterator[Message]:
     """Check the checkpoint, and say what both sides will be asked: the probes' names, and the section "files"."""
     from theworld_validate.environment import describe_environment
     from theworld_validate.fingerprint.files import fingerprint_files
+    from theworld_validate.parity.questions import questions_of
     from theworld_validate.subjects.subject import check_device
 
     yield Step(text="checking the checkpoint")
     check_device(loader.device)
-    probes = _probes(loader, probe_names)
+    asked = questions_of(loader, probe_names)
+    probes = asked.probes
     files = fingerprint_files(loader.checkpoint)
     yield Part(fingerprint=Fingerprint(sections={"files": files}))
     yield Where(environment=describe_environment())
@@ -68,7 +75,15 @@ def make_plan(loader: Loader, probe_names: Sequence[str]) -> Iterator[Message]:
     sections: list[Scalar] = [name for name in SECTIONS if name not in _not_asked(probes)]
     at_once = _count_at_once(loader)
     threads = _threads(loader) if at_once > 1 else None
-    yield Answer(values={"probes": names, "sections": sections, "at_once": at_once, "threads": threads})
+    unasked: list[Scalar] = [*asked.unasked]
+    values: Measurements = {
+        "probes": names,
+        "sections": sections,
+        "at_once": at_once,
+        "threads": threads,
+        "unasked": unasked,
+    }
+    yield Answer(values=values)
 
 
 def _not_asked(probes: "Sequence[Probe]") -> set[str]:
@@ -103,13 +118,6 @@ def _threads(loader: Loader) -> int | None:
     return max(1, torch.get_num_threads() // 2) if loader.device == "cpu" else None
 
 
-def _probes(loader: Loader, names: Sequence[str]) -> Any:
-    from theworld_validate.probes.gemma3 import build_probes, choose_probes
-    from theworld_validate.subjects.checkpoints import read_config
-
-    return choose_probes(build_probes(read_config(loader.checkpoint), seed=loader.seed), names)
-
-
 def observe_subject(
     loader: Loader,
     probe_names: Sequence[str],
@@ -129,8 +137,10 @@ def observe_subject(
     """
     from theworld_validate.fingerprint.round_trip import fingerprint_written
     from theworld_validate.fingerprint.take import count_run_steps, count_steps, observe, observe_run
+    from theworld_validate.parity.questions import questions_of
 
-    probes = _probes(loader, probe_names)
+    asked = questions_of(loader, probe_names)
+    probes = asked.probes
     num_steps = 1 + count_steps(probes) + (count_run_steps(probes) if control else 0)
     yield Expect(num_steps=num_steps - (round_trip == "none"))
     yield Step(text="loading")
@@ -140,7 +150,8 @@ def observe_subject(
     if control:
         yield from _parts(observe_run(model, probes, **options), CONTROL)
     if round_trip == "whole":  # last: it loads further models beside this one
-        yield from _parts(observe(model, probes, **options, only=("round_trip",)), "first")
+        only: dict[str, Any] = {"only": ("round_trip",), "base_target": asked.base_target}
+        yield from _parts(observe(model, probes, **options, **only), "first")
     elif round_trip == "written":
         yield Step(text="keys that saving writes")
         yield Part(fingerprint=fingerprint_written(model))
@@ -150,12 +161,15 @@ def observe_round_trip(loader: Loader) -> Iterator[Message]:
     """Load a subject, save it and load that; its state before is a part of the run `BEFORE`."""
     from theworld_validate.fingerprint.state import fingerprint_state
     from theworld_validate.fingerprint.take import observe
+    from theworld_validate.subjects.architectures import architecture_of
 
     yield Expect(num_steps=2)
     yield Step(text="loading")
     model = loader.load()
     yield Part(run=BEFORE, fingerprint=fingerprint_state(model, SAVED_SECTIONS))
-    yield from _parts(observe(model, (), seed=loader.seed, only=("round_trip",), announce=True), "first")
+    base_target = architecture_of(loader.checkpoint).base_target
+    only: dict[str, Any] = {"only": ("round_trip",), "base_target": base_target}
+    yield from _parts(observe(model, (), seed=loader.seed, announce=True, **only), "first")
 
 
 def _parts(steps: Iterator[tuple[str, Fingerprint]], run: str) -> Iterator[Message]:

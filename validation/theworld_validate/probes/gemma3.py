@@ -12,7 +12,16 @@ from typing import Any, Literal
 import numpy as np
 
 from theworld_validate.probes.gemma3_fields import Fields, check_length
-from theworld_validate.probes.probe import PROBE_NAMES, Extra, Generation, Inputs, Probe, choose_probes, gradient_probe
+from theworld_validate.probes.probe import (
+    IGNORED_LABEL,
+    PROBE_NAMES,
+    Extra,
+    Generation,
+    Inputs,
+    Probe,
+    choose_probes,
+    gradient_probe,
+)
 
 __all__ = ["DECODE_STEPS", "NEW_TOKENS", "PROBE_NAMES", "Probe", "build_probes", "choose_probes", "gradient_probe"]
 
@@ -87,11 +96,18 @@ class _Builder:
         return Probe(
             name=name,
             inputs=inputs,
+            labels=_labels_of(inputs),
             images_per_row=tuple(row.num_images for row in rows),
             decode_steps=decode_steps,
             extras=extras,
             generation=generation,
         )
+
+
+def _labels_of(inputs: Inputs) -> np.ndarray:
+    """Every text token as a target; padding and image tokens are left out."""
+    is_target = (inputs["attention_mask"] == 1) & (inputs["token_type_ids"] == 0)
+    return np.where(is_target, inputs["input_ids"], IGNORED_LABEL)
 
 
 def build_probes(config: Any, *, seed: int = 0) -> tuple[Probe, ...]:

@@ -9,9 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from theworld_validate.results import InputError, did_you_mean
+from theworld.checkpoints.error_text import did_you_mean
+from theworld_validate.results import InputError
 
-# Of the family gemma3, in the order in which they are asked.
+# Of the family of Gemma 3, in the order in which they are asked.
 PROBE_NAMES = (
     "text",
     "image",
@@ -30,7 +31,8 @@ Extra = Literal["loss_by_count", "rows", "embeds", "arguments", "untraced"]
 Generation = Literal["greedy", "sampled", "beams", "static"]
 
 Inputs = dict[str, np.ndarray]
-PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids")  # (B, L)
+PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")  # (B, L), where they are asked
+IGNORED_LABEL = -100  # what losses leave out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +41,13 @@ class Probe:
 
     Args:
         name: stable; part of a check's id.
-        inputs: input_ids, attention_mask, token_type_ids (B, L) int64; pixel_values (I, 3, S, S) float32.
+        inputs: arguments of the forward by name, such as input_ids, attention_mask, token_type_ids (B, L) int64 and
+            pixel_values (I, 3, S, S) float32; what is floating point is given in the model's dtype.
+        labels: what the loss is of, as the forward takes it; None where it takes none.
+        use_cache: whether the forward is asked for its KV cache, where it is no loss's; None where it takes no such
+            argument.
         images_per_row: how many of the images belong to each row, in order.
+        gradients: whether gradients may be taken on it though it has no image.
         decode_steps: how many of the last tokens are fed one at a time, through the KV cache.
         extras: what else is asked about the same inputs.
         generation: in which ways the prompt is continued.
@@ -48,7 +55,10 @@ class Probe:
 
     name: str
     inputs: Inputs
+    labels: np.ndarray | None = None
+    use_cache: bool | None = True
     images_per_row: tuple[int, ...] = ()
+    gradients: bool = False
     decode_steps: int = 0
     extras: tuple[Extra, ...] = ()
     generation: tuple[Generation, ...] = ()
@@ -56,13 +66,24 @@ class Probe:
     @property
     def num_rows(self) -> int:
         """How many prompts it holds."""
-        return len(self.inputs["input_ids"])
+        return len(next(iter(self.inputs.values())))
+
+    @property
+    def per_token(self) -> tuple[str, ...]:
+        """Its inputs that have one value a token."""
+        return tuple(name for name in PER_TOKEN if name in self.inputs)
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens its rows have, padding included; 0 where there are none."""
+        return self.inputs["input_ids"].size if "input_ids" in self.inputs else 0
 
     def row(self, index: int) -> Inputs:
         """One row alone: without its padding, and with its own images only."""
         is_token = self.inputs["attention_mask"][index] == 1
-        row: Inputs = {name: self.inputs[name][index : index + 1, is_token] for name in PER_TOKEN}
+        row: Inputs = {name: self.inputs[name][index : index + 1, is_token] for name in self.per_token}
         first = sum(self.images_per_row[:index])
+        row |= {name: self.inputs[name][index : index + 1] for name in self.inputs if name.startswith("decoder_")}
         if num_images := sum(self.images_per_row[index : index + 1]):
             row["pixel_values"] = self.inputs["pixel_values"][first : first + num_images]
         return row
@@ -82,6 +103,10 @@ def choose_probes(probes: Sequence[Probe], names: Sequence[str]) -> tuple[Probe,
 
 
 def gradient_probe(probes: Sequence[Probe]) -> Probe | None:
-    """The probe that gradients are taken on: the last with an image, which has padding and text rows too."""
+    """The probe that gradients are taken on: the last with an image, which has padding and text rows too.
+
+    Where none has one, the last of those that say so.
+    """
     with_image = [probe for probe in probes if "pixel_values" in probe.inputs]
-    return with_image[-1] if with_image else None
+    chosen = with_image or [probe for probe in probes if probe.gradients]
+    return chosen[-1] if chosen else None

@@ -6,8 +6,9 @@ In: a path. Out: `Limits`, every value of them finite and in its range, or one l
 from dataclasses import dataclass
 from pathlib import Path
 
+from theworld.checkpoints.error_text import did_you_mean
 from theworld_validate.documents.reading import read_toml
-from theworld_validate.results import InputError, did_you_mean
+from theworld_validate.results import InputError
 
 MAX_BYTES = 2**20
 TIME_GROWTH = 0.20  # where the file has a [time] section that does not say

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from theworld.checkpoints.bounded_files import check_readable_path, is_folder
-from theworld.checkpoints.checkpoint_files import checkpoint_digest
+from theworld.checkpoints.checkpoint_files import checkpoint_digest, read_json_object
 from theworld.checkpoints.error_text import one_line, summary
 from theworld.checkpoints.safetensors_header import read_safetensors_header
 from theworld.checkpoints.weight_files import resolve_weight_files
 from theworld_validate.results import InputError
+from theworld_validate.subjects.installed_classes import check_folder
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # What transformers opens, and what is checked: no pickle, no copy in another layout.
@@ -43,17 +44,35 @@ def said_to_the_user() -> Iterator[None]:
 
 
 def check_checkpoint(checkpoint: str) -> None:
-    """Check a Gemma 3 checkpoint before anything is loaded: a folder's files and config, or a hub id's form.
+    """Check a checkpoint before anything is loaded: a folder's files and config, or a hub id's form.
 
     Raises:
         InputError: with the file or field, and the fix.
     """
-    from theworld.folder_rules import check_gemma3_folder
-
     folder = local_folder(checkpoint)
     if folder is not None:
         with said_to_the_user():
-            check_gemma3_folder(folder)
+            check_folder(folder)
+
+
+def config_values_of(checkpoint: str) -> dict[str, Any] | None:
+    """What a checkpoint's config.json says, checked with the folder's other files; None where it cannot be had.
+
+    Raises:
+        InputError: if a file or field is wrong.
+    """
+    check_checkpoint(checkpoint)
+    folder = local_folder(checkpoint)
+    if folder is not None:
+        with said_to_the_user():
+            return read_json_object(folder / "config.json")
+    from transformers import PreTrainedConfig
+
+    try:
+        values, _ = PreTrainedConfig.get_config_dict(checkpoint)
+    except (OSError, ValueError):  # whoever reads it next says why
+        return None
+    return values
 
 
 def local_folder(checkpoint: str) -> Path | None:

@@ -15,7 +15,7 @@ from theworld_validate.results import InputError, SubjectRecord
 from theworld_validate.subjects.checkpoints import check_checkpoint, not_on_the_hub
 from theworld_validate.subjects.targets import check_loader, resolve_target
 from theworld_validate.subjects.wrappers import unwrap
-from theworld_validate.target import REFERENCE_TARGET, Target
+from theworld_validate.target import Target
 
 _DEVICE = re.compile(r"auto|cuda(:(?P<number>[0-9]{1,4}))?")
 _PACKAGE = str(Path(__file__).parent.parent)
@@ -64,6 +64,7 @@ class Subject(Target):
             cosmos=cosmos,
             freeze=freeze,
             seed=target.seed,
+            probes=target.probes,
         )
 
     def load(self) -> Any:
@@ -127,7 +128,9 @@ class Subject(Target):
         what = _text_of(error)
         if isinstance(error, (OSError, ValueError, ImportError)):
             return self._cannot_load(what)
-        if self.target == REFERENCE_TARGET and isinstance(error, Exception):  # its code is right: the checkpoint is not
+        if self.target.startswith("transformers:") and isinstance(
+            error, Exception
+        ):  # its code is right: the checkpoint is not
             return InputError(f"{self.target} cannot load {one_line(self.checkpoint)}: {type(error).__name__}: {what}")
         frames = traceback.extract_tb(error.__traceback__)
         foreign = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)]

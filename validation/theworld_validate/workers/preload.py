@@ -29,7 +29,14 @@ import transformers.models.siglip.modeling_siglip  # noqa: E402, F401
 import theworld.modeling_theworld  # noqa: E402, F401
 
 # Rooms above this one: by name alone.
-for _name in ("fingerprint.take", "parity.observing", "probes.gemma3", "subjects.checkpoints"):
+for _name in (
+    "fingerprint.take",
+    "parity.observing",
+    "parity.questions",
+    "probes.gemma3",
+    "probes.general",
+    "subjects.checkpoints",
+):
     importlib.import_module(f"theworld_validate.{_name}")
 importlib.import_module("theworld.folder_rules")
 gc.collect()

@@ -15,6 +15,7 @@ from theworld_validate.results import CheckResult, Finding, Status
 
 NUM_STEPS = 2
 _SKIPPED = "world.rollout"
+_PIXELS_OF_PIPELINE = 8
 _BLOCKS = "transformer_blocks."  # in the names of the diffusion transformer's tensors, and of no others
 _Outcome = tuple[dict[str, Any], list[Finding]]  # measurements, findings
 
@@ -38,6 +39,10 @@ def check_rollouts(
         return
     if any(side % 16 for side in clip.shape[2:]):
         reason = f"the clip is {clip.shape[2]} x {clip.shape[3]}, and Cosmos predicts frames of multiples of 16 pixels"
+        yield CheckResult(id=_SKIPPED, status=Status.SKIPPED, reason=reason, seconds=0.0)
+        return
+    if model.world_config.spatial_compression != _PIXELS_OF_PIPELINE:
+        reason = f"diffusers' pipeline has {_PIXELS_OF_PIPELINE} pixels a latent cell, and this VAE another number"
         yield CheckResult(id=_SKIPPED, status=Status.SKIPPED, reason=reason, seconds=0.0)
         return
     asked = RolloutConfig(prompt="What happens next.", safety_checker=None, num_inference_steps=3, seed=seed)

@@ -1,0 +1,1 @@
+"""Families with inputs of their own, one file each; see `probes.family`."""
