@@ -132,3 +132,11 @@ def test_what_a_model_decides_is_taken_from_it(tiny: SyntheticCheckpoint, shared
         ValueError, match=r"17 frames, which are 5 latent steps, and max_world_steps is 4; give at most 13"
     ):
         processor(text=PROMPT, world_frames=make_clip(17))
+
+
+def test_a_model_refuses_too_many_steps_before_it_encodes_them(
+    shared_world: TheWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(shared_world.world_encoder), "forward", lambda *_: pytest.fail("the VAE was asked"))
+    with pytest.raises(ValueError, match="5 latent time steps and max_world_steps is 4; give at most 13 frames"):
+        shared_world.get_world_features(make_clip(17)[None])

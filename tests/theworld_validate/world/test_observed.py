@@ -87,8 +87,8 @@ def test_padding_that_is_kept_is_caught(path: LoadedPath, monkeypatch: pytest.Mo
 def test_latents_that_are_normalised_twice_are_caught(path: LoadedPath, monkeypatch: pytest.MonkeyPatch) -> None:
     original = TheWorldModel.get_world_features
 
-    def twice(self: TheWorldModel, frames: Any, numbers: Any = None, latents: Any = None) -> torch.Tensor:
-        return original(self, frames, numbers, None if latents is None else latents / 2)
+    def twice(self: TheWorldModel, frames: Any, numbers: Any = None, latents: Any = None, *rest: Any) -> torch.Tensor:
+        return original(self, frames, numbers, None if latents is None else latents / 2, *rest)
 
     monkeypatch.setattr(TheWorldModel, "get_world_features", twice)
     assert failing(path) == {"latents": "world.latents"}
