@@ -162,11 +162,23 @@ def claims(target: Target, *, parity: Status) -> Iterator[Message]:
         config=config,
         ledger=ledger_of(build_on_meta(config)),
         presets={row["preset"]: row for row in rows},
+        predictors=_count_predictors(),
         parity=parity,
         facts=measure_loading(Subject.of(replace(target, dtype="bfloat16"), REFERENCE_TARGET)),
         training=_measure_training(target),
     )
     yield from _checked(check_claims(evidence))
+
+
+def _count_predictors() -> dict[str, int]:
+    """Parameters of what predicts, of the documented geometry, from models without weights."""
+    from theworld.pipeline_geometries import build_on_meta, pipeline_geometry
+
+    models = build_on_meta(pipeline_geometry("4b"))
+    return {
+        name: sum({id(parameter): parameter.numel() for parameter in model.parameters()}.values())
+        for name, model in models.items()
+    }
 
 
 def _measure_training(target: Target) -> dict[tuple[str, bool], Any]:

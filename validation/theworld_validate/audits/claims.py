@@ -17,6 +17,7 @@ from theworld_validate.results import CheckResult, Finding, Status
 
 HOLDS, EXPLAINED, REFUTED, NEEDS_GPU = "holds", "explained", "refuted", "needs a GPU"
 _GB = 10**9
+_NOT_IN_THE_NOTES = ("world_projection", "temporal_embedding")  # made there, and not loaded
 # The preset "documented" trains these: what the notes' freezing left out.
 _FORGOTTEN = ("multi_modal_projector", "vae_quant_conv", "vae_post_quant_conv", "vae_decoder", "world_projection")
 
@@ -44,6 +45,7 @@ class Evidence:
         config: a `TheWorldConfig` of the documented geometry.
         ledger: its parameters, part by part, without the temporal embedding.
         presets: preset -> total, trainable, frozen, percentage.
+        predictors: parameters of what the notes' model loads and no training step uses: Cosmos's transformer and T5.
         parity: the verdict on the disabled branch.
         facts: what loading does.
         training: (preset, checkpointing) -> a measured step; empty without a GPU.
@@ -52,6 +54,7 @@ class Evidence:
     config: Any
     ledger: Mapping[str, int]
     presets: Mapping[str, Mapping[str, float]]
+    predictors: Mapping[str, int]
     parity: Status
     facts: LoadingFacts
     training: Mapping[tuple[str, bool], Training]
@@ -232,7 +235,24 @@ def _same_weights(_claim: Claim, evidence: Evidence) -> Measured:
 
 def _memory(claim: Claim, evidence: Evidence) -> Measured:
     step = evidence.training.get((claim.arguments["preset"], claim.arguments["checkpointing"]))
-    return _judge(claim, None if step is None else step.peak_bytes / _GB)
+    if not claim.arguments.get("is_weights_loaded"):
+        return _judge(claim, None if step is None else step.peak_bytes / _GB)
+    loaded, words = _weights_loaded(evidence)
+    if step is None:
+        return NEEDS_GPU, None, words
+    return _judge(claim, step.peak_bytes / _GB, loaded, words)
+
+
+def _weights_loaded(evidence: Evidence) -> tuple[float, str]:
+    """The weights of everything that the notes' model loads, in GB at two bytes each, and in words."""
+    own = sum(count for name, count in evidence.ledger.items() if name not in _NOT_IN_THE_NOTES)
+    unused = sum(evidence.predictors.values())
+    loaded, idle = (2 * count / _GB for count in (own + unused, unused))
+    parts = ", ".join(f"{name} {count:,}" for name, count in evidence.predictors.items())
+    return loaded, (
+        f"the weights of everything that the notes' model loads are {loaded:.2f} GB in bfloat16, of which {idle:.2f} "
+        f"({parts}) take no part in a training step"
+    )
 
 
 def _memory_added(claim: Claim, evidence: Evidence) -> Measured:
