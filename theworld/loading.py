@@ -84,10 +84,11 @@ def load_theworld(
     enable_world = _wants_branch(
         name_or_path, enable_world, cosmos_model_name_or_path, world, has_branch=has_branch, is_gemma=is_gemma
     )
-    if freeze is None and (saved := values.get("trainable_components")) is not None:
+    loses_branch = has_branch and not enable_world
+    if freeze is None and not loses_branch and (saved := values.get("trainable_components")) is not None:
         freeze = FreezeConfig(trainable=tuple(saved))
     if not enable_world:
-        _leave_branch_out(kwargs)
+        _leave_out(("world_config", "trainable_components") if loses_branch else ("world_config",), kwargs)
     plan = None
     if enable_world and not has_branch:
         # Read before the weights: a wrong Cosmos repository must not cost a load of Gemma first.
@@ -101,7 +102,7 @@ def load_theworld(
     model, info = _load_parent(parent_from_pretrained, name_or_path, *model_args, leave_out=leave_out, **kwargs)
     # transformers hands leftover keyword arguments to the generation config too; Gemma 3's has no such field.
     if (generation_config := getattr(model, "generation_config", None)) is not None:
-        vars(generation_config).pop("world_config", None)
+        _drop(vars(generation_config), "world_config", "trainable_components")
     if plan is not None:
         _add_branch(model, *plan)
     if freeze is not None or enable_world:
@@ -182,11 +183,18 @@ def _keep_branch_unquantised(kwargs: dict[str, Any]) -> None:
             setattr(kwargs["quantization_config"], name, ["lm_head", *(prefix.rstrip(".") for prefix in EITHER_WAY)])
 
 
-def _leave_branch_out(kwargs: dict[str, Any]) -> None:
-    if isinstance(kwargs.get("config"), PreTrainedConfig):
-        kwargs["config"].world_config = None
-    else:
-        kwargs["world_config"] = None
+def _drop(values: dict[str, Any], *names: str) -> None:
+    for name in names:
+        values.pop(name, None)
+
+
+def _leave_out(fields: tuple[str, ...], kwargs: dict[str, Any]) -> None:
+    """Load without what the config says of the branch; a freeze stage that was saved with one is about the two."""
+    for name in fields:
+        if isinstance(kwargs.get("config"), PreTrainedConfig):
+            setattr(kwargs["config"], name, None)
+        else:
+            kwargs[name] = None
 
 
 def _check_keys(

@@ -54,6 +54,11 @@ def test_a_saved_world_loads_with_the_branch_off(tiny: SyntheticCheckpoint, tmp_
     world = load_world(tiny)
     world.save_pretrained(tmp_path)
     off = TheWorld.from_pretrained(tmp_path, enable_world=False)
+    assert all(parameter.requires_grad for parameter in off.parameters())  # as Gemma 3: the stage was the branch's
+    assert off.config.trainable_components is None
+    assert not hasattr(off.generation_config, "trainable_components")
+    held = TheWorld.from_pretrained(tmp_path, enable_world=False, freeze_gemma_vision=True, freeze_gemma_language=False)
+    assert {name.split(".")[1] for name, p in held.named_parameters() if p.requires_grad} == {"language_model"}
     assert not off.enable_world
     assert not any(n.startswith(("world_", "temporal_")) for n, _ in off.named_parameters())
     assert torch.equal(off.get_input_embeddings().weight, world.get_input_embeddings().weight)

@@ -13,7 +13,6 @@ from theworld.training.config import ConfigError, StageConfig
 OPTIMIZERS = {  # the config's names: Trainer's name, and the package that has to be there
     "adamw": ("adamw_torch", None),
     "adamw_8bit": ("adamw_bnb_8bit", "bitsandbytes"),
-    "adamw_torchao_8bit": ("adamw_torch_8bit", "torchao"),
 }
 
 
@@ -25,8 +24,13 @@ def trainer_name(optimizer: str) -> str:
     """Trainer's name of an optimizer.
 
     Raises:
-        ConfigError: if the package that has it is not installed.
+        ConfigError: if the package that has it is not installed, or its state cannot be saved.
     """
+    if optimizer not in OPTIMIZERS:
+        raise ConfigError(
+            f"optimizer {optimizer}: torchao keeps its state in a kind of tensor that only a pickle holds, so no run "
+            "could go on from it; write adamw_8bit or adamw"
+        )
     name, package = OPTIMIZERS[optimizer]
     if package is not None and importlib.util.find_spec(package) is None:
         raise ConfigError(f"optimizer {optimizer} needs the package {package}; install it, or write adamw")

@@ -39,6 +39,8 @@ __all__ = [
 
 # Who the model says it is: a subclass's own config differs from its base's in these, and in these alone.
 IDENTITY_FIELDS = ("architectures", "model_type", "_name_or_path", "transformers_version", "auto_map")
+# What a base class reads from a checkpoint of TheWorld's, has no field for, and keeps without a use.
+_BRANCH_FIELDS = ("world_config", "trainable_components")
 _PLACE_FIELDS = ("_name_or_path", "name_or_path")  # where it was loaded from, in a sub-config too
 
 _KEPT_BY_RUNNING = ("modules", "parameters", "buffers")  # what no forward, generate or backward pass may change
@@ -128,8 +130,10 @@ def observe_config(wrapped: Wrapped) -> Section:
     section: Section = {}
     for name in ("config", "generation_config"):
         if getattr(wrapped.model, name, None) is not None:
-            values = getattr(wrapped.model, name).to_dict()
-            _flatten(name, {key: value for key, value in values.items() if key not in IDENTITY_FIELDS}, section)
+            config = getattr(wrapped.model, name)
+            unused = {field for field in _BRANCH_FIELDS if not hasattr(type(config), field)}
+            left_out = unused.union(IDENTITY_FIELDS)
+            _flatten(name, {key: value for key, value in config.to_dict().items() if key not in left_out}, section)
     return section
 
 
