@@ -6,16 +6,19 @@ set of all frames, so whoever answers both has seen the order of time.
 """
 
 # F frames, 1 + 4k of them; a frame is (side, side, 3) uint8
+# A clip goes through nine views: the first is one frame, as the VAE encodes it, and the others two frames each, so that
+# one latent step (four frames) holds two views.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-NUM_FRAMES = 9
-SIDE = 32
-NUM_MOVES = NUM_FRAMES - 1  # a clip goes once around a closed path of as many places
-_OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
+SIDE = 16
+NUM_VIEWS = 9
+FRAMES_A_VIEW = 2
+NUM_FRAMES = 1 + FRAMES_A_VIEW * (NUM_VIEWS - 1)
+NUM_MOVES = NUM_VIEWS - 1  # a clip goes once around a closed path of as many places
 _OUTWARD = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
 _RED, _BLUE = (230, 50, 50), (60, 90, 240)
 
@@ -39,16 +42,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Square:
-    """A square of one colour on its way: a centre in pixels for each frame, None where it is not seen.
-
-    Args:
-        comes_round: whether what leaves on one side of the screen is seen on the other.
-    """
+    """A square of one colour on its way: a centre in pixels for each view, None where it is not seen."""
 
     side: int
     colour: tuple[int, ...]
     centres: list[tuple[float, float] | None]
-    comes_round: bool = False
 
 
 def make_pair(kind: str, seed: int, *, side: int = SIDE) -> Pair:
@@ -66,7 +64,7 @@ def make_pair(kind: str, seed: int, *, side: int = SIDE) -> Pair:
         raise ValueError(f"no kind of question is named {kind!r}; there are {', '.join(KINDS)}")
     rng = np.random.default_rng([KINDS.index(kind), seed])
     question, (first, second), answers = _MAKERS[kind](rng, side)
-    ground = rng.integers(0, 60, size=3)
+    ground = rng.integers(0, 40, size=3)
     clips = np.stack([_draw(squares, ground, side) for squares in (first, second)])
     if rng.integers(2):
         clips, answers = clips[::-1].copy(), (answers[1], answers[0])
@@ -77,13 +75,14 @@ _Made = tuple[str, tuple[list[_Square], list[_Square]], tuple[str, str]]
 
 
 def _direction(rng: np.random.Generator, side: int) -> _Made:
-    """Once around the screen: a square that leaves on one side comes back on the other."""
-    horizontal, size, colour = bool(rng.integers(2)), _a_size(rng, side), _a_colour(rng)
-    start, across = rng.uniform(0, side), _inside(rng, size, side)
-    forth = [_at(horizontal, (start + i * side / NUM_MOVES) % side, across) for i in range(NUM_FRAMES)]
-    question = "left or right?" if horizontal else "up or down?"
-    answers = ("right", "left") if horizontal else ("down", "up")
-    return question, _and_back(_Square(side=size, colour=colour, centres=forth, comes_round=True)), answers
+    """Once around the middle of the screen; which way does it turn?"""
+    size, colour = _a_size(rng, side), _a_colour(rng)
+    reach, start = (side - size) / 2, int(rng.integers(NUM_MOVES))
+    # Clockwise, from the top: corners and the middles of the sides in turn.
+    ring = [(0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1)]
+    steps = [ring[(start + i) % NUM_MOVES] for i in range(NUM_VIEWS)]
+    clockwise = [(side / 2 + right * reach, side / 2 + down * reach) for right, down in steps]
+    return "turns: left or right?", _and_back(_Square(side=size, colour=colour, centres=clockwise)), ("right", "left")
 
 
 def _order(rng: np.random.Generator, side: int) -> _Made:
@@ -91,37 +90,40 @@ def _order(rng: np.random.Generator, side: int) -> _Made:
     horizontal, size, colour = bool(rng.integers(2)), _a_size(rng, side), _a_colour(rng)
     across, step = _inside(rng, size, side), (side - size) / (NUM_MOVES / 2)
     start = int(rng.integers(1, NUM_MOVES // 2))
-    places = [abs((start + i) % NUM_MOVES - NUM_MOVES // 2) for i in range(NUM_FRAMES)]  # 0 to 4: wall to wall
-    forth = [_at(horizontal, size / 2 + place * step, across) for place in places]
+    forth = [_at(horizontal, size / 2 + place * step, across) for place in _to_and_fro(start, 1)]
     question = "first wall: left or right?" if horizontal else "first wall: top or bottom?"
     answers = ("left", "right") if horizontal else ("top", "bottom")
     return question, _and_back(_Square(side=size, colour=colour, centres=forth)), answers
 
 
 def _faster(rng: np.random.Generator, side: int) -> _Made:
-    """A red and a blue square in two lanes, one three times as fast as the other.
+    """A red and a blue square start side by side and go to and fro in two lanes, one three times as fast as the other.
 
-    On a ring of eight places, steps of one and steps of three visit the same pairs of places, since 3 * 3 = 1 mod 8.
+    To and fro are eight moves; moves of one and moves of three visit the same pairs of places, since 3 * 3 = 1 mod 8.
     """
     horizontal, size = bool(rng.integers(2)), _a_size(rng, side)
-    lanes = rng.permutation([side / 4, side * 3 / 4]) + rng.uniform(-side / 16, side / 16, 2)
-    starts, ways = rng.uniform(0, side, 2), rng.choice([-1, 1], 2)
+    lanes = rng.permutation([side / 4, side * 3 / 4])
+    start, step = int(rng.integers(0, NUM_MOVES)), (side - size) / (NUM_MOVES / 2)
 
     def clip(speeds: tuple[int, int]) -> list[_Square]:
         squares = []
-        for colour, lane, start, way, speed in zip((_RED, _BLUE), lanes, starts, ways, speeds, strict=True):
-            along = [(start + way * (speed * i % NUM_MOVES) * side / NUM_MOVES) % side for i in range(NUM_FRAMES)]
-            centres = [_at(horizontal, x, lane) for x in along]
-            squares.append(_Square(side=size, colour=colour, centres=centres, comes_round=True))
+        for colour, lane, speed in zip((_RED, _BLUE), lanes, speeds, strict=True):
+            centres = [_at(horizontal, size / 2 + place * step, lane) for place in _to_and_fro(start, speed)]
+            squares.append(_Square(side=size, colour=colour, centres=centres))
         return squares
 
     return "faster: red or blue?", (clip((3, 1)), clip((1, 3))), ("red", "blue")
 
 
+def _to_and_fro(start: int, speed: int) -> list[int]:
+    """The place in each view, from 0 at one wall to 4 at the other."""
+    return [abs((start + speed * i) % NUM_MOVES - NUM_MOVES // 2) for i in range(NUM_VIEWS)]
+
+
 def _exit(rng: np.random.Generator, side: int) -> _Made:
     """Out by one side and in again by another, to where it was; by which side did it go out?"""
     size, colour = _a_size(rng, side), _a_colour(rng)
-    x, y = _inside(rng, size, side), _inside(rng, size, side)
+    x, y = (float(value) for value in side / 2 + rng.uniform(-side / 8, side / 8, 2))
     names = [str(name) for name in rng.permutation(sorted(_OUTWARD))[:2]]
     ways = []
     for name in names:
@@ -136,8 +138,8 @@ def _exit(rng: np.random.Generator, side: int) -> _Made:
 
 
 def _count(rng: np.random.Generator, side: int) -> _Made:
-    """A lamp that is lit in four of the frames: in one flash or in three?"""
-    size, colour = int(rng.integers(side // 2, side * 3 // 4 + 1)), _a_colour(rng)
+    """A lamp that is lit in four of the views: in one flash or in three?"""
+    size, colour = int(rng.integers(side * 3 // 4, side + 1)), _a_colour(rng)
     centre = (_inside(rng, size, side), _inside(rng, size, side))
     clips = []
     for num_flashes in (1, 3):
@@ -147,10 +149,10 @@ def _count(rng: np.random.Generator, side: int) -> _Made:
 
 
 def _flashes(rng: np.random.Generator, num_flashes: int, num_lit: int = 4) -> list[bool]:
-    """Which frames are lit; the last one never is."""
+    """Which views are lit; the first and the last one never are, so that the same number of frames is."""
     while True:
-        lit = np.zeros(NUM_FRAMES, dtype=bool)
-        lit[rng.permutation(NUM_MOVES)[:num_lit]] = True
+        lit = np.zeros(NUM_VIEWS, dtype=bool)
+        lit[1 + rng.permutation(NUM_MOVES - 1)[:num_lit]] = True
         if int((lit[:-1] & ~lit[1:]).sum()) == num_flashes:
             return [bool(on) for on in lit]
 
@@ -175,7 +177,7 @@ def _a_size(rng: np.random.Generator, side: int) -> int:
 
 
 def _a_colour(rng: np.random.Generator) -> tuple[int, ...]:
-    return tuple(int(value) for value in rng.integers(110, 256, size=3))
+    return tuple(int(value) for value in rng.integers(160, 256, size=3))
 
 
 def _inside(rng: np.random.Generator, size: int, side: int) -> float:
@@ -187,17 +189,17 @@ def _at(horizontal: bool, along: float, across: float) -> tuple[float, float]:
 
 
 def _draw(squares: list[_Square], ground: np.ndarray, side: int) -> np.ndarray:
-    clip = np.empty((NUM_FRAMES, side, side, 3), dtype=np.uint8)
-    clip[:] = ground
+    views = np.empty((NUM_VIEWS, side, side, 3), dtype=np.uint8)
+    views[:] = ground
     for square in squares:
-        for frame, centre in zip(clip, square.centres, strict=True):
+        for view, centre in zip(views, square.centres, strict=True):
             if centre is not None:
                 columns, rows = (_span(value, square, side) for value in centre)
-                frame[np.ix_(rows, columns)] = square.colour
-    return clip
+                view[np.ix_(rows, columns)] = square.colour
+    return np.repeat(views, [1] + [FRAMES_A_VIEW] * NUM_MOVES, axis=0)
 
 
 def _span(centre: float, square: _Square, side: int) -> np.ndarray:
     first = round(centre - square.side / 2)
     span = np.arange(first, first + square.side)
-    return span % side if square.comes_round else span[(span >= 0) & (span < side)]
+    return span[(span >= 0) & (span < side)]

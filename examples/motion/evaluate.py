@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from clips import KINDS, SIDE, Pair
-from dataset import make_pairs, question_of
+from clips import FRAMES_A_VIEW, KINDS, SIDE, Pair
+from dataset import make_pairs
+from PIL import Image
 
 from theworld import TheWorld
 from theworld.processing_theworld import TheWorldProcessor
@@ -53,6 +54,7 @@ CONDITIONS: dict[str, Callable[[Pair, np.random.Generator], list[Any]]] = {
     "shuffled": _shuffled,
     "swapped": _swapped,
 }
+IMAGES, GREEDY = "image path", "greedy"
 
 
 def evaluate(model: Any, processor: Any, pairs: list[Pair], *, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -62,13 +64,18 @@ def evaluate(model: Any, processor: Any, pairs: list[Pair], *, seed: int = 0) ->
     """
     model.eval()
     table = {}
-    for name, shown in CONDITIONS.items():
-        rng = np.random.default_rng(seed)
-        with _zeroed(model, only_if=name == "tokens zeroed"):
-            table[name] = _by_kind(
-                pairs, lambda some, shown=shown, rng=rng: _choose(model, processor, some, shown, rng)
-            )
-    table["greedy"] = _by_kind(pairs, lambda some: _generate(model, processor, some))
+    with _encoded_once(model):
+        for name, shown in CONDITIONS.items():
+            rng = np.random.default_rng(seed)
+            with _zeroed(model, only_if=name == "tokens zeroed"):
+                table[name] = _by_kind(
+                    pairs,
+                    lambda some, shown=shown, rng=rng: _both_right(
+                        choose(model, processor, some, [clip for pair in some for clip in shown(pair, rng)]), some
+                    ),
+                )
+        table[IMAGES] = _by_kind(pairs, lambda some: _both_right(_choose_by_images(model, processor, some), some))
+        table[GREEDY] = _by_kind(pairs, lambda some: _generate(model, processor, some))
     return table
 
 
@@ -81,15 +88,36 @@ def _by_kind(pairs: list[Pair], answer: Callable[[list[Pair]], list[bool]]) -> d
     return shares
 
 
-def _choose(model: Any, processor: Any, pairs: list[Pair], shown: Any, rng: np.random.Generator) -> list[bool]:
-    inputs = _inputs(processor, pairs, [clip for pair in pairs for clip in shown(pair, rng)])
+def choose(model: Any, processor: Any, pairs: list[Pair], clips: list[Any]) -> list[tuple[str, str]]:
+    """What the model says to both prompts of each pair, out of the pair's two answers.
+
+    Args:
+        clips: two a pair; None for a prompt without a clip.
+    """
+    return _likelier(model, processor, pairs, _inputs(processor, pairs, clips))
+
+
+def _choose_by_images(model: Any, processor: Any, pairs: list[Pair]) -> list[tuple[str, str]]:
+    """The same, shown each clip's views in their order as pictures, through Gemma's own vision tower."""
+    views = [[Image.fromarray(frame) for frame in clip[::FRAMES_A_VIEW]] for pair in pairs for clip in pair.clips]
+    prompts = _prompts(processor, pairs, [[{"type": "image"}] * len(some) for some in views])
+    inputs = processor(text=prompts, images=views, padding=True, padding_side="left", return_tensors="pt")
+    return _likelier(model, processor, pairs, inputs)
+
+
+def _likelier(model: Any, processor: Any, pairs: list[Pair], inputs: Any) -> list[tuple[str, str]]:
     with torch.no_grad():
         logits = model(**inputs, logits_to_keep=1).logits[:, -1].view(len(pairs), 2, -1)
-    right = []
+    chosen = []
     for pair, two in zip(pairs, logits, strict=True):
-        first, second = (_first_token(processor, answer) for answer in pair.answers)
-        right.append(bool(two[0, first] > two[0, second]) and bool(two[1, second] > two[1, first]))
-    return right
+        tokens = [_first_token(processor, answer) for answer in pair.answers]
+        first, second = (pair.answers[int(one[tokens[1]] >= one[tokens[0]])] for one in two)
+        chosen.append((first, second))
+    return chosen
+
+
+def _both_right(chosen: list[tuple[str, str]], pairs: list[Pair]) -> list[bool]:
+    return [said == pair.answers for said, pair in zip(chosen, pairs, strict=True)]
 
 
 def _generate(model: Any, processor: Any, pairs: list[Pair]) -> list[bool]:
@@ -102,17 +130,42 @@ def _generate(model: Any, processor: Any, pairs: list[Pair]) -> list[bool]:
 
 def _inputs(processor: Any, pairs: list[Pair], clips: list[Any]) -> Any:
     """Two prompts a pair, padded on the left."""
-    prompts = []
-    for number, clip in enumerate(clips):
-        message = question_of(pairs[number // 2], None if clip is None else "")
-        prompts.append(processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False))
-    without_bos = [prompt.removeprefix(processor.tokenizer.bos_token) for prompt in prompts]
+    prompts = _prompts(processor, pairs, [[] if clip is None else [{"type": "world"}] for clip in clips])
     frames = None if clips[0] is None else clips
-    return processor(text=without_bos, world_frames=frames, padding=True, padding_side="left", return_tensors="pt")
+    return processor(text=prompts, world_frames=frames, padding=True, padding_side="left", return_tensors="pt")
+
+
+def _prompts(processor: Any, pairs: list[Pair], shown: list[list[dict[str, str]]]) -> list[str]:
+    """The prompts of both clips of each pair: what is shown, and the question. The processor adds <bos> again."""
+    prompts = []
+    for number, items in enumerate(shown):
+        message = {"role": "user", "content": [*items, {"type": "text", "text": pairs[number // 2].question}]}
+        prompts.append(processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False))
+    return [prompt.removeprefix(processor.tokenizer.bos_token) for prompt in prompts]
 
 
 def _first_token(processor: Any, answer: str) -> int:
     return processor.tokenizer(answer, add_special_tokens=False)["input_ids"][0]
+
+
+@contextmanager
+def _encoded_once(model: Any) -> Iterator[None]:
+    """Let the VAE encode each clip once, however many conditions show it."""
+    encoder, known = model.model.world_encoder, {}
+    original = encoder.forward
+
+    def forward(frames: torch.Tensor) -> torch.Tensor:
+        keys = [clip.numpy().tobytes() for clip in frames]
+        unknown = {key: clip for key, clip in zip(keys, frames, strict=True) if key not in known}
+        if unknown:
+            known.update(zip(unknown, original(torch.stack(list(unknown.values()))), strict=True))
+        return torch.stack([known[key] for key in keys])
+
+    encoder.forward = forward
+    try:
+        yield
+    finally:
+        del encoder.forward
 
 
 @contextmanager
@@ -139,6 +192,12 @@ def show(table: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def load(checkpoint: Path) -> tuple[Any, Any]:
+    """Load a checkpoint's model and processor."""
+    model = TheWorld.from_pretrained(str(checkpoint), dtype=torch.float32)
+    return model.eval(), TheWorldProcessor.from_pretrained(str(checkpoint))
+
+
 def main() -> None:
     """Evaluate a checkpoint."""
     parser = argparse.ArgumentParser(description="Paired accuracy on unseen pairs, with the controls.")
@@ -148,10 +207,8 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=SIDE, help="of a frame, in pixels, as in training")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    model = TheWorld.from_pretrained(str(options.checkpoint), dtype=torch.float32)
-    processor = TheWorldProcessor.from_pretrained(str(options.checkpoint))
     pairs = make_pairs("test", options.pairs, options.seed, side=options.side)
-    table = evaluate(model, processor, pairs, seed=options.seed)
+    table = evaluate(*load(options.checkpoint), pairs, seed=options.seed)
     print(json.dumps(table, indent=2) if options.json else show(table))
 
 
