@@ -69,11 +69,13 @@ def compare_targets(
     probe_names: Sequence[str] = (),
     control_in_own_process: bool = False,
     allowances: "Sequence[Allowance]" = (),
+    prefix: str | None = None,
 ) -> Checks:
     """Two loaders on one checkpoint; see `parity.check.check_parity`.
 
     Args:
         reference, candidate: "module:name"; by the checkpoint's family if None.
+        prefix: where the model lies in what the candidate's loader returns, such as "lm."; None to find it.
 
     Raises:
         InputError: if the checkpoint is of a family for which there is no candidate, or cannot be used.
@@ -88,7 +90,7 @@ def compare_targets(
         )
     yield from check_parity(
         Subject.of(target, reference or base),
-        Subject.of(target, candidate or own or CANDIDATE_TARGET),
+        replace(Subject.of(target, candidate or own or CANDIDATE_TARGET), prefix=prefix),
         run=run,
         probe_names=probe_names,
         control_in_own_process=control_in_own_process,
