@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from theworld_validate import jobs
 from theworld_validate.results import CheckResult, Environment, InputError, Status, combine, did_you_mean
-from theworld_validate.subjects.default_targets import default_targets
+from theworld_validate.subjects.default_targets import check_the_worlds, default_targets
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, Target
 from theworld_validate.workers.child import Job
@@ -110,6 +110,7 @@ def _audit(name: str, run: Run, target: Target | None, **arguments: object) -> C
 
 def world(target: Target, run: Run, _earlier: Earlier, *, frames: Path | None = None) -> Checks:
     """The world path."""
+    check_the_worlds(target.checkpoint, "the world path")
     yield from _audit("world", run, target, frames=frames)
 
 
@@ -169,6 +170,7 @@ def global_state(target: Target, run: Run, _earlier: Earlier, *, modules: Sequen
     """What imports and loads change, in fresh processes."""
     from theworld_validate.audits.global_state import check_globals
 
+    check_the_worlds(target.checkpoint, "what its import changes")
     yield from check_globals(target, modules=modules, run=run)
 
 
@@ -191,12 +193,14 @@ def measure(target: Target, run: Run, _earlier: Earlier) -> Checks:
     """Measure the memory of the two presets at the ends."""
     from theworld_validate.memory.checks import measure_target
 
+    check_the_worlds(target.checkpoint, "measured memory")
     device = "cuda" if target.device == "cpu" else target.device
     yield from measure_target(run, replace(target, device=device), _few_cells())
 
 
 def claims(target: Target, run: Run, earlier: Earlier) -> Checks:
     """Every documented claim; parity is run for it where it was not."""
+    check_the_worlds(target.checkpoint, "what its documents claim")
     verdict = earlier.verdict_of("parity")
     if verdict is None:
         verdict = combine([check.status for check in parity(target, run, earlier)])

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,18 @@ def _middle(names: list[str]) -> str:
     return names[len(names) // 2]
 
 
+def weights_of(parameters: Section) -> list[str]:
+    """The names of matrices, of what was observed of the reference."""
+    return [name for name, seen in parameters.items() if str(seen.get("shape")).count(",") == 1]
+
+
 def middle_weight(parameters: Section) -> str:
-    """The weight that is spoilt, told by what was observed of the reference."""
-    return _middle([name for name, seen in parameters.items() if str(seen.get("shape")).count(",") == 1])
+    """The weight that is spoilt."""
+    return _middle(weights_of(parameters))
+
+
+def middle_module(modules: Section) -> str:
+    return _middle([name for name in modules if not name.startswith("(")])
 
 
 def first_norm(parameters: Section) -> str:
@@ -43,14 +53,21 @@ def flipped_bit(checkpoint: str, **arguments: Any) -> Any:
     return model
 
 
+def key_to_lose(checkpoint: str, weights: Collection[str]) -> str:
+    """The key that is lost: one of a checkpoint's file that is a weight's name."""
+    (file,) = Path(checkpoint).glob("*.safetensors")
+    return _middle([key for key in load_file(file) if key in weights])
+
+
 def lost_key(checkpoint: str, **arguments: Any) -> Any:
     """A checkpoint without one key that is a parameter's name."""
-    names = {name for name, parameter in load(checkpoint, **arguments).named_parameters() if parameter.ndim == 2}
+    lost = key_to_lose(
+        checkpoint, {name for name, p in load(checkpoint, **arguments).named_parameters() if p.ndim == 2}
+    )
     folder = Path(tempfile.mkdtemp()) / "lost"
     shutil.copytree(checkpoint, folder)
     (file,) = folder.glob("*.safetensors")
     tensors = load_file(file)
-    lost = _middle([key for key in tensors if key in names] or [key for key in tensors if tensors[key].ndim == 2])
     save_file({key: tensor for key, tensor in tensors.items() if key != lost}, file, metadata={"format": "pt"})
     return load(str(folder), **arguments)
 

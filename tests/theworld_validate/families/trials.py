@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tests.theworld_validate.families import faulty
 from theworld_validate.compare.explain import rank_roots
+from theworld_validate.compare.places import WHOLE_MODEL
+from theworld_validate.documents.observations import Section
 from theworld_validate.parity.causes import explain_checks, gather_evidence
 from theworld_validate.parity.check import check_parity, observe_job, plan_parity, side_of
 from theworld_validate.parity.judge import Comparison, judge
@@ -72,18 +74,19 @@ def try_faults(name: str, folder: Path, faults: tuple[str, ...] = FAULTS) -> Ite
         checks = explain_checks(list(judge(comparison)), gather_evidence(comparison, {}))
         found = rank_roots([f for check in checks if check.status is Status.FAILED for f in check.findings])
         root = next((root for root in found if root.severity == "error"), None)
-        parameters = expected.fingerprint.sections["parameters"]
-        yield Trial(fault=fault, root=root, placed=root is not None and _is_placed(fault, root, parameters))
+        wanted = _expected_root(fault, str(folder), expected.fingerprint.sections)
+        yield Trial(fault=fault, root=root, placed=root is not None and (root.code, root.location) == wanted)
 
 
-def _is_placed(fault: str, root: Finding, parameters: dict[str, dict[str, object]]) -> bool:
-    """Whether the first root is of the section, field and, where it is one tensor's, name that the fault is of."""
+def _expected_root(fault: str, checkpoint: str, sections: dict[str, Section]) -> tuple[str, str]:
+    """The code and the place of the root that a fault must have."""
+    parameters = sections["parameters"]
     if fault == "flipped_bit":
-        return (root.code, root.location) == ("parameters.digest", faulty.middle_weight(parameters))
+        return "parameters.digest", faulty.middle_weight(parameters)
     if fault == "lost_key":
-        return root.code in ("parameters.digest", "parameters.tied_to")
+        return "parameters.digest", faulty.key_to_lose(checkpoint, faulty.weights_of(parameters))
     if fault == "upcast_norm":
-        return (root.code, root.location) == ("parameters.dtype", faulty.first_norm(parameters))
+        return "parameters.dtype", faulty.first_norm(parameters)
     if fault == "hook":
-        return root.code == "modules.hooks"
-    return root.code == "modules.attn_implementation"
+        return "modules.hooks", faulty.middle_module(sections["modules"])
+    return "modules.attn_implementation", WHOLE_MODEL
