@@ -131,10 +131,8 @@ def gradients(target: Target, *, presets: Sequence[str]) -> Iterator[Message]:
 
 def world(target: Target, *, frames: Path | None) -> Iterator[Message]:
     """Check the world path, on a clip from a file if one is named."""
-    from theworld_validate.subjects.architectures import only_the_worlds
     from theworld_validate.world.check import check_world
 
-    only_the_worlds(target.checkpoint, "the world path")
     assert target.cosmos is not None
     yield from _checked(
         check_world(Subject.of(target, CANDIDATE_TARGET, cosmos=target.cosmos), frames=frames, progress=tell)
@@ -150,10 +148,8 @@ def claims(target: Target, *, parity: Status) -> Iterator[Message]:
     from theworld_validate.audits.claims import Evidence, check_claims
     from theworld_validate.audits.loading_facts import measure_loading
     from theworld_validate.audits.params import check_params, ledger_of
-    from theworld_validate.subjects.architectures import only_the_worlds
     from theworld_validate.subjects.empty_models import blueprint_of_size, build_on_meta
 
-    only_the_worlds(target.checkpoint, "what its documents claim")
     tell("documented claims")
     config = blueprint_of_size("4b")
     _, presets = check_params(config)

@@ -15,7 +15,7 @@ from theworld.checkpoints.error_text import did_you_mean
 from theworld.vae_geometries import DEFAULT_VAE
 from theworld_validate import jobs
 from theworld_validate.results import CheckResult, Environment, InputError, Status, combine
-from theworld_validate.subjects.default_targets import default_targets
+from theworld_validate.subjects.default_targets import check_the_worlds, default_targets
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, Target
 from theworld_validate.workers.child import Job
@@ -71,11 +71,13 @@ def compare_targets(
     probe_names: Sequence[str] = (),
     control_in_own_process: bool = False,
     allowances: "Sequence[Allowance]" = (),
+    prefix: str | None = None,
 ) -> Checks:
     """Two loaders on one checkpoint; see `parity.check.check_parity`.
 
     Args:
         reference, candidate: "module:name"; by the checkpoint's family if None.
+        prefix: where the model lies in what the candidate's loader returns, such as "lm."; None to find it.
 
     Raises:
         InputError: if the checkpoint is of a family for which there is no candidate, or cannot be used.
@@ -90,7 +92,7 @@ def compare_targets(
         )
     yield from check_parity(
         Subject.of(target, reference or base),
-        Subject.of(target, candidate or own or CANDIDATE_TARGET),
+        replace(Subject.of(target, candidate or own or CANDIDATE_TARGET), prefix=prefix),
         run=run,
         probe_names=probe_names,
         control_in_own_process=control_in_own_process,
@@ -110,6 +112,7 @@ def _audit(name: str, run: Run, target: Target | None, **arguments: object) -> C
 
 def world(target: Target, run: Run, _earlier: Earlier, *, frames: Path | None = None) -> Checks:
     """The world path."""
+    check_the_worlds(target.checkpoint, "the world path")
     yield from _audit("world", run, target, frames=frames)
 
 
@@ -186,6 +189,7 @@ def global_state(target: Target, run: Run, _earlier: Earlier, *, modules: Sequen
     """What imports and loads change, in fresh processes."""
     from theworld_validate.audits.global_state import check_globals
 
+    check_the_worlds(target.checkpoint, "what its import changes")
     yield from check_globals(target, modules=modules, run=run)
 
 
@@ -208,12 +212,14 @@ def measure(target: Target, run: Run, _earlier: Earlier) -> Checks:
     """Measure the memory of the two presets at the ends."""
     from theworld_validate.memory.checks import measure_target
 
+    check_the_worlds(target.checkpoint, "measured memory")
     device = "cuda" if target.device == "cpu" else target.device
     yield from measure_target(run, replace(target, device=device), _few_cells())
 
 
 def claims(target: Target, run: Run, earlier: Earlier) -> Checks:
     """Every documented claim; parity is run for it where it was not."""
+    check_the_worlds(target.checkpoint, "what its documents claim")
     verdict = earlier.verdict_of("parity")
     if verdict is None:
         verdict = combine([check.status for check in parity(target, run, earlier)])

@@ -43,18 +43,18 @@ def test_a_merged_adapter_is_said(tiny: SyntheticCheckpoint) -> None:
 
 
 def test_a_merged_adapter_can_be_allowed(tiny: SyntheticCheckpoint) -> None:
-    allowed = ("--allow", "frozen", "--allow", "draws")
+    allowed = ("--allow", "requires_grad", "--allow", "rng")
     answer = ask(tiny.gemma, named(loaders.peft_merged), *allowed, probes=("image",))
     assert (answer.exit_code, answer.failed) == (0, set())
-    assert answer.checks["allowed.frozen"].measurements["places"] == 145
-    assert "no gradient was compared" in str(answer.checks["allowed.frozen"].reason)
+    assert answer.checks["allowed.requires_grad"].measurements["places"] == 145
+    assert "no gradient was compared" in str(answer.checks["allowed.requires_grad"].reason)
     assert "gradients" not in answer.checks
     assert answer.report.plan is not None
     assert "gradients" not in answer.report.plan.sections
 
 
 def test_what_is_allowed_lets_nothing_else_through(tiny: SyntheticCheckpoint) -> None:
-    allowed = ("--allow", "frozen", "--allow", "draws")
+    allowed = ("--allow", "requires_grad", "--allow", "rng")
     answer = ask(tiny.gemma, named(loaders.peft_merged_trained), *allowed, probes=("image",))
     assert answer.exit_code == 1
     assert [key.partition("@")[0] for key in answer.roots] == ["parameters.digest"] * 2  # in the tower, and in the text

@@ -4,11 +4,27 @@ import io
 import os
 import sys
 
-from theworld_validate.cli import audit_commands, memory_commands, model_commands, parity_commands, regress_command
+from theworld_validate.cli import (
+    audit_commands,
+    memory_commands,
+    model_commands,
+    parity_commands,
+    regress_command,
+    scan_command,
+)
 from theworld_validate.cli.app import app
 from theworld_validate.results import INPUT_ERROR_CODE
 
-__all__ = ["app", "audit_commands", "main", "memory_commands", "model_commands", "parity_commands", "regress_command"]
+__all__ = [
+    "app",
+    "audit_commands",
+    "main",
+    "memory_commands",
+    "model_commands",
+    "parity_commands",
+    "regress_command",
+    "scan_command",
+]
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ import typer
 from theworld_validate.cli.app import app
 from theworld_validate.cli.options import Loading, shared_options
 from theworld_validate.cli.session import Options, guard, run_checks
-from theworld_validate.parity.allowances import Allowance
 from theworld_validate.results import CheckResult
 from theworld_validate.workers.run import Run
 
@@ -46,15 +45,32 @@ def parity(
         typer.Option("--isolate", help="Also give the control a process of its own; both sides always have theirs."),
     ] = False,
     allow: Annotated[
-        list[Allowance] | None,
-        typer.Option("--allow", help="Show frozen parameters, or random draws while loading, and do not fail on them."),
+        list[str] | None,
+        typer.Option(
+            "--allow",
+            metavar="KIND[:PATTERN]",
+            help="Show this and do not fail on it: requires_grad, rng, config.field:NAME, class, wrapper.",
+        ),
+    ] = None,
+    allow_extra: Annotated[
+        list[str] | None,
+        typer.Option("--allow-extra", metavar="PATTERN", help="The same of what only the candidate has, by its name."),
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option("--prefix", metavar="PATH.", help="The model lies here in what the candidate's loader returns."),
     ] = None,
 ) -> int:
     """Compare a candidate with its base class, bit for bit: state, trace, outputs, generation, gradients, files."""
 
     def body(run: Run) -> Iterable[CheckResult]:
+        from theworld_validate.parity.allowances import EXTRA, PREFIX, Allowance, parse_allowance
         from theworld_validate.suite import compare_targets
 
+        allowances = [parse_allowance(text) for text in allow or ()]
+        allowances += [Allowance(kind=EXTRA, pattern=pattern) for pattern in allow_extra or ()]
+        if prefix is not None:
+            allowances.append(Allowance(kind=PREFIX, pattern=prefix))
         return compare_targets(
             replace(loading.target(run), probes=probes),
             run,
@@ -62,7 +78,8 @@ def parity(
             candidate=candidate,
             probe_names=probe or (),
             control_in_own_process=isolate,
-            allowances=allow or (),
+            allowances=allowances,
+            prefix=prefix,
         )
 
     return run_checks("theworld-validate parity", options, body)

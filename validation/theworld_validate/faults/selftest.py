@@ -22,6 +22,7 @@ from theworld_validate.parity.check import Agreed, find_causes, observe_job, pla
 from theworld_validate.parity.judge import Comparison, Side, judge
 from theworld_validate.parity.observing import Loader
 from theworld_validate.results import CheckResult, Finding, InputError, Plan, Status
+from theworld_validate.subjects.default_targets import check_the_worlds
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET, Target
 from theworld_validate.workers.child import Job
@@ -57,6 +58,7 @@ def run_selftest(
         if name not in CATALOGUE:
             hint = did_you_mean(name, CATALOGUE, otherwise="; theworld-validate selftest --list shows them")
             raise InputError(f"--fault {name}: no such fault{hint}")
+    check_the_worlds(target.checkpoint, "the catalogue of faults")
     faults = [CATALOGUE[name] for name in names] if names else list(CATALOGUE.values())
     candidate = Subject.of(target, CANDIDATE_TARGET)
     reference = replace(candidate, target=REFERENCE_TARGET)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from theworld_validate.compare.differences import diff_section
+from theworld_validate.compare.places import WHOLE_MODEL
 from theworld_validate.documents.fingerprint import FingerprintFile
 from theworld_validate.documents.observations import Section, whole_plan
 from theworld_validate.parity.causes import explain_checks, gather_evidence
@@ -41,11 +42,22 @@ def compare_files(reference: FingerprintFile, candidate: FingerprintFile) -> Ite
 
 
 def joint_plan(reference: FingerprintFile, candidate: FingerprintFile) -> Plan:
-    """What a comparison of two files must have: all that a whole fingerprint has, and all that either was asked."""
+    """What a comparison of two files must have: all that a whole fingerprint has, and all that either was asked.
+
+    What Gemma 3 is asked is known here, and must be there whatever a file's own plan says; what another family is
+    asked follows from its config, and only the files say it.
+    """
     from theworld_validate.probes.probe import PROBE_NAMES
 
-    probes = dict.fromkeys((*PROBE_NAMES, *reference.plan.probes, *candidate.plan.probes))
-    return whole_plan(tuple(probes))
+    known = () if _is_of_another_family(reference) and _is_of_another_family(candidate) else PROBE_NAMES
+    return whole_plan(tuple(dict.fromkeys((*known, *reference.plan.probes, *candidate.plan.probes))))
+
+
+def _is_of_another_family(file: FingerprintFile) -> bool:
+    """Whether the model's class is one of transformers' other than Gemma 3's; a file that does not say so is none."""
+    seen = file.fingerprint.sections.get("modules", {}).get(WHOLE_MODEL, {})
+    named = seen.get("transformers_class")
+    return isinstance(named, str) and not named.startswith("transformers.models.gemma3.")
 
 
 _NO_PART = ("role", "printed", "printed_bytes", "packages")

@@ -11,6 +11,7 @@ from theworld_validate.rendering.plain_text import counted, line, prose
 from theworld_validate.rendering.tables import describe_measurements, format_bytes
 from theworld_validate.results import CheckResult, Environment, Measurements, Report, Status, SubjectRecord
 
+ALLOWED = "parity.allowed."  # what the checks of allowances are named
 _MAX_CAUSE = 300
 _MAX_LOCATION = 200
 _SHORT_DIGEST = 16
@@ -34,7 +35,17 @@ def describe_counts(report: Report) -> str:
         Status.SKIPPED: f"{counts[Status.SKIPPED]} skipped",
     }
     head = f"{counts[Status.PASSED]} of {len(report.checks)} checks passed"
-    return ", ".join([head, *(text for status, text in others.items() if counts[status])])
+    return ", ".join([head, *(text for status, text in others.items() if counts[status]), *_describe_allowed(report)])
+
+
+def _describe_allowed(report: Report) -> list[str]:
+    """How many differences were let through, by how many allowances: a pass with them is not one without."""
+    places = [
+        number
+        for check in report.checks
+        if check.id.startswith(ALLOWED) and isinstance(number := check.measurements.get("places"), int)
+    ]
+    return [f"{counted(sum(places), 'difference')} allowed by {counted(len(places), 'allowance')}"] if places else []
 
 
 def describe_compared(report: Report) -> str:

@@ -6,7 +6,6 @@ In: a local folder or a hub id. Out: an `Architecture`, or an `InputError` of on
 from dataclasses import dataclass
 from typing import Any
 
-from theworld_validate.results import InputError
 from theworld_validate.subjects.checkpoints import config_values_of, read_config, said_to_the_user
 from theworld_validate.subjects.installed_classes import find_class, is_the_worlds
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET
@@ -54,17 +53,3 @@ def architecture_of(checkpoint: str) -> Architecture:
         config, model_class = find_class(values, where=f"{checkpoint}/config.json")
     target = f"transformers:{model_class.__name__}"
     return Architecture(config=config, model_class=model_class, base_target=target, own_target=target)
-
-
-def only_the_worlds(checkpoint: str, what: str) -> None:
-    """Refuse a checkpoint of another family for what is about TheWorld alone.
-
-    Raises:
-        InputError: that says so.
-    """
-    architecture = architecture_of(checkpoint)
-    if not architecture.is_the_worlds:
-        raise InputError(
-            f"{checkpoint}: {what} is TheWorld's own, and this is a {architecture.config.model_type} checkpoint; "
-            "parity, fingerprint, files, buffers, params and gradients are for every family"
-        )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from theworld.checkpoints.bounded_files import read_json_object
+from theworld_validate.results import InputError
 from theworld_validate.subjects.installed_classes import is_the_worlds
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET
 
@@ -24,6 +25,20 @@ def default_targets(checkpoint: str) -> tuple[str, str | None]:
     if named[0] in (REFERENCE_TARGET.partition(":")[2], CANDIDATE_TARGET.partition(":")[2]):
         return REFERENCE_TARGET, CANDIDATE_TARGET  # of another model type, which is told of where it is loaded
     return f"transformers:{named[0]}", None
+
+
+def check_the_worlds(checkpoint: str, what: str) -> None:
+    """Refuse a checkpoint of another family for what is about TheWorld alone.
+
+    Raises:
+        InputError: that says so.
+    """
+    base, own = default_targets(checkpoint)
+    if own is None:
+        raise InputError(
+            f"{checkpoint}: {what} is TheWorld's own, and this is for {base}; parity, fingerprint, diff, files, "
+            "buffers, params and gradients are for every family"
+        )
 
 
 def _config_file(checkpoint: str) -> Path:

@@ -47,10 +47,12 @@ class Subject(Target):
     Args:
         target: "module:name" of a `PreTrainedModel` class, or of a function called as its `from_pretrained`.
         freeze: the name of a freeze preset, for a `TheWorld` with its branch on.
+        prefix: where the model lies in what is returned, such as "lm."; None where it is that, or is found.
     """
 
     target: str
     freeze: str | None = None
+    prefix: str | None = None
 
     @classmethod
     def of(cls, target: Target, name: str, *, cosmos: str | None = None, freeze: str | None = None) -> "Subject":
@@ -87,8 +89,8 @@ class Subject(Target):
             raise
         except BaseException as error:  # a subject may raise anything, StopIteration and GeneratorExit too
             raise self._as_said(error) from error
-        unwrap(loaded, target=self.target)
-        return loaded
+        wrapped = unwrap(loaded, target=self.target, prefix=self.prefix)
+        return loaded if self.prefix is None else wrapped
 
     def record(self, role: str) -> SubjectRecord:
         """What a report says of it."""

@@ -40,22 +40,23 @@ class Wrapped:
         return self.kind == "OptimizedModule"
 
 
-def unwrap(loaded: Any, *, target: str = "the loader") -> Wrapped:
+def unwrap(loaded: Any, *, target: str = "the loader", prefix: str | None = None) -> Wrapped:
     """Find the model in what a loader returned.
 
     Args:
         loaded: a model, a `(model, loading_info)` pair, or a module around one model.
         target: who returned it, for the error.
+        prefix: where the model lies in it; found by itself if None.
 
     Raises:
-        InputError: if it is no torch module.
+        InputError: if it is no torch module, or has none there.
     """
     from torch import nn
 
     if isinstance(loaded, Wrapped):
         return loaded
     kinds: list[str] = []
-    model, prefix, adapter = loaded, "", None
+    model, path, adapter = loaded, "", None
     if isinstance(model, (tuple, list)) and model and isinstance(model[0], nn.Module):
         kinds.append(type(model).__name__)
         model = model[0]
@@ -64,6 +65,8 @@ def unwrap(loaded: Any, *, target: str = "the loader") -> Wrapped:
             f"{target} returned {_describe(model)}; a loader returns the model that it loaded, a torch.nn.Module"
         )
     outer = model
+    if prefix is not None:
+        return _at(prefix, outer, target=target)
     for _ in range(_MAX_DEPTH):
         if _is_peft(model):
             adapter = model
@@ -71,8 +74,19 @@ def unwrap(loaded: Any, *, target: str = "the loader") -> Wrapped:
         if step is None:
             break
         kinds.append(type(model).__name__)
-        prefix, model = prefix + step[0], step[1]
-    return Wrapped(model=model, prefix=prefix, kind=" > ".join(kinds) or None, outer=outer, adapter=adapter)
+        path, model = path + step[0], step[1]
+    return Wrapped(model=model, prefix=path, kind=" > ".join(kinds) or None, outer=outer, adapter=adapter)
+
+
+def _at(prefix: str, outer: Any, *, target: str) -> Wrapped:
+    path = prefix.removesuffix(".")
+    try:
+        inner = outer.get_submodule(path)
+    except AttributeError as error:
+        raise InputError(f"--prefix {prefix}: what {target} returned has no module there") from error
+    if inner is outer:
+        raise InputError("--prefix is empty; name the module that holds the model, such as lm.")
+    return Wrapped(model=inner, prefix=f"{path}.", kind=type(outer).__name__, outer=outer)
 
 
 def _describe(value: Any) -> str:
