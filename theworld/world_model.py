@@ -177,7 +177,11 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         self._has_clips(world_frames, world_latents)
         settings = self.config.world_config
         check_num_world_steps(num_world_steps, most=settings.max_world_steps - 1)
-        latents = self._latents_of(world_frames, world_latents)
+        if world_frames is None or world_latents is not None:
+            latents = self._latents_of(world_frames, world_latents)
+        else:  # each clip alone: the VAE's bits depend on its batch, and what is predicted from them with them
+            alone = [self._latents_of(clip[None], None) for clip in world_frames.flatten(0, -5)]
+            latents = torch.cat(alone).unflatten(0, world_frames.shape[:-4])
         if world_num_frames is None:
             num_frames = 1 + TEMPORAL_COMPRESSION * (latents.shape[-3] - 1)
             world_num_frames = torch.full(latents.shape[:-4], num_frames, device=latents.device)

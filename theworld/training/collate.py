@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from theworld.levers.chunked_loss import IGNORED_LABEL
+from theworld.rollout_config import RolloutConfig
 from theworld.training.config import ConfigError
 from theworld.training.data import Sample
 
@@ -22,13 +23,15 @@ class Collator:
 
     Args:
         processor: a `TheWorldProcessor` with a chat template.
+        num_world_steps, rollout: what the model is to predict after each clip, and how; nothing by default.
 
     Raises:
         ConfigError: if the template has no turn of the assistant's that can be told from the rest.
     """
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Any, *, num_world_steps: int = 0, rollout: RolloutConfig | None = None) -> None:
         self._processor = processor
+        self._num_world_steps, self._rollout = num_world_steps, rollout
         header, end = _turn_marks(processor)
         tokenizer = processor.tokenizer
         self._header = tokenizer.encode(header, add_special_tokens=False)
@@ -36,12 +39,12 @@ class Collator:
         if not self._header or len(self._end) != 1:
             raise ConfigError("the chat template does not mark the assistant's turns; give a Gemma 3 chat template")
 
-    def __call__(self, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Make a batch.
 
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids`, `labels` (B, L), int64; `pixel_values`, `world_frames` and
-            `world_num_frames` where a sample has some.
+            `world_num_frames` where a sample has some, and then `num_world_steps` and `rollout` if they were given.
 
         Raises:
             ValueError: if clips of one batch differ in size, or a turn is not found.
@@ -53,12 +56,15 @@ class Collator:
             text=texts,
             images=images,
             world_frames=clips,
+            num_world_steps=self._num_world_steps if clips else 0,
             padding=True,
             padding_side="right",
             add_special_tokens=False,
             return_tensors="pt",
         )
         batch = dict(features)
+        if "num_world_steps" in batch:
+            batch["rollout"] = self._rollout
         batch["labels"] = self._labels(batch["input_ids"], samples)
         return batch
 

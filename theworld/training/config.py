@@ -24,6 +24,7 @@ from theworld.checkpoints.error_text import did_you_mean, summary
 from theworld.clips.rules import DEFAULT_FPS
 from theworld.components import COMPONENT_NAMES
 from theworld.freezing import PRESETS, FreezeConfig
+from theworld.rollout_config import RolloutConfig
 
 HINTS = {
     "use_gradient_checkpointing": "the key is gradient_checkpointing, in a stage",
@@ -83,6 +84,32 @@ class WorldOptions(_Strict):
 
     frame_size: Positive | None = None
     max_world_steps: Positive | None = None
+
+
+class RolloutOptions(_Strict):
+    """What Cosmos predicts after each clip; the fields of `theworld.RolloutConfig`.
+
+    Args:
+        safety_checker: "cosmos_guardrail", or "none" under your own responsibility.
+        cache: a folder in which predicted latents are kept, so that each clip is looked ahead from once.
+    """
+
+    num_world_steps: Positive
+    prompt: str
+    safety_checker: Literal["cosmos_guardrail", "none"]
+    negative_prompt: str | None = None
+    num_inference_steps: Positive = 35
+    guidance_scale: Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)] = 7.0
+    fps: Positive | None = None
+    seed: NotNegative = 0
+    offload: Annotated[bool, Field(strict=True)] = False
+    cache: str | None = None
+
+    def to_config(self) -> RolloutConfig:
+        """What the model is asked."""
+        values = self.model_dump(exclude={"num_world_steps", "safety_checker", "cache"})
+        checker = None if self.safety_checker == "none" else self.safety_checker
+        return RolloutConfig(**values, safety_checker=checker, cache_dir=self.cache)
 
 
 class DataConfig(_Strict):
@@ -181,6 +208,7 @@ class TrainingConfig(_Strict):
         save: what a stage exports: the whole model, or what trains beside the name of its base.
         logging: names that Accelerate knows ("tensorboard", "wandb", ...); None is TensorBoard where it is installed.
         latents_cache: a folder in which the VAE's latents are kept, so that each clip is encoded once.
+        rollout: steps that Cosmos predicts after each clip, which the model sees too; none by default.
     """
 
     model: str
@@ -197,6 +225,7 @@ class TrainingConfig(_Strict):
     log_every_steps: Positive = 10
     logging: tuple[str, ...] | None = None
     latents_cache: str | None = None
+    rollout: RolloutOptions | None = None
 
     @field_validator("stages")
     @classmethod

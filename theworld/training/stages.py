@@ -159,7 +159,7 @@ def run_stage(config: TrainingConfig, number: int) -> None:
         keep_checkpoints=config.keep_checkpoints,
         encode=cache,
         train_dataset=samples,
-        data_collator=Collator(processor),
+        data_collator=make_collator(config, processor),
     )
     trainer.remove_callback(PrinterCallback)
     if trainer.is_world_process_zero():
@@ -203,6 +203,13 @@ def make_cache(config: TrainingConfig, number: int, model: Any, *, is_shared: bo
         log.warning("stage %s trains the VAE, so its latents change: latents_cache is not used", stage.name)
         return None
     return LatentsCache(Path(config.latents_cache), model.world_encoder, is_shared=is_shared)
+
+
+def make_collator(config: TrainingConfig, processor: Any) -> Collator:
+    """The collator, which also says what the model is to predict after each clip."""
+    if config.rollout is None:
+        return Collator(processor)
+    return Collator(processor, num_world_steps=config.rollout.num_world_steps, rollout=config.rollout.to_config())
 
 
 def _is_finished(checkpoint: Path) -> bool:
