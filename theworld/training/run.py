@@ -15,6 +15,7 @@ from theworld.training.config import ConfigError, TrainingConfig
 
 log = logging.getLogger("theworld.training")
 RUN_FILE = "run.json"
+_LOOKED_AT = 64  # samples of a dry run
 # What may differ between a run and its continuation.
 _MAY_DIFFER = ("output_dir", "save_every_steps", "keep_checkpoints", "log_every_steps", "logging", "latents_cache")
 
@@ -58,24 +59,34 @@ def run(config: TrainingConfig, *, from_scratch: bool = False) -> None:
 
 
 def dry_run(config: TrainingConfig) -> str:
-    """Check config, processor and the first sample of the data; return what would be done, a line a stage."""
+    """Check config, processor, model and the first samples; return what would be done, some lines a stage."""
+    from theworld.training import memory
     from theworld.training.collate import Collator
     from theworld.training.data import Samples
-    from theworld.training.stages import load_processor, loggers, source_of, training_arguments
+    from theworld.training.stages import load_model, load_processor, loggers, source_of, training_arguments
 
-    processor = load_processor(config)
-    samples = Samples(config.data, processor.to_frames)
-    batch = Collator(processor)([samples[0]])
-    learns = int((batch["labels"] >= 0).sum())
+    model = load_model(config, 0)
+    processor = load_processor(config, model.config.world_config)
+    samples, collate = Samples(config.data, processor.to_frames), Collator(processor)
+    batches = [collate([samples[i]]) for i in range(min(len(samples), _LOOKED_AT))]
+    lengths = [batch["input_ids"].shape[1] for batch in batches]
+    learned = [int((batch["labels"] >= 0).sum()) for batch in batches]
     lines = [
-        f"{len(samples)} samples; the first has {batch['input_ids'].shape[1]} tokens, of which {learns} are learned"
+        f"{len(samples)} samples; the first {len(batches)} have {min(lengths)} to {max(lengths)} tokens, of which "
+        f"{min(learned)} to {max(learned)} are learned",
+        f"logs: {', '.join(loggers(config)) or 'printed'}; saves: {config.save}",
     ]
-    lines.append(f"logs: {', '.join(loggers(config)) or 'printed'}; saves: {config.save}")
     for number, stage in enumerate(config.stages):
         training_arguments(config, number)
+        model.set_freeze(stage.freeze_config)
+        trainable, total, percentage = model.get_trainable_parameters()
         length = f"{stage.steps} steps" if stage.steps else f"{stage.epochs:g} epochs"
         trains = ", ".join(f"{name} at {stage.rate_of(name):g}" for name in stage.freeze_config.trainable)
         lines.append(f"stage {stage.name}: from {source_of(config, number)}, {length}, {stage.precision}: {trains}")
+        lines.append(f"  {trainable:,} of {total:,} parameters train ({percentage:.2f} %)")
+        if model.enable_world:
+            a_step = model.world_config.tokens_per_step()
+            lines.append("  " + memory.predict(config, stage, num_tokens=max(lengths), tokens_a_step=a_step))
     return "\n".join(lines)
 
 

@@ -165,6 +165,8 @@ def run_stage(config: TrainingConfig, number: int) -> None:
     if trainer.is_world_process_zero():
         trainer.add_callback(Narrator(stage.name))
         narrate_start(stage, model, len(samples))
+        if trainer.is_fsdp_enabled:
+            log.info("stage %s: sharded over %d processes", stage.name, arguments.world_size)
     newest = files.checkpoints(folder)[-1:]
     if not newest or not _is_finished(newest[0]):
         if newest and trainer.is_world_process_zero():

@@ -1,6 +1,8 @@
 """A tiny run: samples whose clips are noise, and a config of two short stages."""
 
+import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,15 @@ def question(*items: dict[str, str], answer: str) -> dict[str, Any]:
 def write_lines(path: Path, rows: list[Any]) -> Path:
     path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _imports_are_not_collected() -> Iterator[None]:
+    """Each run collects garbage three times, which takes longer than a step of the tiny model."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

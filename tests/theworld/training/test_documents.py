@@ -61,14 +61,14 @@ def test_the_launcher_trains_on_two_processes(
 ) -> None:
     put_here("training", tiny, tmp_path)
     first, sharded = commands("distributed", "accelerate launch")
-    here = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+    here = [sys.executable, "-m", "accelerate.commands.launch"]
     ended = subprocess.run(
-        [*here, *shlex.split(first)[2:]], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        [*here, *shlex.split(sharded)[2:]], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "stage projection: sharded over 2 processes" in ended.stderr
     assert (tmp_path / "out/stage-1-projection/checkpoint-00000002/random-1.safetensors").is_file()
-    options = launch_command_parser().parse_args(shlex.split(sharded)[2:])
-    assert (options.use_fsdp, options.fsdp_version, options.fsdp_cpu_ram_efficient_loading) == (True, "2", "false")
+    assert launch_command_parser().parse_args(shlex.split(first)[2:]).num_processes == 2
 
 
 def test_weights_without_values_are_refused(
@@ -77,6 +77,10 @@ def test_weights_without_values_are_refused(
     put_here("training", tiny, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    result = CliRunner().invoke(app, ["train.yaml"])
+    assert result.exit_code == 2
+    assert "FSDP's first version does not train in stages; launch with --fsdp_version 2" in result.stderr
+    monkeypatch.setenv("FSDP_VERSION", "2")
     monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
     result = CliRunner().invoke(app, ["train.yaml"])
     assert result.exit_code == 2

@@ -306,7 +306,9 @@ def test_a_dry_run_says_what_would_be_done(
 ) -> None:
     assert _answer(write_config(tmp_path / "config.json", values), resume=True, dry=True) == 0
     printed = capsys.readouterr().out
-    assert "12 samples" in printed
+    assert "12 samples; the first 12 have " in printed
+    assert "parameters train (" in printed
+    assert "memory: not predicted; it is for bfloat16 and mixed precision, and for presets" in printed
     assert "4 steps, float32: world_projection at 0.001, temporal_embedding at 0.001" in printed
     assert not Path(values["output_dir"]).exists()
 

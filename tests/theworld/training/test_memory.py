@@ -1,0 +1,59 @@
+"""A stage's memory is what the harness's own command predicts, or a reason why it is not predicted."""
+
+import json
+import re
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.theworld.training.conftest import make, stage
+from theworld.training import memory
+from theworld.training.memory import predict
+
+
+def sentence(values: dict[str, Any], **fields: Any) -> str:
+    config = make(values, stages=[stage(precision="bfloat16", **fields)])
+    return predict(config, config.stages[0], num_tokens=40, tokens_a_step=16)
+
+
+def test_the_sentence_has_the_figure_of_the_command(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[Any] = []
+    start = subprocess.run
+
+    def kept(*arguments: Any, **options: Any) -> Any:
+        ended.append(start(*arguments, **options))
+        return ended[-1]
+
+    monkeypatch.setattr(subprocess, "run", kept)
+    said = sentence(values)
+    cell = json.loads(ended[0].stdout)["checks"][0]["measurements"]["cells"][0]
+    workload = cell["configuration"], cell["batch"], cell["world_tokens"], cell["text_tokens"]
+    assert workload == ("projection", 2, 16, 40)
+    found = re.fullmatch(r"memory: about (\d+\.\d\d) GB allocated at the peak, .* for 2 x \(40 tokens .*", said)
+    assert found
+    assert float(found[1]) == round(cell["peak_allocated_bytes"] / 1e9, 2) > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"freeze": ["world_projection", "temporal_embedding"]},
+            "it is for bfloat16 and mixed precision, and for presets",
+        ),
+        ({"optimizer": "adamw_torchao_8bit"}, "not predicted for this frame size or optimizer"),
+    ],
+)
+def test_what_is_not_predicted_says_why(values: dict[str, Any], fields: dict[str, Any], said: str) -> None:
+    assert said in sentence(values, **fields)
+
+
+def test_without_the_harness_it_says_so(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "HARNESS", "a_package_that_is_not_there")
+    assert sentence(values) == "memory: not predicted, since theworld-validate is not installed"
+
+
+def test_a_prediction_that_fails_names_the_command(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "HARNESS", "json")  # a package without this command
+    assert re.match(r"memory: the prediction failed \(JSONDecodeError\); run: -m json memory predict", sentence(values))
