@@ -99,6 +99,13 @@ def benchmarks(session: nox.Session) -> None:
     session.run("pytest", "benchmarks", "--benchmark-only", *session.posargs)
 
 
+@nox.session
+def families(session: nox.Session) -> None:
+    """The table of docs/families.md: more than twenty families, five faults each; about ten minutes."""
+    session.install(*CONSTRAINTS, "-e", ".[test]")
+    session.run("python", "-m", "benchmarks.families", *session.posargs)
+
+
 @nox.session(venv_backend="none")
 def gpu(session: nox.Session) -> None:
     """The tests that need a CUDA device, with the libraries of the current environment."""

@@ -1,6 +1,6 @@
 """The table of families in docs/families.md: a plain subclass, and five faults, each caught and placed or not.
 
-In: nothing; `python benchmarks/families.py [CLASS ...]`. Out: the table, put between the two marks of the page. It is
+In: nothing; `python -m benchmarks.families [CLASS ...]`. Out: the table, put between the two marks of the page. It is
 no part of the test suite for its time; the suite tries a few of the same families by the same code.
 """
 

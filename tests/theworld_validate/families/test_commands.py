@@ -65,11 +65,11 @@ def test_gradients_files_and_buffers(tiny_of: TinyOf) -> None:
 
 def test_a_fingerprint_is_equal_to_itself(tiny_of: TinyOf, tmp_path: Path) -> None:
     file = tmp_path / "one.json"
-    options = ("--model", tiny_of("ViTForImageClassification"), "--dtype", "float32")
+    options = ("--model", tiny_of("BertForMaskedLM"), "--dtype", "float32")
     assert invoke("fingerprint", *options, "--output", file).exit_code == 0
     same = report_of("diff", file, file)
     assert {check["status"] for check in same["checks"]} == {"passed"}
-    assert same["plan"]["probes"] == ["pixels"]
+    assert same["plan"]["probes"] == ["text", "right_padded_batch"]
 
 
 def test_a_users_own_probes_are_asked(tiny_of: TinyOf) -> None:
