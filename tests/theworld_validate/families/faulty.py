@@ -56,7 +56,13 @@ def flipped_bit(checkpoint: str, **arguments: Any) -> Any:
 def key_to_lose(checkpoint: str, weights: Collection[str]) -> str:
     """The key that is lost: one of a checkpoint's file that is a weight's name."""
     (file,) = Path(checkpoint).glob("*.safetensors")
-    return _middle([key for key in load_file(file) if key in weights])
+    tensors = load_file(file)
+    return _middle([key for key in tensors if key in weights] or [key for key in tensors if tensors[key].ndim == 2])
+
+
+def is_of_key(parameter: str, key: str) -> bool:
+    """Whether a parameter is what a file's key becomes: of the same name, or equal from its layer on."""
+    return parameter == key or parameter.split(".")[-4:] == key.split(".")[-4:]
 
 
 def lost_key(checkpoint: str, **arguments: Any) -> Any:

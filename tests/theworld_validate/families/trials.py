@@ -75,7 +75,13 @@ def try_faults(name: str, folder: Path, faults: tuple[str, ...] = FAULTS) -> Ite
         found = rank_roots([f for check in checks if check.status is Status.FAILED for f in check.findings])
         root = next((root for root in found if root.severity == "error"), None)
         wanted = _expected_root(fault, str(folder), expected.fingerprint.sections)
-        yield Trial(fault=fault, root=root, placed=root is not None and (root.code, root.location) == wanted)
+        yield Trial(fault=fault, root=root, placed=root is not None and _is(root, wanted, fault))
+
+
+def _is(root: Finding, wanted: tuple[str, str], fault: str) -> bool:
+    if fault == "lost_key":
+        return root.code == wanted[0] and faulty.is_of_key(root.location, wanted[1])
+    return (root.code, root.location) == wanted
 
 
 def _expected_root(fault: str, checkpoint: str, sections: dict[str, Section]) -> tuple[str, str]:
