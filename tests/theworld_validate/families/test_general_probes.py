@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from theworld_validate.probes.family import Asked, family_of
+from theworld_validate.probes.family import Asked
 from theworld_validate.probes.general_fields import special_ids
 from theworld_validate.probes.probe import IGNORED_LABEL, gradient_probe
+from theworld_validate.probes.registry import family_of
 from theworld_validate.subjects.architectures import architecture_of
 
 TinyOf = Callable[[str], Path]

@@ -43,7 +43,7 @@ def _compile_and_run(model: Any) -> Any:
     import torch
 
     from theworld_validate.fingerprint.forward import to_tensors
-    from theworld_validate.probes.family import family_of
+    from theworld_validate.probes.registry import family_of
 
     logging.getLogger("torch._dynamo").setLevel(logging.ERROR)  # a graph break is no news here
     # The compiler's own backend changes kernels, not buffers: tracing alone shows what it does to the modules.

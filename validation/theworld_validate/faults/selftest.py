@@ -20,7 +20,7 @@ from theworld_validate.faults.training_trials import TRAINING, right_training, t
 from theworld_validate.faults.verdicts import THREADS, broken_off, judge_findings, rates_of
 from theworld_validate.parity.check import Agreed, find_causes, observe_job, plan_parity, refuse_files, side_of
 from theworld_validate.parity.judge import Comparison, Side, judge
-from theworld_validate.parity.observing import Loader
+from theworld_validate.parity.loader import Loader
 from theworld_validate.results import CheckResult, Finding, InputError, Plan, Status
 from theworld_validate.subjects.default_targets import check_the_worlds
 from theworld_validate.subjects.subject import Subject

@@ -16,6 +16,7 @@ from theworld_validate.documents.observations import EMPTY, Fingerprint, Section
 from theworld_validate.parity.allowances import Allowance, allow
 from theworld_validate.parity.causes import explain_checks, gather_evidence
 from theworld_validate.parity.judge import Comparison, Side, check_files, judge
+from theworld_validate.parity.loader import Loader
 from theworld_validate.parity.looking import LOOK, MEASURE, Question
 from theworld_validate.parity.observing import (
     BEFORE,
@@ -25,7 +26,6 @@ from theworld_validate.parity.observing import (
     PLAN,
     ROUND_TRIP,
     STATE,
-    Loader,
     RoundTrip,
 )
 from theworld_validate.results import CheckResult, Finding, Measurement, Plan, Status

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from theworld_validate.parity.observing import Loader
+from theworld_validate.parity.loader import Loader
 from theworld_validate.results import TENSORS_FILE, Row
 from theworld_validate.workers.messages import Answer, Message, Step
 

@@ -4,10 +4,11 @@ In: a subject and what it is asked. Out: messages: steps, and parts of its finge
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from theworld_validate.documents.observations import EMPTY, SAVED_SECTIONS, SECTIONS, Fingerprint
-from theworld_validate.results import Measurements, Scalar, SubjectRecord
+from theworld_validate.parity.loader import Loader
+from theworld_validate.results import Measurements, Scalar
 from theworld_validate.workers.messages import Answer, Expect, Message, Part, Step, Where
 
 if TYPE_CHECKING:
@@ -23,38 +24,6 @@ BEFORE = "before"  # the name of the run that a round trip starts from
 CONTROL = "control"  # the name of the reference's second run
 _MODELS_A_WORKER = 2  # the model, and its gradients or the model that is loaded again
 _WORKING_BYTES = 6 * 10**9  # logits, activations and the context
-
-
-class Loader(Protocol):
-    """What loads one side: a `Subject`, or one with a fault in it."""
-
-    @property
-    def seed(self) -> int:
-        """Of probes and sampling."""
-        ...
-
-    @property
-    def probes(self) -> str | None:
-        """A user's own, as "module:function"."""
-        ...
-
-    @property
-    def checkpoint(self) -> str:
-        """A folder or a hub id."""
-        ...
-
-    @property
-    def device(self) -> str:
-        """Where it is loaded."""
-        ...
-
-    def load(self) -> Any:
-        """Load the model."""
-        ...
-
-    def record(self, role: str) -> SubjectRecord:
-        """What a report says of it."""
-        ...
 
 
 def make_plan(loader: Loader, probe_names: Sequence[str]) -> Iterator[Message]:

@@ -5,14 +5,12 @@ In: what loads a side. Out: `Questions`, the same in every process: they come fr
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from theworld_validate.parity.loader import Loader
 from theworld_validate.probes.probe import Probe, choose_probes
 from theworld_validate.results import InputError
 from theworld_validate.subjects.targets import resolve_target
-
-if TYPE_CHECKING:
-    from theworld_validate.parity.observing import Loader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +28,14 @@ class Questions:
     base_target: str
 
 
-def questions_of(loader: "Loader", probe_names: Sequence[str]) -> Questions:
+def questions_of(loader: Loader, probe_names: Sequence[str]) -> Questions:
     """Build what a checkpoint is asked.
 
     Raises:
         InputError: if the checkpoint cannot be used, or no probe has such a name.
     """
-    from theworld_validate.probes.family import Asked, family_of
+    from theworld_validate.probes.family import Asked
+    from theworld_validate.probes.registry import family_of
     from theworld_validate.subjects.architectures import architecture_of
 
     found = architecture_of(loader.checkpoint)

@@ -1,13 +1,11 @@
 """A family: what a model of a kind is asked. The general one needs the config and the signature of `forward`.
 
 In: a config, and the class that it is of. Out: `Asked`: probes, and what no probe could be built for. A family with
-special inputs is one file in `probes.families`: a subclass of `general.General` that names its model types; it is
-found there by itself.
+special inputs is one file in `probes.families`: a subclass of `general.General` that names its model types;
+`registry.family_of` finds it there.
 """
 
-import importlib
 import inspect
-import pkgutil
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +13,7 @@ import numpy as np
 
 from theworld_validate.probes.probe import Inputs, Probe
 
-_REGISTERED: dict[str, "type[Family]"] = {}
+REGISTERED: dict[str, "type[Family]"] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +58,7 @@ class Family:
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         for model_type in cls.model_types:
-            _REGISTERED[model_type] = cls
+            REGISTERED[model_type] = cls
 
     def __init__(self, config: Any, model_class: Any, *, seed: int = 0) -> None:
         self.config, self.model_class, self.seed = config, model_class, seed
@@ -76,14 +74,3 @@ class Family:
             InputError: with the field that no probe can be built from.
         """
         raise NotImplementedError
-
-
-def family_of(model_type: str) -> type[Family]:
-    """The family of a model type; the general one where none has registered it."""
-    from theworld_validate.probes import families
-    from theworld_validate.probes.general import General
-
-    for module in pkgutil.iter_modules(families.__path__):
-        importlib.import_module(f"{families.__name__}.{module.name}")
-    found: Any = _REGISTERED.get(model_type, General)
-    return found
