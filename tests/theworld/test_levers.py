@@ -1,5 +1,6 @@
 """The levers: what each changes of loss and gradients, within a stated bound, and what it leaves behind: nothing."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from torch.nn import functional
 
 from tests.conftest import load_world
 from theworld import TheWorld
+from theworld.geometries import geometry
 from theworld.levers import memory_levers
 from theworld.levers.chunked_loss import (
     IGNORED_LABEL,
@@ -17,7 +19,7 @@ from theworld.levers.chunked_loss import (
     shift_labels,
 )
 from theworld.levers.master_weights import use_master_weights
-from theworld.synthetic import SyntheticCheckpoint
+from theworld.synthetic import SyntheticCheckpoint, write_checkpoint
 from theworld_validate.memory.cells import Cell, count_labels, make_inputs, prepare_model
 
 # Relative to the largest element: float32 sums in another order; bfloat16 also rounds each piece's gradients.
@@ -41,9 +43,17 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
     )
 
 
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> SyntheticCheckpoint:
+    """The tiny checkpoint with a VAE of 16 channels: a bias of 4 has all pixels' rounding in its gradient."""
+    shape = geometry("tiny")
+    shape = replace(shape, vae_config=shape.vae_config | {"base_dim": 16})
+    return write_checkpoint(shape, tmp_path_factory.mktemp("wide") / "checkpoint")
+
+
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def model(request: pytest.FixtureRequest, tiny: SyntheticCheckpoint) -> TheWorld:
-    return load_world(tiny, dtype=request.param)
+def model(request: pytest.FixtureRequest, wide: SyntheticCheckpoint) -> TheWorld:
+    return load_world(wide, dtype=request.param)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -97,12 +98,20 @@ def test_exit_code_0_of_a_candidate_is_not_the_commands(
 
 def test_a_finished_command_leaves_nothing_in_the_temporary_folder(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
     """Neither the fork server's socket nor the scratch of a report; torch's own folder stays."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
     arguments = ("--model", tiny.gemma, "--probe", "text", "--candidate", CANDIDATES + "exits_with_0")
-    done = run("parity", *arguments, "--output", tmp_path / "report", env={"TMPDIR": str(folder)})
-    assert done.returncode == 1, done.stderr
-    assert {path.name.partition("_")[0] for path in folder.iterdir()} <= {"torchinductor"}
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # short: a socket's path has 107 bytes at the most
+        done = run("parity", *arguments, "--output", tmp_path / "report", env={"TMPDIR": folder})
+        assert done.returncode == 1, done.stderr
+        assert {path.name.partition("_")[0] for path in Path(folder).iterdir()} <= {"torchinductor"}
+
+
+def test_a_temporary_folder_with_too_long_a_path_is_one_line(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    done = run("parity", "--model", tiny.gemma, "--probe", "text", env={"TMPDIR": str(folder)})
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(f"{folder}: too long a path for a socket in it; set TMPDIR to a shorter folder")
 
 
 # Signals

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -19,7 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from theworld_validate.results import Measurements
+from theworld.checkpoints.error_text import one_line
+from theworld_validate.results import InputError, Measurements
 from theworld_validate.workers import child
 from theworld_validate.workers.child import Job
 from theworld_validate.workers.messages import Answer, Done, Message, Raised, Step, decode
@@ -144,6 +146,11 @@ def _starting() -> Iterator[None]:
         if here is not None:
             os.chdir("/")
         yield
+    except OSError as error:
+        if str(error) != "AF_UNIX path too long":
+            raise
+        folder = one_line(tempfile.gettempdir())
+        raise InputError(f"{folder}: too long a path for a socket in it; set TMPDIR to a shorter folder") from error
     finally:
         sys.modules["__main__"] = main
         if here is not None:
