@@ -37,7 +37,8 @@ BARE_CHECKS = [
     "parity.globals", "parity.gradients", "parity.probe.text", "parity.probe.image", "parity.probe.two_images",
     "parity.probe.left_padded_batch", "parity.probe.right_padded_batch", "parity.probe.beyond_window",
     "parity.probe.cached_decode", "parity.round_trip", "files.keys", "files.values", "world.tokens", "world.effect",
-    "world.gradients", "world.batch", "world.rollout", "buffers.bfloat16", "buffers.bfloat16.after_save",
+    "world.gradients", "world.batch", "world.image", "world.first_step", "world.padding", "world.time", "world.latents",
+    "world.rollout", "buffers.bfloat16", "buffers.bfloat16.after_save",
     "gradients.projection", "gradients.vision", "gradients.language", "gradients.full", "params.components",
     "params.presets", "globals.theworld", "globals.cosmos_pipeline", "memory.predict", "claims.loading",
     "claims.counts", "claims.presets", "claims.shapes", "claims.memory", "claims.speed", "claims.precision",
@@ -92,7 +93,7 @@ def test_a_report_about_less_than_the_baseline_proves_nothing(bare: tuple[Path, 
     folder, _ = bare
     result = invoke("regress", folder, folder)
     assert result.exit_code == 0, result.output
-    chosen = invoke("--only", "params", "--only", "files", "--output", tmp_path / "some")
+    chosen = invoke("--only", "params", "--only", "world", "--output", tmp_path / "some")
     assert chosen.exit_code == 0, chosen.output
     result = invoke("regress", folder, tmp_path / "some")
     assert result.exit_code == 3
