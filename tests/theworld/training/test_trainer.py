@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from safetensors.torch import load_file
 from transformers import Trainer
@@ -255,14 +256,16 @@ def test_a_gradient_that_is_no_number_ends_the_run(values: dict[str, Any], monke
 def test_a_full_disk_leaves_the_checkpoint_before_it_whole(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write = files.save_file
+    write = safetensors.torch.save_file
 
     def full(tensors: Any, path: Path, **kwargs: Any) -> None:
         if "00000004" in str(path):
-            raise files.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+            raise safetensors.SafetensorError(
+                "Error while serializing: I/O error: No space left on device (os error 28)"
+            )
         write(tensors, path, **kwargs)
 
-    monkeypatch.setattr(files, "save_file", full)
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
     values |= {"save_every_steps": 2}
     assert _answer(write_config(tmp_path / "config.json", values), resume=True, dry=False) == 1
     last = capsys.readouterr().err.splitlines()[-1]
