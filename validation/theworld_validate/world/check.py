@@ -6,7 +6,6 @@ rows of different lengths answers as its rows do one by one; then those of what 
 what is predicted (`world.rollouts`).
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from theworld.published_names import published_name
-from theworld_validate.results import CheckResult, Finding, InputError, Status
+from theworld_validate.results import CheckResult, Finding, InputError
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.world.observed import OBSERVED, corner_of
-from theworld_validate.world.path import PROMPT, TOLERANCE, LoadedPath, Outcome
+from theworld_validate.world.path import PROMPT, TOLERANCE, LoadedPath, Outcome, run_check
 from theworld_validate.world.rollouts import check_rollouts
 
 SIDE = 64  # pixels of the default clip: 64 world tokens a latent step
@@ -65,16 +64,9 @@ def check_world(
         *((name, step, partial(check, corner_of(path))) for name, step, check in OBSERVED),
     ):
         progress(step)
-        started = time.perf_counter()
         with _draw_from(seed):
-            measurements, findings = check()
-        yield CheckResult(
-            id=f"world.{name}",
-            status=Status.FAILED if findings else Status.PASSED,
-            seconds=time.perf_counter() - started,
-            measurements=measurements,
-            findings=tuple(findings),
-        )
+            result = run_check(f"world.{name}", check)
+        yield result
     assert subject.cosmos is not None
     with _draw_from(seed):
         yield from check_rollouts(model, subject.cosmos, clip, seed=seed, progress=progress)
@@ -134,26 +126,14 @@ class WorldPath(LoadedPath):
         return measurements, findings
 
     def effect(self) -> Outcome:
-        import torch
-
-        with torch.no_grad():
-            logits = self.model(**self.ask([PROMPT], [self.clip])).logits[0, -1].float()
-            others = self.model(**self.ask([PROMPT], [-self.clip])).logits[0, -1].float()
-        difference = float((logits - others).abs().max())
-        findings = []
-        if not difference > 0:
-            findings.append(
-                Finding(
-                    code="world.no_effect",
-                    location="lm_head",
-                    message="the last logits are the same for a clip and for its negative",
-                    expected="different logits",
-                    actual="equal logits",
-                    cause="world tokens do not reach the text model",
-                    remedy="check that placeholders are in input_ids and that attention may see them",
-                )
-            )
-        return {"max_abs_logit_difference": difference}, findings
+        return self.logits_that_differ(
+            self.clip,
+            -self.clip,
+            code="world.no_effect",
+            message="the last logits are the same for a clip and for its negative",
+            cause="world tokens do not reach the text model",
+            remedy="check that placeholders are in input_ids and that attention may see them",
+        )
 
     def gradients(self) -> Outcome:
         inputs = self.ask([PROMPT], [self.clip])

@@ -97,21 +97,14 @@ def padding(path: LoadedPath) -> Outcome:
 def time_reversed(path: LoadedPath) -> Outcome:
     """A clip that runs backwards changes the logits."""
     clip = _moving(path.clip)
-    difference = float((path.last_logits(clip) - path.last_logits(clip.flip(1))).abs().max())
-    findings = []
-    if not difference > 0:
-        findings.append(
-            Finding(
-                code="world.time",
-                location="lm_head",
-                message="the last logits are the same for a clip and for the clip that runs backwards",
-                expected="different logits",
-                actual="equal logits",
-                cause="the order of frames is lost: latent steps are mixed, or one step is repeated",
-                remedy="look at the order of world tokens and at the temporal embedding",
-            )
-        )
-    return {"max_abs_logit_difference": difference}, findings
+    return path.logits_that_differ(
+        clip,
+        clip.flip(1),
+        code="world.time",
+        message="the last logits are the same for a clip and for the clip that runs backwards",
+        cause="the order of frames is lost: latent steps are mixed, or one step is repeated",
+        remedy="look at the order of world tokens and at the temporal embedding",
+    )
 
 
 def latents_for_frames(path: LoadedPath) -> Outcome:

@@ -1,12 +1,14 @@
 """One loaded model with its branch on, its processor and a clip: what every check of the world path asks.
 
-In: prompts and clips. Out: inputs on the model's device, and what the model makes of them.
+In: prompts and clips. Out: inputs on the model's device, what the model makes of them, and a check's result.
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from theworld_validate.results import Finding
+from theworld_validate.results import CheckResult, Finding, Status
 
 # Another shape may take other kernels: bfloat16 keeps 8 bits, float32 24.
 TOLERANCE = {"bfloat16": 2**-4, "float16": 2**-7, "float32": 2**-14}
@@ -41,3 +43,34 @@ class LoadedPath:
 
         with torch.no_grad():
             return self.model(**self.ask([PROMPT], [clip])).logits[0, -1].float()
+
+    def logits_that_differ(self, clip: Any, other: Any, *, code: str, message: str, cause: str, remedy: str) -> Outcome:
+        """Two clips must give other last logits; the words are of the finding where they do not."""
+        difference = float((self.last_logits(clip) - self.last_logits(other)).abs().max())
+        findings = []
+        if not difference > 0:
+            findings.append(
+                Finding(
+                    code=code,
+                    location="lm_head",
+                    message=message,
+                    expected="different logits",
+                    actual="equal logits",
+                    cause=cause,
+                    remedy=remedy,
+                )
+            )
+        return {"max_abs_logit_difference": difference}, findings
+
+
+def run_check(check_id: str, check: Callable[[], Outcome]) -> CheckResult:
+    """Run one check, and time it: without a finding it passed."""
+    started = time.perf_counter()
+    measurements, findings = check()
+    return CheckResult(
+        id=check_id,
+        status=Status.FAILED if findings else Status.PASSED,
+        seconds=time.perf_counter() - started,
+        measurements=measurements,
+        findings=tuple(findings),
+    )

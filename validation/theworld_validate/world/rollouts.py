@@ -5,19 +5,18 @@ those of diffusers' pipeline, to the bit; a saved model rolls out the same; and 
 One skipped check where the repository holds a VAE alone.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from theworld_validate.results import CheckResult, Finding, Status
+from theworld_validate.world.path import Outcome, run_check
 
 NUM_STEPS = 2
 _SKIPPED = "world.rollout"
 _PIXELS_OF_PIPELINE = 8
 _BLOCKS = "transformer_blocks."  # in the names of the diffusion transformer's tensors, and of no others
-_Outcome = tuple[dict[str, Any], list[Finding]]  # measurements, findings
 
 
 def check_rollouts(
@@ -31,18 +30,8 @@ def check_rollouts(
         clip: (3, F, height, width), float, in [-1, 1].
     """
     from theworld import RolloutConfig
-    from theworld.cosmos_components import has_world_model
 
-    if not has_world_model(cosmos):
-        reason = f"{cosmos} is no folder that holds a transformer, so nothing predicts; name a whole Cosmos repository"
-        yield CheckResult(id=_SKIPPED, status=Status.SKIPPED, reason=reason, seconds=0.0)
-        return
-    if any(side % 16 for side in clip.shape[2:]):
-        reason = f"the clip is {clip.shape[2]} x {clip.shape[3]}, and Cosmos predicts frames of multiples of 16 pixels"
-        yield CheckResult(id=_SKIPPED, status=Status.SKIPPED, reason=reason, seconds=0.0)
-        return
-    if model.world_config.spatial_compression != _PIXELS_OF_PIPELINE:
-        reason = f"diffusers' pipeline has {_PIXELS_OF_PIPELINE} pixels a latent cell, and this VAE another number"
+    if (reason := _why_not(model, cosmos, clip)) is not None:
         yield CheckResult(id=_SKIPPED, status=Status.SKIPPED, reason=reason, seconds=0.0)
         return
     asked = RolloutConfig(prompt="What happens next.", safety_checker=None, num_inference_steps=3, seed=seed)
@@ -54,16 +43,21 @@ def check_rollouts(
         ("saved", "a rollout of the saved model", path.saved),
     ):
         progress(step)
-        started = time.perf_counter()
-        measurements, findings = check()
-        yield CheckResult(
-            id=f"{_SKIPPED}_{name}",
-            status=Status.FAILED if findings else Status.PASSED,
-            seconds=time.perf_counter() - started,
-            measurements=measurements,
-            findings=tuple(findings),
-        )
+        yield run_check(f"{_SKIPPED}_{name}", check)
     model.release_world_model()
+
+
+def _why_not(model: Any, cosmos: str, clip: Any) -> str | None:
+    """Why nothing can be predicted here; None if it can."""
+    from theworld.cosmos_components import has_world_model
+
+    if not has_world_model(cosmos):
+        return f"{cosmos} is no folder that holds a transformer, so nothing predicts; name a whole Cosmos repository"
+    if any(side % 16 for side in clip.shape[2:]):
+        return f"the clip is {clip.shape[2]} x {clip.shape[3]}, and Cosmos predicts frames of multiples of 16 pixels"
+    if model.world_config.spatial_compression != _PIXELS_OF_PIPELINE:
+        return f"diffusers' pipeline has {_PIXELS_OF_PIPELINE} pixels a latent cell, and this VAE another number"
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +78,7 @@ class RolloutChecks:
             rolled = model.roll_out(frames, num_world_steps=NUM_STEPS, rollout=replace(self.asked, **changes))
         return rolled.world_latents[0].cpu()
 
-    def outside(self) -> _Outcome:
+    def outside(self) -> Outcome:
         """The model's tensors and counts, before and after a rollout loads what predicts; and its output."""
         self.model.release_world_model()
         before, num_before = set(self.model.state_dict()), _count(self.model)
@@ -117,7 +111,7 @@ class RolloutChecks:
             )
         return {"parameters": num_before, "observed_steps": latents.shape[1] - NUM_STEPS, "steps": NUM_STEPS}, findings
 
-    def seed(self) -> _Outcome:
+    def seed(self) -> Outcome:
         """Twice the same seed, and another one."""
         first, again = self.roll(self.model), self.roll(self.model)
         other = self.roll(self.model, seed=self.asked.seed + 1)
@@ -147,7 +141,7 @@ class RolloutChecks:
             )
         return {"seed": self.asked.seed, "max_abs_difference_of_seeds": float((first - other).abs().max())}, findings
 
-    def reference(self) -> _Outcome:
+    def reference(self) -> Outcome:
         """The same conditioning and noise through diffusers' own pipeline, loaded by diffusers."""
         import torch
 
@@ -182,7 +176,7 @@ class RolloutChecks:
         }
         return measurements, findings
 
-    def saved(self) -> _Outcome:
+    def saved(self) -> Outcome:
         """The model saved and loaded again: its rollout, and that nothing of the world model is in its files."""
         from theworld.checkpoints.checkpoint_files import list_safetensors, read_safetensors_header
         from theworld_validate.fingerprint.scratch import scratch_folder
