@@ -11,13 +11,12 @@ import functools
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from theworld.checkpoints.bounded_files import read_json_object
 from theworld.checkpoints.checkpoint_files import digest_weights, file_digest
-from theworld.checkpoints.tensor_files import publish_tensors
+from theworld.checkpoints.tensor_files import publish_tensors, update_digest
 from theworld.cosmos_components import SCHEDULER, TEXT_ENCODER, TOKENIZER, TRANSFORMER, Repository, open_repository
 from theworld.rollout_config import RolloutConfig
 
@@ -39,12 +38,11 @@ class RolloutCache:
         self._folder, self._name, self._repository, self._dtype = Path(folder), name, repository, dtype
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    def read(self, observed_CTHW: torch.Tensor, num_world_steps: int, config: RolloutConfig) -> torch.Tensor | None:
+    def read(self, path: Path) -> torch.Tensor | None:
         """The predicted latents (C, n, H, W), float32, on the CPU; None if they are not there."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        path = self._path(observed_CTHW, num_world_steps, config)
         if not path.is_file():
             return None
         try:
@@ -53,13 +51,12 @@ class RolloutCache:
             log.warning("%s cannot be read: the clip is rolled out again", path)
             return None
 
-    def write(
-        self, predicted_CTHW: torch.Tensor, observed_CTHW: torch.Tensor, num_world_steps: int, config: RolloutConfig
-    ) -> None:
+    def write(self, predicted_CTHW: torch.Tensor, path: Path) -> None:
         """Keep predicted latents; the file appears whole or not at all."""
-        publish_tensors({_KEY: predicted_CTHW.cpu().contiguous()}, self._path(observed_CTHW, num_world_steps, config))
+        publish_tensors({_KEY: predicted_CTHW.cpu().contiguous()}, path)
 
-    def _path(self, observed_CTHW: torch.Tensor, num_world_steps: int, config: RolloutConfig) -> Path:
+    def path_of(self, observed_CTHW: torch.Tensor, num_world_steps: int, config: RolloutConfig) -> Path:
+        """The file of one rollout, whether it is there or not."""
         import diffusers
         import xxhash
 
@@ -82,17 +79,11 @@ class RolloutCache:
             folder = open_repository(self._name, (TEXT_ENCODER, TOKENIZER)).folder
             digest.update(_digest_of(folder, (TEXT_ENCODER,), TOKENIZER).encode())
         for tensor in (observed_CTHW, config.prompt_embeds, negative):
-            _update(digest, tensor)
+            if tensor is None:
+                digest.update(b"none")
+            else:
+                update_digest(digest, tensor)
         return self._folder / f"{digest.hexdigest()}.safetensors"
-
-
-def _update(digest: Any, tensor: torch.Tensor | None) -> None:
-    if tensor is None:
-        digest.update(b"none")
-        return
-    digest.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode())
-    array: Any = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
-    digest.update(memoryview(array))
 
 
 @functools.lru_cache(maxsize=8)

@@ -124,16 +124,14 @@ class CosmosWorldModel:
             ValueError: for a clip, or a number of steps, that the world model cannot take.
         """
         self._check_sizes(observed_CTHW)
-        cache = None
-        if config.cache_dir is not None:
-            cache = RolloutCache(config.cache_dir, self._name, self.repository, self._dtype)
-            if (found := cache.read(observed_CTHW, num_world_steps, config)) is not None:
-                return found.to(observed_CTHW.device)
+        if config.cache_dir is None:
+            return self._run(observed_CTHW, num_world_steps, config)
+        cache = RolloutCache(config.cache_dir, self._name, self.repository, self._dtype)
+        path = cache.path_of(observed_CTHW, num_world_steps, config)
+        if (found := cache.read(path)) is not None:
+            return found.to(observed_CTHW.device)
         predicted = self._run(observed_CTHW, num_world_steps, config)
-        if not predicted.is_meta and not bool(torch.isfinite(predicted).all()):
-            raise ValueError(f"{self._name}: a rollout made numbers that are not finite; load in bfloat16 or float32")
-        if cache is not None:
-            cache.write(predicted, observed_CTHW, num_world_steps, config)
+        cache.write(predicted, path)
         return predicted
 
     def _check_sizes(self, observed_CTHW: torch.Tensor) -> None:
@@ -174,7 +172,10 @@ class CosmosWorldModel:
         )
         if config.offload:
             pipeline.transformer.to("cpu")
-        return latents_CTHW[:, num_observed:].contiguous()
+        predicted = latents_CTHW[:, num_observed:].contiguous()
+        if not predicted.is_meta and not bool(torch.isfinite(predicted).all()):
+            raise ValueError(f"{self._name}: a rollout made numbers that are not finite; load in bfloat16 or float32")
+        return predicted
 
 
 def draw_noise(observed_shape: Any, num_world_steps: int, seed: int) -> torch.Tensor:

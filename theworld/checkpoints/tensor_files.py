@@ -1,12 +1,12 @@
-"""Writing safetensors files.
+"""Writing safetensors files, and digesting what they are named after.
 
-In: tensors and a path. Out: a file, or an `OSError` that names it.
+In: tensors and a path. Out: a file, or an `OSError` that names it; the bytes of a tensor.
 """
 
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -33,3 +33,17 @@ def publish_tensors(tensors: dict[str, "torch.Tensor"], path: Path) -> None:
     except BaseException:
         Path(scratch).unlink(missing_ok=True)
         raise
+
+
+def bytes_of(tensor: "torch.Tensor") -> memoryview:
+    """A tensor's values as they lie in memory, for a digest."""
+    import torch
+
+    array: Any = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
+    return memoryview(array)
+
+
+def update_digest(digest: Any, tensor: "torch.Tensor") -> None:
+    """Add a tensor's shape, dtype and values to a digest."""
+    digest.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode())
+    digest.update(bytes_of(tensor))

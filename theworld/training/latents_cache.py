@@ -17,7 +17,7 @@ import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from theworld.checkpoints.tensor_files import publish_tensors
+from theworld.checkpoints.tensor_files import bytes_of, publish_tensors, update_digest
 from theworld.checkpoints.vae_rules import num_latent_steps
 
 log = logging.getLogger("theworld.training")
@@ -83,8 +83,7 @@ class LatentsCache:
 
     def _name(self, clip: torch.Tensor) -> str:
         digest = xxhash.xxh3_128(self._identity)
-        digest.update(repr((tuple(clip.shape), str(clip.dtype))).encode())
-        digest.update(_bytes_of(clip))
+        update_digest(digest, clip)
         return digest.hexdigest()
 
 
@@ -94,10 +93,5 @@ def _digest_of(encoder: Any) -> bytes:
     digest = xxhash.xxh3_128(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(_bytes_of(tensor))
+        digest.update(bytes_of(tensor))
     return digest.digest()
-
-
-def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    array: Any = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
-    return memoryview(array)
