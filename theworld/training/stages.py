@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from theworld import TheWorld, TheWorldProcessor
-from theworld.checkpoints.vae_rules import latent_shape
 from theworld.levers.master_weights import use_master_weights
 from theworld.partial_checkpoint import is_partial_checkpoint, read_base
 from theworld.training import checkpoint as files
@@ -27,7 +26,6 @@ from theworld.training.latents_cache import LatentsCache
 from theworld.training.narrator import Narrator, narrate_start
 from theworld.training.optimizer import trainer_name
 from theworld.training.trainer import STATE, StageTrainer
-from theworld.world_encoder import read_vae_config
 
 log = logging.getLogger("theworld.training")
 EXPORT = "model"
@@ -72,24 +70,19 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def load_processor(config: TrainingConfig, world_config: Any = None) -> TheWorldProcessor:
+def load_processor(config: TrainingConfig, world_config: Any) -> TheWorldProcessor:
     """Load the processor of the run's model, for clips as its branch takes them.
 
     Args:
-        world_config: of the model; None where it is not loaded, and the config's own settings are all that is known.
+        world_config: of the model; None where it has no branch.
 
     Raises:
         ValueError: if there is none.
     """
     source = read_base(Path(config.model)).name_or_path if is_partial_checkpoint(config.model) else config.model
-    fields: dict[str, Any] = {"world_config": world_config}
-    if world_config is None:
-        fields = {"frame_size": config.world.frame_size, "max_world_steps": config.world.max_world_steps}
-        if config.cosmos is not None:
-            fields["spatial_compression"] = latent_shape(read_vae_config(config.cosmos)[0]).spatial_compression
-    fields |= {f"world_{name}": getattr(config.data, name) for name in ("fps", "resize", "length")}
+    rules = {f"world_{name}": getattr(config.data, name) for name in ("fps", "resize", "length")}
     try:
-        return TheWorldProcessor.from_pretrained(source, **_given(fields))
+        return TheWorldProcessor.from_pretrained(source, **_given({"world_config": world_config, **rules}))
     except OSError as error:
         raise ConfigError(f"{source}: no processor: {' '.join(str(error).split())[:200]}") from error
 

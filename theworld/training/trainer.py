@@ -20,14 +20,14 @@ from transformers import Trainer, TrainerCallback
 from theworld.components import component_of
 from theworld.training import checkpoint as files
 from theworld.training import sharding
-from theworld.training.config import ConfigError, StageConfig
+from theworld.training.config import ConfigError, FailedError, StageConfig
 from theworld.training.data import SeededOrder
 from theworld.training.optimizer import check_rates, parameter_groups
 
 STATE = "trainer_state.json"
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(FailedError):
     """The loss, or a gradient, is not a number any more."""
 
 

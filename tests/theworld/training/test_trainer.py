@@ -290,7 +290,7 @@ def test_too_many_broken_samples_end_the_run(
     [
         ({"output_dir": "/proc/nothing"}, "/proc/nothing: cannot be written"),
         ({"model": "/nowhere"}, "/nowhere"),
-        ({"data": {"path": "/nowhere.jsonl"}}, "/nowhere.jsonl: No such file or directory; data.path names it"),
+        ({"data": {"path": "/nowhere.jsonl"}}, "data.path: /nowhere.jsonl: missing; check the path"),
         ({"cosmos": None}, "a Gemma 3 checkpoint has no world branch|nothing trains"),
         ({"stages": [stage(optimizer="adamw_8bit")]}, "needs the package bitsandbytes"),
     ],
