@@ -34,7 +34,7 @@ def run(config: TrainingConfig, *, from_scratch: bool = False) -> None:
     from theworld.training.stages import EXPORT, loggers, run_stage, stage_folder
 
     disable_progress_bar()
-    check_launcher(config)
+    check_launcher()
     is_main = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     folder = Path(config.output_dir)
     if is_main:
