@@ -30,6 +30,8 @@ from theworld.training.trainer import STATE, StageTrainer
 log = logging.getLogger("theworld.training")
 EXPORT = "model"
 _NEVER = 10**9  # steps
+# Every batch gives these a gradient: one without clips goes through the branch with weight zero.
+_ALWAYS_USED = {"language_model", "world_projection", "temporal_embedding"}
 
 
 def stage_folder(config: TrainingConfig, number: int) -> Path:
@@ -113,7 +115,7 @@ def training_arguments(config: TrainingConfig, number: int) -> TrainingArguments
         report_to=list(loggers(config)),
         disable_tqdm=True,
         remove_unused_columns=False,
-        ddp_find_unused_parameters=True,  # a batch without pictures leaves the vision tower out
+        ddp_find_unused_parameters=not set(stage.freeze_config.trainable) <= _ALWAYS_USED,
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
     )

@@ -23,7 +23,7 @@ from theworld.training.__main__ import _answer
 from theworld.training.config import ConfigError, TrainingConfig
 from theworld.training.optimizer import RateError, check_rates, parameter_groups, trainer_name
 from theworld.training.run import run
-from theworld.training.stages import EXPORT, load_model, stage_folder
+from theworld.training.stages import EXPORT, load_model, stage_folder, training_arguments
 from theworld.training.trainer import NonFiniteError, StageTrainer
 
 RATES = {"language_model": 1e-4, "world_projection": 1e-2, "temporal_embedding": 1e-3}
@@ -169,6 +169,18 @@ def test_three_stages_train_what_they_say_and_nothing_else(values: dict[str, Any
     assert {f"grad_norm/{name}" for name in RATES} <= last.keys()
     assert last["peak_memory_bytes"] > 1e7
     assert last["tokens_per_second"] > 0
+
+
+@pytest.mark.parametrize(
+    ("freeze", "may_be_unused"),
+    [("projection", False), ("language", False), ("vision", True), (["vae_encoder"], True)],
+)
+def test_unused_parameters_are_looked_for_where_there_may_be_some(
+    values: dict[str, Any], freeze: Any, may_be_unused: bool
+) -> None:
+    """A batch without pictures leaves the vision tower out, and a clip of one frame a part of the VAE."""
+    config = make(values, stages=[stage(freeze=freeze)])
+    assert training_arguments(config, 0).ddp_find_unused_parameters is may_be_unused
 
 
 def _load(folder: Path) -> Any:
