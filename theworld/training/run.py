@@ -91,8 +91,7 @@ def dry_run(config: TrainingConfig) -> str:
         lines.append(f"stage {stage.name}: from {source_of(config, number)}, {length}, {stage.precision}: {trains}")
         lines.append(f"  {trainable:,} of {total:,} parameters train ({percentage:.2f} %)")
         if model.enable_world:
-            a_step = model.world_config.tokens_per_step()
-            lines.append("  " + memory.predict(config, stage, num_tokens=max(lengths), tokens_a_step=a_step))
+            lines.append("  " + memory.predict(config, stage, model.config, max(lengths)).sentence)
     return "\n".join(lines)
 
 

@@ -19,13 +19,14 @@ from theworld import TheWorld, TheWorldProcessor
 from theworld.levers.master_weights import use_master_weights
 from theworld.partial_checkpoint import is_partial_checkpoint, read_base
 from theworld.training import checkpoint as files
+from theworld.training import memory
 from theworld.training.collate import Collator
 from theworld.training.config import ConfigError, TrainingConfig
 from theworld.training.data import Samples, SeededOrder
 from theworld.training.latents_cache import LatentsCache
 from theworld.training.narrator import Narrator, narrate_start
 from theworld.training.optimizer import trainer_name
-from theworld.training.trainer import STATE, StageTrainer
+from theworld.training.trainer import STATE, StageTrainer, peak_memory_bytes
 
 log = logging.getLogger("theworld.training")
 EXPORT = "model"
@@ -133,6 +134,8 @@ def loggers(config: TrainingConfig) -> tuple[str, ...]:
 def run_stage(config: TrainingConfig, number: int) -> None:
     """Train a stage from its newest whole checkpoint, or from its start, and export it."""
     stage, folder = config.stages[number], stage_folder(config, number)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     set_seed(config.seed)
     model = load_model(config, number)
     arguments = training_arguments(config, number)
@@ -158,7 +161,7 @@ def run_stage(config: TrainingConfig, number: int) -> None:
     )
     trainer.remove_callback(PrinterCallback)
     if trainer.is_world_process_zero():
-        trainer.add_callback(Narrator(stage.name))
+        trainer.add_callback(Narrator(stage))
         narrate_start(stage, model, len(samples))
         if trainer.is_fsdp_enabled:
             log.info("stage %s: sharded over %d processes", stage.name, arguments.world_size)
@@ -167,6 +170,7 @@ def run_stage(config: TrainingConfig, number: int) -> None:
         if newest and trainer.is_world_process_zero():
             log.info("stage %s goes on from %s", stage.name, newest[0])
         trainer.train(resume_from_checkpoint=str(newest[0]) if newest else None)
+        _compare_memory(config, number, trainer)
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         export(config, number, processor)
@@ -180,6 +184,16 @@ def run_stage(config: TrainingConfig, number: int) -> None:
     accelerator.wait_for_everyone()
     del trainer, model
     accelerator.free_memory()
+
+
+def _compare_memory(config: TrainingConfig, number: int, trainer: StageTrainer) -> None:
+    """Say what the stage took beside what is predicted, which is the allocator's peak on one GPU."""
+    stage, model = config.stages[number], trainer.model
+    if not torch.cuda.is_available() or trainer.args.world_size > 1 or not model.enable_world:
+        log.info("stage %s: peak memory is held against memory predict for a run on one GPU only", stage.name)
+        return
+    predicted = memory.predict(config, stage, model.config, trainer.num_longest)
+    memory.compare(stage, peak_memory_bytes(), predicted)
 
 
 def _keep_masters(config: TrainingConfig, number: int, model: Any) -> None:

@@ -148,7 +148,10 @@ def test_accumulation_equals_the_large_batch(
     assert results["means"][0] != pytest.approx(results["large"][0], rel=1e-3)
 
 
-def test_three_stages_train_what_they_say_and_nothing_else(values: dict[str, Any], tiny: SyntheticCheckpoint) -> None:
+def test_three_stages_train_what_they_say_and_nothing_else(
+    values: dict[str, Any], tiny: SyntheticCheckpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "theworld.training")
     stages = [
         stage(steps=2),
         stage("vision", steps=2, freeze="vision", gradient_checkpointing=True, chunked_loss=8),
@@ -169,6 +172,11 @@ def test_three_stages_train_what_they_say_and_nothing_else(values: dict[str, Any
     assert {f"grad_norm/{name}" for name in RATES} <= last.keys()
     assert last["peak_memory_bytes"] > 1e7
     assert last["tokens_per_second"] > 0
+    found = re.search(r"gradient checkpointing in 0 of (\d+) layers, loss at once", caplog.text)
+    assert found
+    assert f"gradient checkpointing in {found[1]} of {found[1]} layers, loss in pieces of 8 tokens" in caplog.text
+    assert caplog.text.count("optimizer adamw keeps 8.0 bytes for each parameter that trains") == 3
+    assert caplog.text.count("is held against memory predict for a run on one GPU only") == 3
 
 
 @pytest.mark.parametrize(
