@@ -121,6 +121,6 @@ def ordinary(session: nox.Session) -> None:
 
 @nox.session
 def ecosystem(session: nox.Session) -> None:
-    """TRL, bitsandbytes and torchao, in their newest releases."""
-    session.install(*CONSTRAINTS, "-e", ".[test]", "trl", "bitsandbytes", "torchao", "datasets")
-    session.run("pytest", "tests/ordinary/ecosystem_tests.py", *session.posargs)
+    """TRL, bitsandbytes, torchao, datasets and TensorBoard, in their newest releases."""
+    session.install(*CONSTRAINTS, "-e", ".[test,train]", "trl", "bitsandbytes", "torchao")
+    session.run("pytest", *map(str, sorted(Path("tests/ordinary").glob("ecosystem_*tests.py"))), *session.posargs)

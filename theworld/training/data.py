@@ -21,6 +21,7 @@ from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
 from theworld.checkpoints.bounded_files import open_regular
+from theworld.checkpoints.error_text import summary
 from theworld.clips.messages import CLIP_KINDS
 from theworld.training.config import ConfigError, DataConfig, FailedError
 from theworld.world_tokens import START_OF_WORLD
@@ -94,7 +95,12 @@ def open_rows(path: Path) -> Sequence[Any]:
             raise ConfigError(f"{path}: a folder needs the package datasets; install it, or write JSONL")
         from datasets import load_from_disk  # pyrefly: ignore[missing-import]
 
-        rows = load_from_disk(str(path))
+        try:
+            rows = load_from_disk(str(path))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: {summary(error)}; data.path names it") from error
+        if isinstance(rows, Mapping):
+            raise ConfigError(f"{path}: holds splits; let data.path name the folder of one: {', '.join(rows)}")
     else:
         try:
             rows = JsonLines(path)

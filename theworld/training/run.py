@@ -47,7 +47,10 @@ def run(config: TrainingConfig, *, from_scratch: bool = False) -> None:
         _write_run(folder / RUN_FILE, config, done=0)
     PartialState().wait_for_everyone()  # all see what was removed, and what is finished
     if config.logging is None and not loggers(config):
-        log.info("tensorboard is not installed: losses are printed, and kept in trainer_state.json of each checkpoint")
+        log.info(
+            "tensorboard is not installed (pip install 'theworld[train]'): losses are printed, and kept in "
+            "trainer_state.json of each checkpoint"
+        )
     for number, stage in enumerate(config.stages):
         if (stage_folder(config, number) / EXPORT).is_dir():
             log.info("stage %s is finished", stage.name)
