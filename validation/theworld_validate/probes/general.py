@@ -17,7 +17,7 @@ from theworld_validate.probes.labels import labels_for
 from theworld_validate.probes.probe import Extra, Generation, Inputs, Probe
 from theworld_validate.results import InputError
 
-_TEXT, _DECODED, _BEYOND = 96, 8, 32  # tokens
+_TEXT, _DECODED, _BEYOND, _AFTER_IMAGE = 96, 8, 32, 24  # tokens
 _BATCH = (40, 24, 9)  # tokens of its rows
 _SAMPLES = 4_000
 _OTHER_SENSES = {"input_features", "input_values", "input_audio_embeds", "audio_values"}
@@ -39,7 +39,10 @@ class General(Family):
         probes = [] if stand_beside or "pixel_values" in self.needs else self._of_text()
         if "pixel_values" in self.takes:
             try:
-                probes.append(self._with_image("image", self.image()))
+                image = self.image()
+                probes.append(self._with_image("image", image))
+                if image.image_token is not None and len(probes) > 1:
+                    probes.append(self._text_after_image())
             except Exception as error:  # whatever a class says of inputs that are not its own
                 unasked.append(f"images: {type(error).__name__}: {summary(error)}")
         unasked += [f"{name}: no general probe has it" for name in sorted(_OTHER_SENSES & self.takes)]
@@ -55,6 +58,11 @@ class General(Family):
         if self.decodes and {"past_key_values", "attention_mask", "use_cache"} <= self.takes and not self._has_decoder:
             probes.append(self._text("cached_decode", self._length(_TEXT), decode_steps=_DECODED))
         return probes
+
+    def _text_after_image(self) -> Probe:
+        """A text whose positions may go by what a model keeps of the image before."""
+        embeds: tuple[Extra, ...] = ("embeds",) if "inputs_embeds" in self.takes else ()
+        return self._text("text_after_image", self._length(_AFTER_IMAGE), extras=embeds)
 
     # What a family with special inputs overrides.
 
