@@ -1,4 +1,4 @@
-"""What a model keeps between calls: a control starts as the first run did, and a candidate that keeps more is caught."""
+"""What a model keeps between calls: a control starts as the first run did; who keeps more is caught."""
 
 from collections.abc import Callable
 from pathlib import Path

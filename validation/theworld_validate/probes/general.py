@@ -95,6 +95,19 @@ class General(Family):
         named = ", ".join(sorted(self.takes))
         raise InputError(f"no general probe for a forward of ({named}); give your own with --probes MODULE:FUNCTION")
 
+    def row(self, num_tokens: int) -> Probe:
+        """One row of so many tokens of text, of the encoder and the decoder each, with an image where one is taken.
+
+        Raises:
+            Exception: whatever says that no image can be built.
+        """
+        ids = self.ids(num_tokens)
+        if "pixel_values" not in self.takes:
+            return self.make("row", self._prompt([ids], decoder_length=num_tokens))
+        image = self.image()
+        inputs = {**self._prompt([np.array([*image.ids, *ids], dtype=np.int64)]), **image.inputs}
+        return self.make("row", inputs, image=image)
+
     # What they may use.
 
     def pixels(self) -> np.ndarray:
@@ -180,7 +193,9 @@ class General(Family):
         name = "left_padded_batch" if left else "right_padded_batch"
         return self.make(name, inputs, gradients=True, extras=("rows",), generation=_GREEDY)
 
-    def _prompt(self, rows: "list[np.ndarray]", *, pad_on_left: bool = False) -> Inputs:
+    def _prompt(
+        self, rows: "list[np.ndarray]", *, pad_on_left: bool = False, decoder_length: int | None = None
+    ) -> Inputs:
         length = max(len(row) for row in rows)
         pad = fields.first_of(self.config, "text_config.pad_token_id", "pad_token_id", default=0)
 
@@ -192,7 +207,7 @@ class General(Family):
         if "attention_mask" in self.takes:
             inputs["attention_mask"] = np.stack([padded(np.ones(len(row), dtype=np.int64), 0) for row in rows])
         if self._has_decoder:
-            inputs["decoder_input_ids"] = np.stack([self.ids(self._length(24)) for _ in rows])
+            inputs["decoder_input_ids"] = np.stack([self.ids(decoder_length or self._length(24)) for _ in rows])
         return inputs
 
     def _with_image(self, name: str, image: Image) -> Probe:
