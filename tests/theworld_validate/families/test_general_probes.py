@@ -33,6 +33,7 @@ def ask(folder: Path) -> tuple[Any, Asked]:
         ("CLIPModel", ["image"]),
         ("ViTForImageClassification", ["pixels"]),
         ("WhisperForConditionalGeneration", ["sound"]),
+        ("Pix2StructForConditionalGeneration", ["flattened_patches"]),
         ("MambaForCausalLM", ["text", "left_padded_batch"]),
     ],
 )

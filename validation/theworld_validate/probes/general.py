@@ -219,7 +219,8 @@ class General(Family):
 
     def _sensed(self) -> Probe:
         inputs = self.senses()
-        name = {"pixel_values": "pixels", "input_values": "sound", "input_features": "sound"}[next(iter(inputs))]
+        first = next(iter(inputs))
+        name = {"pixel_values": "pixels", "input_values": "sound", "input_features": "sound"}.get(first, first)
         if self._has_decoder:
             inputs["decoder_input_ids"] = np.stack([self.ids(self._length(24))])
         return self.make(name, inputs, gradients=True, generation=_GREEDY)
