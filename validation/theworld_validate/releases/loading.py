@@ -29,23 +29,27 @@ class Loaded:
 def load_twice(request: Request) -> Loaded:
     """Load a request's checkpoint with two seeds, and keep the second model."""
     target = resolve_target(request.target)
-    return load_with(target, request.checkpoint, request)
+    return load_with(target, request.checkpoint, request, twice=True)
 
 
-def load_with(target: Any, checkpoint: str, request: Request) -> Loaded:
-    """Load any checkpoint as a request says, with two seeds; see `load_twice`."""
+def load_with(target: Any, checkpoint: str, request: Request, *, twice: bool = False) -> Loaded:
+    """Load any checkpoint as a request says.
+
+    Args:
+        twice: with two seeds, so that `Loading.random` is known; empty otherwise.
+    """
     import torch
 
     digests: list[dict[str, str]] = []
     loaded: Any = None
     info: dict[str, Any] = {}
-    for seed in (request.seed + 1, request.seed):
+    for seed in (request.seed + 1, request.seed)[not twice :]:
         loaded = None
         gc.collect()
         torch.manual_seed(seed)
         loaded, info = _load(target, checkpoint, request)
         digests.append(dict(_digests(unwrap(loaded, target=request.target).model)))
-    first, second = digests
+    first, second = digests[0], digests[-1]
     facts = Loading(
         num_keys=len(second),
         missing=_names(info.get("missing_keys")),
