@@ -50,6 +50,7 @@ class Bug:
     fixed: str
     after: str | None = None
     saved_by: str | None = None
+    read_by: str | None = None
     probes: tuple[str, ...] = ()
     place: str
     cause: str
@@ -208,6 +209,9 @@ def wanted_for(bug: Bug) -> Iterator[tuple[str, str, str]]:
         assert bug.saved_by is not None
         yield bug.model, bug.saved_by, "base"
         return
+    if bug.method == "saved":
+        yield from ((bug.model, version, "base") for version in (bug.bad, bug.fixed))
+        return
     for version in bug.releases:
         yield bug.model, version, "base"
         if bug.method == "subclass":
@@ -219,8 +223,7 @@ def try_bug(bug: Bug, lab: Laboratory, say: Say) -> Result:
     empty = Result(source=bug.source, about=bug.about, bad=bug.bad, fixed=bug.fixed, expected_cause=bug.cause)
     try:
         lab.observe(list(wanted_for(bug)), say)
-        if bug.method == "files":
-            lab.observe([(bug.model, version, f"read {bug.saved_by}") for version in (bug.bad, bug.fixed)], say)
+        lab.observe([(bug.model, *pair) for pair in exchanges_of(bug)], say)
         findings, alarms = _JUDGES[bug.method](bug, lab)
     except InputError as error:
         return replace(empty, why_not=str(error))
@@ -258,10 +261,20 @@ def _unexplained(cell: Cell) -> Finding:
     return Finding(code="releases.changed", location=cell.place or cell.probe, message=f"{cell.probe} changed")
 
 
+def exchanges_of(bug: Bug) -> tuple[tuple[str, str], ...]:
+    """Which release reads what another one saved, of the bad release first; empty for other methods."""
+    if bug.method == "files":
+        return (bug.bad, f"read {bug.saved_by}"), (bug.fixed, f"read {bug.saved_by}")
+    if bug.method == "saved":
+        assert bug.read_by is not None
+        return (bug.read_by, f"read {bug.bad}"), (bug.read_by, f"read {bug.fixed}")
+    return ()
+
+
 def _files(bug: Bug, lab: Laboratory) -> tuple[list[Finding], list[Finding] | None]:
     found = []
-    for version in (bug.bad, bug.fixed):
-        answer = lab.answer(bug.model, version, f"read {bug.saved_by}")
+    for version, how in exchanges_of(bug):
+        answer = lab.answer(bug.model, version, how)
         if answer.failure is not None:
             raise InputError(f"{version}: {answer.failure}")
         (exchange,) = answer.loads.values()
@@ -285,7 +298,7 @@ def _subclass(bug: Bug, lab: Laboratory) -> tuple[list[Finding], list[Finding] |
     return found[0], found[1]
 
 
-_JUDGES = {"neighbours": _neighbours, "files": _files, "subclass": _subclass}
+_JUDGES = {"neighbours": _neighbours, "files": _files, "saved": _files, "subclass": _subclass}
 
 
 def main() -> None:
@@ -297,7 +310,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results here, too")
     parser.add_argument("--list", action="store_true", help="list the bugs and exit")
     options = parser.parse_args()
-    bugs = [bug for bug in read_bugs() if options.only in f"{bug.source} {bug.model}"]
+    bugs = [bug for bug in read_bugs() if options.only in f"{bug.source} {bug.model} {bug.method}"]
     if options.list:
         for bug in bugs:
             print(f"{bug.source:34} {bug.bad:8} {bug.fixed:8} {bug.about}")

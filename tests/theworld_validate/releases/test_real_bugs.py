@@ -47,6 +47,7 @@ def test_every_row_of_the_table_can_be_tried() -> None:
         assert re.compile(bug.place)
         assert bug.bad != bug.fixed
         assert (bug.method == "files") == (bug.saved_by is not None)
+        assert (bug.method == "saved") == (bug.read_by is not None)
 
 
 def test_a_bug_that_shows_is_caught_and_placed_and_the_fixed_release_is_silent() -> None:

@@ -52,11 +52,19 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """What each release is asked: the names of probes, what loads the base, and the folder with the files."""
+    """What each release is asked.
+
+    Args:
+        probes: their names.
+        target: what loads the base.
+        folder: where the files are.
+        is_small: whether two processes may hold the checkpoint at once.
+    """
 
     probes: tuple[str, ...]
     target: str
     folder: Path
+    is_small: bool
 
     @property
     def narrow(self) -> tuple[str | None, str | None]:
@@ -102,7 +110,12 @@ def _ask(subject: Subject, folder: Path, run: Run) -> _Asked:
     values = ask(run, Job(name="probes", function=QUESTIONS, arguments=arguments))
     names = values["probes"]
     assert isinstance(names, list)
-    return _Asked(probes=tuple(str(name) for name in names), target=str(values["target"]), folder=folder)
+    return _Asked(
+        probes=tuple(str(name) for name in names),
+        target=str(values["target"]),
+        folder=folder,
+        is_small=values["is_small"] is True,
+    )
 
 
 def _observe(
@@ -117,7 +130,7 @@ def _observe(
 ) -> dict[str, Seen]:
     """Observe a subject in each release; the base also exchanges files between them."""
     exchanges = name == "base"
-    at_once = 2 if subject.device == "cpu" and (os.cpu_count() or 1) > 1 else 1
+    at_once = 2 if asked.is_small and subject.device == "cpu" and (os.cpu_count() or 1) > 1 else 1
     run.expect(len(overlays) * (1 + exchanges))
     narrow, narrow_probes = asked.narrow
     tasks = []

@@ -19,21 +19,22 @@ def check_exchange(seen: Sequence[Seen]) -> Iterator[CheckResult]:
     if not readers:
         return
     rows: list[Row] = []
-    findings: list[Finding] = []
+    lost: dict[tuple[str, Exchange], list[str]] = {}  # one finding where several releases lose the same
     read = 0
-    for writer in seen:
-        row: Row = {"saved_by": writer.version}
+    for one in seen:
+        row: Row = {"saved_by": one.version}
         for reader in readers:
-            found = reader.exchange.get(writer.version)
+            found = reader.exchange.get(one.version)
             if found is None:
-                row[f"read_by_{reader.version}"] = "itself" if reader is writer else None
+                row[f"read_by_{reader.version}"] = "itself" if reader is one else None
                 continue
             what = _describe(found)
             read += what == "whole"
             row[f"read_by_{reader.version}"] = what
             if what != "whole":
-                findings += _findings(found, reader.version, writer.version)
+                lost.setdefault((one.version, found), []).append(reader.version)
         rows.append(row)
+    findings = [f for (writer, found), names in lost.items() for f in _findings(found, ", ".join(names), writer)]
     unsaved = [f"{one.version}: {one.unsaved}" for one in seen if one.unsaved]
     status = Status.FAILED if findings else Status.INCONCLUSIVE if unsaved or not read else Status.PASSED
     yield CheckResult(
@@ -53,16 +54,16 @@ def _describe(found: Exchange) -> str:
     return "whole" if found.loading.is_safe else f"{len(lost)} lost"
 
 
-def _findings(found: Exchange, reader: str, writer: str) -> Iterator[Finding]:
+def _findings(found: Exchange, readers: str, writer: str) -> Iterator[Finding]:
     if found.loading is not None:
-        yield from unsafe_findings(found.loading, f"what {writer} saves of a new model, {reader} loads with")
+        yield from unsafe_findings(found.loading, f"what {writer} saves of a new model, {readers}: loaded with")
         return
     yield Finding(
         code="releases.exchange_failed",
-        location=reader,
-        message=f"{reader} cannot load what {writer} saves: {found.failure}",
+        location=writer,
+        message=f"{readers} cannot load what {writer} saves: {found.failure}",
         cause="saving or loading: the two releases write and read other files",
-        remedy=f"save for {reader} with a release that it reads",
+        remedy=f"save for {readers} with a release that they read",
         section="round_trip",
         field="exchange",
     )

@@ -28,7 +28,7 @@ _NARROW_PROBE = "image_beyond_window"
 
 
 def write_questions(subject: Subject, folder: str) -> Iterator[Message]:
-    """Write what is asked into a folder; answer with the names of all probes, and what loads the checkpoint."""
+    """Write what is asked into a folder; answer with their names, what loads the checkpoint, and its size."""
     place = Path(folder)
     asked = questions_of(subject, ())
     write_probes(asked.probes, place / PROBES)
@@ -44,7 +44,7 @@ def write_questions(subject: Subject, folder: str) -> Iterator[Message]:
             names += _write_narrow(source, asked.probes, place)
     else:
         small_config(type(found.config)).save_pretrained(place / CONFIG)
-    yield Answer(values={"probes": names, "target": found.base_target})
+    yield Answer(values={"probes": names, "target": found.base_target, "is_small": is_small})
 
 
 def _write_narrow(source: Path, probes: tuple[Probe, ...], place: Path) -> list[Scalar]:
