@@ -5,6 +5,7 @@ from dataclasses import replace
 from theworld_validate.documents.fingerprint import FingerprintFile, make_file
 from theworld_validate.documents.observations import Failure, Fingerprint
 from theworld_validate.releases.alignment import align
+from theworld_validate.releases.candidates import judge_candidate
 from theworld_validate.releases.exchanged import check_exchange
 from theworld_validate.releases.requests import Exchange, Loading
 from theworld_validate.releases.verdicts import Seen, Verdict, judge_first, judge_neighbours
@@ -107,3 +108,15 @@ def test_after_a_release_that_failed_there_is_nothing_to_compare_with() -> None:
     failed = Seen(version="1", exchange={}, failure="ImportError: no such class")
     judged = judge_neighbours(failed, _seen("2", _fingerprint()), ("text",))
     assert (judged.verdict, judged.findings[0].code) == (Verdict.CHANGED, "releases.not_compared")
+
+
+def test_a_candidate_is_compared_with_the_base_of_its_own_release_bit_for_bit() -> None:
+    base = _seen("1", _fingerprint())
+    assert judge_candidate(base, _seen("1", _fingerprint()), ("text",)).status is Status.PASSED
+    other = judge_candidate(base, _seen("1", _fingerprint(norm=B, logits=A)), ("text",))
+    assert (other.status, other.findings[0].location) == (Status.FAILED, "text/tower.inner.norm")
+    lost = _seen("1", _fingerprint(), loading=Loading(num_keys=2, missing=("tower.norm.weight",)))
+    assert judge_candidate(base, lost, ("text",)).findings[0].code == "releases.missing"
+    dead = Seen(version="1", exchange={}, failure="its process exited with code 1")
+    assert judge_candidate(base, dead, ("text",)).status is Status.FAILED
+    assert judge_candidate(dead, base, ("text",)).status is Status.INCONCLUSIVE

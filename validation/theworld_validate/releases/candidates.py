@@ -12,7 +12,7 @@ from theworld_validate.parity.judge import Comparison, Side, judge
 from theworld_validate.releases.verdicts import Seen, unsafe_findings
 from theworld_validate.results import CheckResult, Finding, Plan, Status, combine
 
-_SECTIONS = ("config", "modules", "parameters", "buffers", "gradients")
+_SECTIONS = ("config", "modules", "parameters", "buffers", "globals", "gradients")
 _SHOWN = 5
 
 

@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from theworld.checkpoints.error_text import one_line
 from theworld_validate.parity.questions import questions_of
 from theworld_validate.probes.probe import Probe
 from theworld_validate.releases.probe_files import write_probes
-from theworld_validate.results import Scalar
+from theworld_validate.results import InputError, Scalar
 from theworld_validate.subjects.architectures import architecture_of
 from theworld_validate.subjects.checkpoints import folder_of, weight_bytes_of
 from theworld_validate.subjects.subject import Subject
@@ -28,17 +29,24 @@ _NARROW_PROBE = "image_beyond_window"
 
 
 def write_questions(subject: Subject, folder: str) -> Iterator[Message]:
-    """Write what is asked into a folder; answer with their names, what loads the checkpoint, and its size."""
+    """Write what is asked into a folder; answer with their names, what loads the checkpoint, and its size.
+
+    Raises:
+        InputError: if the checkpoint cannot be used, or is not on this machine.
+    """
     place = Path(folder)
     asked = questions_of(subject, ())
     write_probes(asked.probes, place / PROBES)
     found = architecture_of(subject.checkpoint)
     source = folder_of(subject.checkpoint, download=False)
     num_bytes = weight_bytes_of(subject.checkpoint)
-    is_small = source is not None and num_bytes is not None and num_bytes <= _SMALL_BYTES
+    if source is None or num_bytes is None:
+        name = one_line(subject.checkpoint)
+        raise InputError(f"{name}: not on this machine, and releases run without network; run hf download {name} first")
+    is_small = num_bytes <= _SMALL_BYTES
     names: list[Scalar] = [probe.name for probe in asked.probes]
     (place / CONFIG).mkdir()
-    if is_small and source is not None:
+    if is_small:
         (place / CONFIG / "config.json").write_bytes((source / "config.json").read_bytes())
         if subject.probes is None:
             names += _write_narrow(source, asked.probes, place)
