@@ -33,7 +33,9 @@ from theworld_validate.workers.run import Run, ask
 
 TABLE = Path(__file__).with_name("real_bugs.toml")
 GEMMA = "gemma3"
-OWN_HEAD = "+own_head"  # the class's tiny checkpoint, whose config ties a head that the files hold by itself
+# Changes of a class's tiny checkpoint, by what follows its name: a config that ties a head which the files hold by
+# itself; and T5's embedding under its other name, beside a head of its own.
+OWN_HEAD, NO_SHARED = "+own_head", "+no_shared"
 _SUBCLASS = f"theworld_validate.scan.plain_subclasses:{PREFIX}"
 _TIMEOUT_SECONDS = 600.0
 
@@ -127,7 +129,7 @@ class Laboratory:
 
             shutil.copytree(cached_checkpoint("tiny").gemma, checkpoint)
         else:
-            plain = name.removesuffix(OWN_HEAD)
+            plain = name.partition("+")[0]
             arguments = {"name": plain, "folder": str(checkpoint), "seed": 0}
             values = ask(self._run, Job(name=plain, function=WRITE, arguments=arguments))
             if values["why_not"] is not None:
@@ -136,6 +138,8 @@ class Laboratory:
                 config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
                 config["tie_word_embeddings"] = True
                 (checkpoint / "config.json").write_text(json.dumps(config), encoding="utf-8")
+            if name.endswith(NO_SHARED):
+                _without_shared(checkpoint / "model.safetensors")
         subject = Subject(target="", checkpoint=str(checkpoint), dtype="float32")
         arguments = {"subject": subject, "folder": str(folder)}
         values = ask(self._run, Job(name="probes", function=QUESTIONS, arguments=arguments))
@@ -194,6 +198,19 @@ class Laboratory:
         failure = done.answer.failure
         file = None if failure else read_fingerprint(self._place(model, version, how) / "fingerprint.json")
         return Seen(version=version, file=file, loading=done.answer.loading, exchange={}, failure=failure)
+
+
+def _without_shared(path: Path) -> None:
+    """Name a T5 checkpoint's embedding as its decoder does, and give it a head of its own."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(path)
+    embedding = tensors.pop("shared.weight")
+    generator = torch.Generator().manual_seed(0)
+    tensors["decoder.embed_tokens.weight"] = embedding
+    tensors["lm_head.weight"] = torch.randn(embedding.shape, generator=generator).to(embedding.dtype)
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 class Say:
