@@ -12,7 +12,9 @@ import pytest
 
 from tests.theworld_validate.command_line import assert_input_error, invoke
 from theworld_validate.releases import environments
-from theworld_validate.releases.environments import RECORD, find_overlay, install_overlay
+from theworld_validate.releases.environments import RECORD, Overlay, find_overlay, install_overlay
+from theworld_validate.releases.processes import Task, run_tasks
+from theworld_validate.releases.requests import Request
 from theworld_validate.results import InputError
 
 
@@ -127,3 +129,19 @@ def test_the_observing_side_imports_nothing_of_the_model_nor_of_the_library() ->
     command = [sys.executable, "-S", "-P", "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n", done.stdout
+
+
+def test_a_release_that_takes_too_long_is_ended_and_said(tmp_path: Path) -> None:
+    package = tmp_path / "site" / "theworld_validate"
+    (package / "releases").mkdir(parents=True)
+    (package / "__init__.py").write_text("", encoding="utf-8")
+    (package / "releases" / "__init__.py").write_text("", encoding="utf-8")
+    (package / "releases" / "observe.py").write_text("import time\ntime.sleep(60)\n", encoding="utf-8")
+    overlay = Overlay(library="x", version="1", packages={}, shared={}, folder=tmp_path)
+    request = Request(
+        target="a:b", checkpoint="c", dtype="float32", probes="p", fingerprint="f", answer=str(tmp_path / "answer.json")
+    )
+    task = Task(name="slow", overlay=overlay, request=request)
+    done = run_tasks([task], tmp_path, timeout_seconds=0.3, at_once=1)
+    assert done["slow"].answer.failure == "it took more than 0.3 seconds and was ended; --timeout gives it more"
+    assert done["slow"].seconds < 30

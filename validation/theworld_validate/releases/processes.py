@@ -52,6 +52,7 @@ class _Process:
         request = folder / f"{task.name}.request.json"
         write_request(task.request, request)
         self._started = time.perf_counter()
+        self._late_after: float | None = None
         with self._said.open("wb") as said:
             self._process = subprocess.Popen(
                 [sys.executable, "-S", "-P", "-m", _MODULE, str(request)],
@@ -66,7 +67,7 @@ class _Process:
         """Whether it has ended; one that takes too long is ended."""
         if self._process.poll() is None and self._seconds() > timeout_seconds:
             self.kill()
-            self._answer.unlink(missing_ok=True)
+            self._late_after = timeout_seconds
             return True
         return self._process.poll() is not None
 
@@ -78,6 +79,9 @@ class _Process:
 
     def result(self) -> Done:
         """What it left behind."""
+        if self._late_after is not None:
+            why = f"it took more than {self._late_after:g} seconds and was ended; --timeout gives it more"
+            return Done(answer=Answer(failure=why), seconds=self._seconds())
         try:
             answer = read_answer(self._answer)
         except InputError:
