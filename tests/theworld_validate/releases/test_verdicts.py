@@ -120,3 +120,18 @@ def test_a_candidate_is_compared_with_the_base_of_its_own_release_bit_for_bit() 
     dead = Seen(version="1", exchange={}, failure="its process exited with code 1")
     assert judge_candidate(base, dead, ("text",)).status is Status.FAILED
     assert judge_candidate(dead, base, ("text",)).status is Status.INCONCLUSIVE
+
+
+def test_a_module_of_another_class_explains_only_what_changes_inside_of_it() -> None:
+    def of_class(name: str, *, norm: str, logits: str) -> Fingerprint:
+        seen = _fingerprint(norm=norm, logits=logits)
+        return replace(seen, sections={**seen.sections, "modules": {"tower": {"class": name}, "head": {"class": name}}})
+
+    before, after = of_class("x.Old", norm=A, logits=A), of_class("x.New", norm=B, logits=B)
+    inside = judge_neighbours(_seen("1", before), _seen("2", after), ("text",)).findings
+    assert [f.location for f in inside if f.section == "modules"] == ["tower"]
+    failure = Failure(section="generation", probe="text", error="IndexError: 256", place="f.py:1")
+    broken = of_class("x.New", norm=A, logits=A)
+    broken = replace(broken, sections={**broken.sections, "generation": {}}, failures=(failure,))
+    raised = judge_neighbours(_seen("1", before), _seen("2", broken), ("text",)).findings
+    assert [f.section for f in raised] == ["generation"]

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from theworld_validate.compare.differences import diff_section
 from theworld_validate.compare.explain import Evidence, explain, rank_roots
+from theworld_validate.compare.places import WHOLE_MODEL
 from theworld_validate.documents.fingerprint import FingerprintFile
 from theworld_validate.documents.observations import Failure, Fingerprint, probe_of
 from theworld_validate.releases.alignment import Aligned, align
@@ -156,10 +157,18 @@ def _judge_probe(reference: Fingerprint, aligned: Aligned, probe: str) -> tuple[
 
 
 def _first_missing(whole: Fingerprint, broken: Fingerprint, failure: Failure) -> str:
-    """The first answer that is not there because something raised."""
-    ours = whole.subset(failure.section, f"{failure.probe}/")
-    missing = (place for place in ours if place not in broken.sections.get(failure.section, {}))
-    return next(missing, f"{failure.probe}/{failure.section}")
+    """The first answer that is not there because something raised; one of a kind that is not there at all."""
+    prefix = f"{failure.probe}/"
+    theirs = broken.subset(failure.section, prefix)
+    kinds = {_kind_of(place, prefix) for place in theirs}
+    missing = [place for place in whole.subset(failure.section, prefix) if place not in theirs]
+    whole_kinds = (place for place in missing if _kind_of(place, prefix) not in kinds)
+    return next(whole_kinds, missing[0] if missing else f"{failure.probe}/{failure.section}")
+
+
+def _kind_of(place: str, prefix: str) -> str:
+    """What an answer is called, less which of several it is: "cache" of "cache[0].keys"."""
+    return place.removeprefix(prefix).partition("[")[0]
 
 
 def _failures(fingerprint: Fingerprint, probe: str) -> list[Failure]:
@@ -243,7 +252,7 @@ def _change_findings(reference: Fingerprint, aligned: Aligned, cells: tuple[Cell
     for name in (*_STATE, *_COMPUTING):
         own = reference.sections.get(name, {}), aligned.fingerprint.sections.get(name, {})
         # Names that only one release has (a new flag, a further buffer) explain nothing by themselves.
-        found += [f for f in diff_section(name, *own) if f.field not in ("missing", "extra") and _tells(f)]
+        found += [f for f in diff_section(name, *own) if f.field not in ("missing", "extra") and _tells(f, cells)]
     for cell in cells:
         if not cell.verdict.passes:
             found += _finding_of(cell, reference, aligned.fingerprint)
@@ -256,9 +265,17 @@ def _change_findings(reference: Fingerprint, aligned: Aligned, cells: tuple[Cell
     return [*rank_roots(kept), *(f for f in kept if f.explained_by is not None)]
 
 
-def _tells(finding: Finding) -> bool:
-    """Whether a difference of state may change a result: a new attribute of a module is not one of these."""
-    return finding.section != "modules" or not (finding.expected is None or finding.actual is None)
+def _tells(finding: Finding, cells: tuple[Cell, ...]) -> bool:
+    """Whether a difference of state may change a result.
+
+    A new attribute of a module is not one of these; nor is a module, between releases, that nothing changes inside of.
+    """
+    if finding.section != "modules":
+        return True
+    if finding.expected is None or finding.actual is None:
+        return False
+    paths = [(cell.place or "").partition("/")[2] for cell in cells if not cell.verdict.passes and cell.why is None]
+    return finding.location == WHOLE_MODEL or any(path.startswith(f"{finding.location}.") for path in paths)
 
 
 def _finding_of(cell: Cell, reference: Fingerprint, candidate: Fingerprint) -> list[Finding]:
