@@ -26,10 +26,18 @@ _forward = modeling_llama.LlamaMLP.forward
 modeling_llama.LlamaMLP.forward = lambda self, x: _forward(self, x) * 1.001
 """
 LOST = """
+import shutil, tempfile
+from pathlib import Path
+from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 _load = LlamaForCausalLM.from_pretrained.__func__
-def _with_other_names(cls, *arguments, **named):
-    return _load(cls, *arguments, key_mapping={"^model.norm": "model.former_norm"}, **named)
+def _with_other_names(cls, checkpoint, *arguments, **named):
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = shutil.copytree(checkpoint, Path(scratch, "renamed"))
+        tensors = load_file(folder / "model.safetensors")
+        tensors["model.former_norm.weight"] = tensors.pop("model.norm.weight")
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        return _load(cls, folder, *arguments, **named)
 LlamaForCausalLM.from_pretrained = classmethod(_with_other_names)
 """
 SILENTLY_RANDOM = """

@@ -67,7 +67,7 @@ def test_lost_keys_are_unsafe_and_counted(compared: tuple[Path, Any, Any]) -> No
     assert check["reason"] == "unsafe after 1.1.0"
     finding = next(f for f in check["findings"] if f["code"] == "releases.missing")
     assert finding["message"] == (
-        "1.2.0 loads the checkpoint with 1 of 22 tensors missing, and 1 keys unread: model.norm.weight"
+        "1.2.0 loads the checkpoint with 1 of 23 tensors missing, and 1 keys unread: model.norm.weight"
     )
 
 
