@@ -1,6 +1,7 @@
 """Training with what the test set does not install: TensorBoard, datasets, bitsandbytes: `nox -s ecosystem`."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,9 @@ def test_an_8_bit_optimizer_resumes_to_the_bit(
         for name in ("whole", "resumed")
     )
     run(whole)
-    assert "optimizer adamw_8bit keeps 2." in caplog.text  # and adamw 8
+    kept = re.search(r"optimizer adamw_8bit keeps (\d+\.\d) bytes", caplog.text)
+    assert kept
+    assert 2 <= float(kept[1]) < 4  # adamw keeps 8; embeddings and small tensors stay in 32 bits
     middle = stage_folder(whole, 0) / "checkpoint-00000002"
     assert torch.uint8 in {tensor.dtype for tensor in load_file(middle / files.OPTIMIZER).values()}
     shutil.copytree(middle, stage_folder(resumed, 0) / middle.name)
