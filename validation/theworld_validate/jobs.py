@@ -7,13 +7,17 @@ these functions.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from theworld_validate.results import CheckResult, InputError, Scalar, Status
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET, Target
 from theworld_validate.workers.child import say
 from theworld_validate.workers.messages import Answer, Checked, Message, Step, Where
+
+if TYPE_CHECKING:
+    from theworld_validate.memory.answers import ModelSource
+    from theworld_validate.memory.cells import Cell
 
 _HERE = "theworld_validate.jobs:"
 
@@ -137,6 +141,13 @@ def world(target: Target, *, frames: Path | None) -> Iterator[Message]:
     yield from _checked(
         check_world(Subject.of(target, CANDIDATE_TARGET, cosmos=target.cosmos), frames=frames, progress=tell)
     )
+
+
+def memory(source: "ModelSource", cells: "Sequence[Cell]") -> Iterator[Message]:
+    """Predict cells."""
+    from theworld_validate.memory.checks import check_predicted
+
+    yield from _checked(check_predicted(source.read(), cells, progress=tell))
 
 
 def claims(target: Target, *, parity: Status) -> Iterator[Message]:

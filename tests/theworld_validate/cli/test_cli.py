@@ -24,7 +24,7 @@ from theworld_validate.documents.observations import SECTIONS
 from theworld_validate.results import CheckResult, Status
 from theworld_validate.workers.child import Job
 from theworld_validate.workers.messages import Message, Step
-from theworld_validate.workers.run import Run, check_in_worker
+from theworld_validate.workers.run import Audit, Run, check_in_worker
 
 FAULTY = "tests.theworld_validate.faulty_candidates:"
 FLOAT32 = ("--dtype", "float32")  # many times faster where a processor has no bfloat16
@@ -191,9 +191,9 @@ def test_an_interrupted_run_writes_what_it_finished(monkeypatch: pytest.MonkeyPa
 
     def interrupted(*_: Any) -> Iterator[CheckResult]:
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-        yield from check_in_worker(Run(), Job(name="sleeper", function=f"{__name__}:sleep_for_a_minute"))
+        yield from check_in_worker(Run(), Audit(job=Job(name="sleeper", function=f"{__name__}:sleep_for_a_minute")))
 
-    monkeypatch.setitem(suite.GROUPS, "claims", replace(suite.GROUPS["claims"], work=interrupted))
+    monkeypatch.setitem(suite.GROUPS, "claims", replace(suite.GROUPS["claims"], work=interrupted, audit=None))
     began = time.monotonic()
     result = invoke("--only", "params", "--only", "claims", "--output", tmp_path)
     assert time.monotonic() - began < 30
