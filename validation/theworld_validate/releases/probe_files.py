@@ -47,6 +47,8 @@ def read_probes(path: Path) -> tuple[Probe, ...]:
             prefix = f"{i}/inputs/"
             inputs = {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
             labels = file[f"{i}/labels"] if f"{i}/labels" in file.files else None
-            plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+            plain: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+            }
             probes.append(Probe(**plain, inputs=inputs, labels=labels))
     return tuple(probes)
