@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import numpy as np
 
 from theworld_validate.probes.probe import Probe
 
-_PLAIN = ("name", "use_cache", "gradients", "decode_steps")
+_ARRAYS = ("inputs", "labels")
+_DESCRIBED_FIELDS = tuple(field.name for field in fields(Probe) if field.name not in _ARRAYS)
 _DESCRIBED = "probes"
-_LISTS = ("images_per_row", "extras", "generation")
 
 
 def write_probes(probes: Sequence[Probe], path: Path) -> None:
@@ -27,7 +28,7 @@ def write_probes(probes: Sequence[Probe], path: Path) -> None:
         arrays |= {f"{i}/inputs/{name}": value for name, value in probe.inputs.items()}
         if probe.labels is not None:
             arrays[f"{i}/labels"] = probe.labels
-        described.append({name: getattr(probe, name) for name in (*_PLAIN, *_LISTS)})
+        described.append({name: getattr(probe, name) for name in _DESCRIBED_FIELDS})
     text = np.frombuffer(json.dumps(described).encode(), dtype=np.uint8)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:  # what numpy calls .npz; its own savez takes names as keywords
@@ -46,6 +47,8 @@ def read_probes(path: Path) -> tuple[Probe, ...]:
             prefix = f"{i}/inputs/"
             inputs = {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
             labels = file[f"{i}/labels"] if f"{i}/labels" in file.files else None
-            values.update({name: tuple(values[name]) for name in _LISTS})
-            probes.append(Probe(**values, inputs=inputs, labels=labels))
+            plain: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+            }
+            probes.append(Probe(**plain, inputs=inputs, labels=labels))
     return tuple(probes)
