@@ -83,7 +83,8 @@ def write_pipeline(
     build = _build_tokenizer if generation == PREDICT_2 else _build_chat_tokenizer
     build(shape).save_pretrained(folder / "tokenizer")
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    (folder / "model_index.json").write_text(json.dumps({**index, **_INDEX[generation]}, indent=2) + "\n", encoding="utf-8")
+    index |= _INDEX[generation]
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _tensors_on_disk(model: Any) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class CosmosWorldModel:
             if self._text_encoder is None:
                 self._text_encoder, tokenizer = self._parts.text_encoder()
                 pipeline.register_modules(text_encoder=self._text_encoder, tokenizer=tokenizer)
-            self._text_encoder.to(device)
+            bring(self._text_encoder, device)
             made = pipeline.encode_prompt(
                 prompt=config.prompt,
                 negative_prompt=config.negative_prompt,
@@ -97,7 +97,7 @@ class CosmosWorldModel:
                 device=device,
             )
             if config.offload:
-                self._text_encoder.to("cpu")
+                put_away(self._text_encoder)
             if not is_plain:
                 return made
             self._embeds = {key: made}  # of one prompt: a run asks the same one again and again
@@ -150,7 +150,7 @@ class CosmosWorldModel:
         pipeline = self.pipeline
         longest = max(pipeline.transformer.rope.max_size)
         check_num_world_steps(num_world_steps, most=longest - num_observed)
-        pipeline.transformer.to(device)
+        bring(pipeline.transformer, device)
         arguments: dict[str, Any] = {"fps": config.fps} if self._parts.generation.takes_fps else {}
         latents_CTHW = pipeline.run(
             Conditioning(
@@ -164,11 +164,21 @@ class CosmosWorldModel:
             **arguments,
         )
         if config.offload:
-            pipeline.transformer.to("cpu")
+            put_away(pipeline.transformer)
         predicted = latents_CTHW[:, num_observed:].contiguous()
         if not predicted.is_meta and not bool(torch.isfinite(predicted).all()):
             raise ValueError(f"{self._name}: a rollout made numbers that are not finite; load in bfloat16 or float32")
         return predicted
+
+
+def bring(part: Any, device: torch.device) -> None:
+    """Move a part to the device that it is to run on."""
+    part.to(device)
+
+
+def put_away(part: Any) -> None:
+    """Move a part to the CPU, until it is needed again."""
+    part.to("cpu")
 
 
 def draw_noise(observed_shape: Any, num_world_steps: int, seed: int) -> torch.Tensor:
