@@ -1,7 +1,7 @@
 """Is a video's file whole? What its container says of its own length, against the bytes that are there.
 
-In: an open file. Out: how many bytes it says that it has, if that is more than there are. MP4, MOV, Matroska and WebM say
-so at their beginnings; a decoder reads what is left of a file that was cut off, and does not tell.
+In: an open file. Out: how many bytes it says that it has, if that is more than there are. MP4, MOV, Matroska and WebM
+say so at their beginnings; a decoder reads what is left of a file that was cut off, and does not tell.
 """
 
 # Boxes of MP4 and MOV: ISO/IEC 14496-12, 4.2. Elements of Matroska and WebM: RFC 8794, 4 to 6.

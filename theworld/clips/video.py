@@ -63,8 +63,7 @@ def open_video(source: Path | bytes) -> Iterator[Video]:
     """Open a video; errors while its frames are read are lines that name it.
 
     Raises:
-        ValueError: if no reader is installed, or the file is no video that can be read, was cut off, or has no picture in
-            it.
+        ValueError: if no reader is installed, or the file is no video that can be read, was cut off, or has no picture.
     """
     name = name_of(source)
     with open_source(source) as file:

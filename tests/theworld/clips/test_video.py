@@ -215,10 +215,21 @@ def test_a_whole_file_is_not_cut_off_and_any_shorter_one_is(tmp_path: Path, name
         assert found[0] == left < found[1] <= len(data)
 
 
+EBML = b"\x1a\x45\xdf\xa3"
+
+
 @pytest.mark.parametrize(
-    "data", [b"", b"\x1a\x45\xdf\xa3", b"\x1a\x45\xdf\xa3\x00", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x01" + b"\xff" * 7,
-             b"\0\0\0\4ftypisom", b"\0\0\0\0mdatrest", b"RIFF\xff\xff\xff\xffAVI "]
-)  # fmt: skip
+    "data",
+    [
+        b"",
+        EBML,
+        EBML + b"\x00",
+        EBML + b"\x80\x18\x53\x80\x67\x01" + b"\xff" * 7,
+        b"\0\0\0\4ftypisom",
+        b"\0\0\0\0mdatrest",
+        b"RIFF\xff\xff\xff\xffAVI ",
+    ],
+)
 def test_a_file_that_does_not_say_how_long_it_is_is_not_called_cut_off(data: bytes) -> None:
     assert missing_length(io.BytesIO(data)) is None
 
