@@ -141,7 +141,7 @@ def _build_chat_tokenizer(shape: PipelineGeometry) -> Any:
         merges=[],
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        unk_token=None,
+        unk_token=marks[0],
         extra_special_tokens=["<|im_start|>"],
         chat_template=_CHAT_TEMPLATE,
         model_max_length=131_072,

@@ -87,7 +87,7 @@ def test_a_check_that_raises_is_one_error_and_the_others_stand(
     monkeypatch.setattr(WorldPath, "effect", fail)
     checks = run(tiny)
     effect = checks["world.effect"]
-    assert (effect.status, effect.reason) == (Status.ERROR, "RuntimeError: planted")
+    assert (effect.status, effect.reason) == (Status.ERROR, "RuntimeError: planted here")
     assert checks["world.latents"].status is Status.PASSED
 
 

@@ -21,7 +21,7 @@ from theworld_validate.memory.inference import run_call
 from theworld_validate.memory.replay import CallTrace
 from theworld_validate.memory.tracer import StorageTracer, modules_named
 
-_MOST_DENOISING_STEPS = 4  # that are traced: the scheduler of Predict 2.5 remembers two, and all later ones are alike
+_MOST_DENOISING_STEPS = 3  # that are traced: the scheduler of Predict 2.5 remembers two, and all later ones are alike
 _NAME = "(what predicts)"
 _NUMBERS_A_CALL = 1 << 40  # of storages that are not traced, far above those that are
 

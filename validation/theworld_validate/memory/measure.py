@@ -242,7 +242,9 @@ class _Call(PhasePeaks):
     def run(self) -> None:
         """Look ahead, where the cell says so, and generate."""
         self._num_calls += 1
-        changes = {"prompt": f"What happens in call {self._num_calls}."} if self.cell.task == ROLLOUT else {}
+        changes: dict[str, Any] = (
+            {"prompt": f"What happens in call {self._num_calls}."} if self.cell.task == ROLLOUT else {}
+        )
         self.start(CALL_PHASES[self.cell.task][0])
         run_call(self.model, self.inputs, self.cell, on_phase=self.enter, **changes)
         self.finish()

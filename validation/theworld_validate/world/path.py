@@ -64,7 +64,7 @@ class LoadedPath:
 
 
 def run_check(check_id: str, check: Callable[[], Outcome]) -> CheckResult:
-    """Run one check, and time it: without a finding it passed. What it raises is its own, and the other checks stand."""
+    """Run one check, and time it: without a finding it passed. What it raises is its own; the others stand."""
     from theworld.checkpoints.error_text import summary
 
     started = time.perf_counter()
