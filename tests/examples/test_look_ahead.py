@@ -68,7 +68,7 @@ def test_the_second_documented_command_looks_ahead_of_a_video_and_names_the_guar
     command = [here.get(word, word) for word in looking]
     assert look_ahead.main([*command, "--denoising-steps", "2", "--max-new-tokens", "4"]) == 0
     printed = capsys.readouterr()
-    assert printed.out.strip("\n") or printed.out
+    assert printed.out
     assert "read by PyAV" in printed.err
     assert "guardrail video: was not called" in printed.err
 
@@ -99,5 +99,7 @@ def test_what_cannot_be_done_is_one_line(
     write_sound(Path("clip.wav"))
     asked = ["--model", str(tiny.gemma), "--cosmos", str(whole_cosmos), "--clip", "clip.npy", "--steps", "1"]
     assert look_ahead.main([*asked, *changes]) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    *notes, line = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("look_ahead: ")
     assert message in line
+    assert not any(note.startswith("look_ahead: ") for note in notes)
