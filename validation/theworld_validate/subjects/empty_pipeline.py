@@ -70,16 +70,18 @@ class EmptyParts:
 
     def scheduler(self) -> Any:
         """The scheduler, whose schedule is made without data too: it reads sigmas' values."""
+        from torch.utils._python_dispatch import _disable_current_modes
+
         from theworld.pipeline_geometries import build_scheduler
 
-        scheduler: Any = build_scheduler(self._shape)
+        with _disable_current_modes():
+            scheduler: Any = build_scheduler(self._shape)
         original = scheduler.set_timesteps
 
         @functools.wraps(original)
         def set_timesteps(*args: Any, sigmas: Any = None, **kwargs: Any) -> None:
             import numpy as np
             import torch
-            from torch.utils._python_dispatch import _disable_current_modes
 
             if sigmas is not None:
                 kwargs["sigmas"] = np.linspace(0, 1, len(sigmas))
