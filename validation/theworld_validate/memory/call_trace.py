@@ -131,10 +131,16 @@ class _Call:
         for layer in cache.layers:
             self.cached |= {self.tracer.number_of(layer.keys), self.tracer.number_of(layer.values)}
 
+    def is_whole(self, _mask: Any = None) -> bool:
+        """Whether all of something holds: nothing is padded and all is finite, but for a text, which is padded."""
+        return self.tracer.phase != "text"
+
     def item(self, tensor: Any) -> Any:
         """What a tensor of one element holds."""
         if tensor.dtype == torch.bool:
-            return True if getattr(tensor, "_made_by", "") == "all" else self._num_done >= self.num_forwards
+            if getattr(tensor, "_made_by", "") == "all":
+                return self.is_whole()
+            return self._num_done >= self.num_forwards
         if tensor.is_floating_point():
             return 0.0
         return self.cell.num_observed_steps if self.tracer.phase == "encode" else 0
@@ -147,11 +153,8 @@ def _values_known(call: _Call, denoising_steps: int) -> Iterator[None]:
 
     from theworld.cosmos_pipelines import LatentPredict2
 
-    def is_whole(_mask: Any) -> bool:
-        return call.tracer.phase != "text"
-
     with (
-        mock.patch.object(masking_utils, "fast_all", is_whole, create=True),
+        mock.patch.object(masking_utils, "fast_all", call.is_whole, create=True),
         mock.patch.object(masking_utils, "is_tracing", return_value=False, create=True),
         mock.patch.object(LatentPredict2, "is_done_after", lambda self, step: step >= denoising_steps - 2),
     ):
