@@ -27,6 +27,7 @@ from theworld_validate.cli.memory_options import (
     WorldSteps,
     WorldTokens,
     cells_of,
+    family_of,
     values_of,
 )
 from theworld_validate.cli.options import Generation, Loading, shared_options
@@ -100,6 +101,7 @@ def predict(
 
         if model is not None and config is not None:
             raise InputError("--model and --config both name a model; give one of the two")
+        family = family_of(model)
         cells = cells_of(
             task,
             {
@@ -119,12 +121,15 @@ def predict(
                 "optimizer": optimizer,
                 "num_gpus": gpus,
             },
+            family=family,
         )
+        if family is not None and sweep == "world":
+            raise InputError(f"--sweep world is TheWorld's own, and this is for {family}; give batch or text")
         terms = Terms(
             gpu=None if gpu is None else find_gpu(gpu),
             sweep_over=check_sweep(sweep),
             expandable_segments=expandable_segments,
-            budgets=() if budget is None else read_budgets(budget),
+            budgets=() if budget is None else read_budgets(budget, any_preset=family is not None),
         )
         if generation is not None and (model is not None or task is not Task.ROLLOUT):
             raise InputError("--generation is of --task rollout beside a --config; a --cosmos repository has its own")
@@ -173,6 +178,7 @@ def measure(
         from theworld_validate.memory.budget import read_budgets
         from theworld_validate.memory.checks import measure_target
 
+        family = family_of(loading.model)
         cells = cells_of(
             task,
             {
@@ -190,11 +196,12 @@ def measure(
                 "guidance": values_of(guidance),
                 "offload": values_of(offload),
             },
+            family=family,
         )
-        budgets = () if budget is None else read_budgets(budget)
+        budgets = () if budget is None else read_budgets(budget, any_preset=family is not None)
         if not device.startswith("cuda"):
             raise InputError(f"--device {device}: memory is measured on cuda or cuda:N; memory predict needs none")
-        target = replace(loading.target(run, needs_cosmos=True), device=device)
+        target = replace(loading.target(run, needs_cosmos=family is None), device=device)
         run.expect(len(cells) + 1)
         return measure_target(run, target, cells, budgets=budgets, snapshots=snapshots)
 

@@ -43,7 +43,8 @@ TaskName = Annotated[
     typer.Option("--task", help="A training step, generate with a clip, or rollout: Cosmos looks ahead first."),
 ]
 Preset = Annotated[
-    list[str] | None, typer.Option("--preset", metavar="NAME", help=f"A freeze preset; {AGAIN}. Default: four.")
+    list[str] | None,
+    typer.Option("--preset", metavar="NAME", help=f"What trains; {AGAIN}. Default: four, or full and none."),
 ]
 Checkpointing = Annotated[Switch | None, typer.Option("--checkpointing", help="Gradient checkpointing. Default: both.")]
 ChunkedLoss = Annotated[Switch | None, typer.Option("--chunked-loss", help="Head and loss in pieces. Default: off.")]
@@ -100,13 +101,29 @@ def values_of(switch: Switch | None) -> tuple[bool, ...] | None:
     return None if switch is None else switch.values
 
 
-def cells_of(task: Task, choices: Choices) -> "tuple[Cell, ...]":
+_FAMILY_PRESETS = ("full", "none")
+
+
+def family_of(checkpoint: str | None) -> str | None:
+    """What loads a checkpoint of another family than Gemma 3; None for TheWorld's own."""
+    from theworld_validate.subjects.default_targets import default_targets
+
+    if checkpoint is None:
+        return None
+    base, own = default_targets(checkpoint)
+    return base if own is None else None
+
+
+def cells_of(task: Task, choices: Choices, *, family: str | None = None) -> "tuple[Cell, ...]":
     """The matrix of the choices for a task; what was not given is the default.
+
+    Args:
+        family: what loads a model of another family than Gemma 3, which knows its presets itself.
 
     Raises:
         InputError: for a value that no cell can have, or an option of another task, with its option.
     """
-    from theworld_validate.memory.cells import OWN_FIELDS, build_matrix, check_value
+    from theworld_validate.memory.cells import OWN_FIELDS, build_family_matrix, build_matrix, check_value
 
     own = OWN_FIELDS[task.value]
     others = {field: name for name, fields in OWN_FIELDS.items() for field in fields if field not in own}
@@ -114,15 +131,33 @@ def cells_of(task: Task, choices: Choices) -> "tuple[Cell, ...]":
     for field in given:
         if field in others:
             raise InputError(f"{_option_of(field)} is of --task {others[field]}; leave it out of --task {task.value}")
-    defaults = {field: values for field, values in _DEFAULTS.items() if field in own}
-    matrix = {**defaults, **given}
+    matrix = {field: values for field, values in _DEFAULTS.items() if field in own} | given
+    if family is not None:
+        if task is not Task.TRAIN:
+            raise InputError(f"--task {task.value} is TheWorld's own, and this is for {family}; leave it out")
+        _refuse_the_worlds_own(choices, family)
+        matrix["preset"] = choices.get("preset") or _FAMILY_PRESETS
     for field, values in matrix.items():
         try:
-            for value in values or ():
+            for value in (values or ()) if family is None or field != "preset" else ():
                 check_value(field, value)
         except ValueError as error:
             raise InputError(f"{_option_of(field)}: {error}") from error
     try:
-        return build_matrix(task=(task.value,), **{field: values or () for field, values in matrix.items()})
+        asked = {field: values or () for field, values in matrix.items()}
+        if family is not None:
+            return build_family_matrix(**asked)
+        return build_matrix(task=(task.value,), **asked)
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def _refuse_the_worlds_own(choices: Choices, family: str) -> None:
+    own = {
+        "--world-tokens": choices.get("world_tokens"),
+        "--chunked-loss": True in (choices.get("chunked_loss") or ()),
+        "--gpus": any(number != 1 for number in choices.get("num_gpus") or ()),
+    }
+    for option, is_given in own.items():
+        if is_given:
+            raise InputError(f"{option} is TheWorld's own, and this is for {family}; leave it out")

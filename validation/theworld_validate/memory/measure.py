@@ -124,7 +124,8 @@ def _precision(model: Any, cell: Cell) -> Any:
             parameter.grad = None
             if parameter.dtype != torch.bfloat16:
                 parameter.data = parameter.data.bfloat16()
-        model.release_world_model()
+        if cell.task == ROLLOUT:
+            model.release_world_model()
         gc.collect()
         torch.cuda.empty_cache()
 
@@ -196,7 +197,8 @@ class _Step(PhasePeaks):
         self.model, self.cell = model, cell
         self.inputs: dict[str, Any] = {}
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.trainable, lr=LEARNING_RATE)
+        # With the preset "none" of a family nothing trains; an optimizer of nothing is refused.
+        self.optimizer = torch.optim.AdamW(self.trainable or [torch.zeros(1)], lr=LEARNING_RATE)
         is_mixed = cell.precision == "mixed"
         self.autocast = torch.autocast(model.device.type, torch.bfloat16) if is_mixed else contextlib.nullcontext()
 
