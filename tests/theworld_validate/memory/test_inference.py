@@ -14,6 +14,7 @@ from tests.theworld_validate.command_line import assert_input_error, invoke
 from tests.theworld_validate.memory.test_predict import CPU_SCRATCH_BYTES, profiled_peak
 from theworld import TheWorld
 from theworld.synthetic import SyntheticCheckpoint
+from theworld.world_encoder import WorldEncoder
 from theworld_validate.memory import call_trace
 from theworld_validate.memory.cells import Cell, build_matrix, make_inputs, prepare_model
 from theworld_validate.memory.cuda_routes import attention_as_on_cuda
@@ -79,12 +80,13 @@ def test_it_is_what_a_real_call_allocates(predictor: Predictor, real: TheWorld, 
     assert peak_of_trace(predictor, cell) == pytest.approx(real_peak, rel=2e-3, abs=CPU_SCRATCH_BYTES)
 
 
-def test_hidden_states_that_are_kept_would_show(
-    predictor: Predictor, real: TheWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The comparison above can fail."""
-    for name in ("output_hidden_states", "return_dict_in_generate"):
-        monkeypatch.setattr(real.generation_config, name, True)
+def test_frames_that_are_kept_would_show(predictor: Predictor, real: TheWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison above can fail: of 3 clips of 5 frames, a copy takes 0.7 MB."""
+    kept: list[torch.Tensor] = []
+    encode = WorldEncoder.forward
+    monkeypatch.setattr(
+        WorldEncoder, "forward", lambda self, frames: kept.append(frames.clone()) or encode(self, frames)
+    )
     assert peak_of_real_call(real, GENERATE) > peak_of_trace(predictor, GENERATE) + 2 * CPU_SCRATCH_BYTES
 
 
@@ -98,13 +100,14 @@ def test_tokens_that_are_not_traced_are_as_if_they_were(predictor: Predictor, mo
 
 
 def test_the_cache_grows_with_each_token_and_stops_at_the_window(predictor: Predictor) -> None:
-    """Of eight layers one is full; keys and values of 2 heads of 64, in bfloat16; the windows hold 32."""
+    """Of eight layers one is full; keys and values are in bfloat16."""
+    text = blueprint_of_size("tiny").text_config
     for num_tokens in (7, 10):
         trace = predictor.trace(replace(GENERATE, new_tokens=num_tokens))
         assert isinstance(trace, CallTrace)
         sizes = [event.num_bytes for event in trace.calls[-1] if event.storage in trace.cached and event.num_bytes > 0]
-        a_token, prompt = 3 * 2 * 64 * 2, 1 + 60 + 18 + 2 * 64 + 2
-        assert sum(sizes[-16:]) == 2 * a_token * (prompt + num_tokens - 1) + 7 * 2 * a_token * 32
+        a_token, prompt = 3 * text.num_key_value_heads * text.head_dim * 2, 1 + 60 + 18 + 2 * 64 + 2
+        assert sum(sizes[-16:]) == 2 * a_token * (prompt + num_tokens - 1) + 7 * 2 * a_token * text.sliding_window
 
 
 def test_weights_that_predict_come_and_go(predictor: Predictor) -> None:
