@@ -82,12 +82,13 @@ def test_it_is_what_a_real_call_allocates(predictor: Predictor, real: TheWorld, 
 
 def test_frames_that_are_kept_would_show(predictor: Predictor, real: TheWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison above can fail: of 3 clips of 5 frames, a copy takes 0.7 MB."""
+    right = peak_of_trace(predictor, GENERATE)  # before: what is traced has the fault too
     kept: list[torch.Tensor] = []
     encode = WorldEncoder.forward
     monkeypatch.setattr(
         WorldEncoder, "forward", lambda self, frames: kept.append(frames.clone()) or encode(self, frames)
     )
-    assert peak_of_real_call(real, GENERATE) > peak_of_trace(predictor, GENERATE) + 2 * CPU_SCRATCH_BYTES
+    assert peak_of_real_call(real, GENERATE) > right + 2 * CPU_SCRATCH_BYTES
 
 
 def test_tokens_that_are_not_traced_are_as_if_they_were(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
