@@ -2,6 +2,11 @@
 
     python benchmarks/gpu_evidence.py DIR [--only NAME]
 
+Of inference alone, in five minutes:
+
+    python benchmarks/gpu_evidence.py DIR --only generate-predict --only generate-measure \\
+        --only rollout-predict --only rollout-measure
+
 Makes a 4B checkpoint on the device, then writes one report folder for each command into DIR, the benchmarks' figures
 into `speed.json`, and the prediction of memory against its measurement into `accuracy.json`. What is timed, and what
 may fill the GPU, runs alone; of the rest, as much runs together as the GPU has memory for. Predictions run on the CPU,
@@ -29,6 +34,9 @@ from theworld_validate.memory.gpus import GIB, gpu_bytes
 HERE = Path(__file__).parent
 MATRIX = ("--chunked-loss", "both", "--world-tokens", "784", "--world-tokens", "4096")
 MATRIX += ("--precision", "bfloat16", "--precision", "mixed")
+# Inference at the default workload: a clip and an image, 1,024 tokens of text; what predicts resident and offloaded.
+GENERATE = ("--task", "generate", "--batch", "1", "--batch", "4", "--new-tokens", "2", "--new-tokens", "128")
+ROLLOUT = ("--task", "rollout", "--new-tokens", "16", "--denoising-steps", "4", "--offload", "both")
 # Ratios within one process; and parity's forwards unobserved, which the whole of parity is held against.
 BENCHMARKS = ("gpu_trace", "step_times", "bare")
 # Faults that only a GPU has, or has otherwise: precision of its units, its kernels, device hooks.
@@ -71,6 +79,12 @@ def list_stages(checkpoint: Path) -> list[list[Part]]:
         ],
         [Part("memory-measure-batch-4", ("memory", "measure", *model, *MATRIX, "--batch", "4"), 1000)],
         [Part("memory-measure", ("memory", "measure", *model, *MATRIX), 1000)],
+        [
+            Part("generate-predict", ("memory", "predict", *GENERATE, "--jobs", "4")),
+            Part("rollout-predict", ("memory", "predict", *ROLLOUT, "--jobs", "2")),
+            Part("generate-measure", ("memory", "measure", *model, *GENERATE), 1000),
+        ],
+        [Part("rollout-measure", ("memory", "measure", *model, *ROLLOUT), 1000)],
     ]
 
 
@@ -130,14 +144,14 @@ def compare(measured: Path, predicted: Path, available_bytes: int) -> list[dict[
     Args:
         available_bytes: what a process may reserve, as `memory predict --gpu` has it.
     """
-    key = ("configuration", "world_tokens", "text_tokens", "batch")
+    key = ("configuration", "world_tokens", "text_tokens", "batch", "frames", "new_tokens", "world_steps")
     cells = [
-        {tuple(cell[name] for name in key): cell for cell in _cells(path / "report.json")}
+        {tuple(cell.get(name) for name in key): cell for cell in _cells(path / "report.json")}
         for path in (measured, predicted)
     ]
     rows = []
     for at, real in cells[0].items():
-        row = dict(zip(key, at, strict=True))
+        row = {name: value for name, value in zip(key, at, strict=True) if value is not None}
         row["ran"] = real["peak_allocated_bytes"] is not None
         row["predicted_to_fit"] = cells[1][at]["peak_reserved_bytes"] <= available_bytes
         for peak in ("peak_allocated_bytes", "peak_reserved_bytes"):
@@ -156,6 +170,7 @@ def write_accuracy(folder: Path, gpu_gib: float) -> None:
     """Compare what was measured with what was predicted, where both are there."""
     available_bytes = gpu_bytes(str(gpu_gib))
     pairs = [(folder / f"memory-measure{suffix}", folder / f"memory-predict{suffix}") for suffix in ("", "-batch-4")]
+    pairs += [(folder / f"{task}-measure", folder / f"{task}-predict") for task in ("generate", "rollout")]
     pairs = [pair for pair in pairs if all((path / "report.json").is_file() for path in pair)]
     rows = [row for pair in pairs for row in compare(*pair, available_bytes)]
     if not rows:
@@ -199,6 +214,7 @@ def main() -> None:
             "4b",
             "--device",
             "cuda",
+            *(("--pipeline",) if any(name.startswith("rollout") for name in wanted) else ()),
         ]
         subprocess.run(synth, check=True)
 

@@ -16,7 +16,7 @@ NUM_STEPS = 8
 
 
 def test_eight_steps(benchmark: Any, tmp_path: Path) -> None:
-    tiny = write_checkpoint("tiny", tmp_path / "tiny", pipeline=True)
+    tiny = write_checkpoint("tiny", tmp_path / "tiny", pipeline="predict2")
     model = TheWorld.from_pretrained(tiny.gemma, cosmos_model_name_or_path=str(tiny.cosmos), dtype=torch.float32)
     latents = torch.randn(1, 16, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     rollout = RolloutConfig(prompt="a ball rolls", safety_checker=None)

@@ -1,7 +1,8 @@
 """Ask about a clip, and about what Cosmos predicts after it.
 
-In: a Gemma 3 or TheWorld checkpoint, a Cosmos repository, a clip's file, a question. Out: the answer, on stdout; which
-guardrails looked at the prediction, on stderr.
+In: a Gemma 3 or TheWorld checkpoint, a Cosmos repository, a clip's file, a question. Out: the answer, on stdout; what
+was done to the clip, and which guardrails looked at the prediction, on stderr. What cannot be read or predicted is one
+line there, and exit code 2.
 """
 
 import argparse
@@ -20,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cosmos", help="the Cosmos repository; a TheWorld checkpoint names its own")
     parser.add_argument("--clip", required=True, help="a video, .npy or .npz file")
     parser.add_argument("--question", default="What happens next?")
+    parser.add_argument("--fps", type=float, default=16.0, help="frames a second that a video is sampled to")
+    parser.add_argument("--resize", default="crop", help="crop, pad or squash")
+    parser.add_argument("--length", default="pad", help="pad or drop, to 1 + 4k frames")
     parser.add_argument("--steps", type=int, default=0, help="latent steps to predict, of 4 frames each")
     parser.add_argument("--prompt", default="The scene goes on as it began.", help="what Cosmos is told of the clip")
     parser.add_argument("--denoising-steps", type=int, default=35)
@@ -54,8 +58,16 @@ def answer(asked: argparse.Namespace) -> str:
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
-        processor_kwargs={"num_world_steps": asked.steps},
-    ).to(device)
+        processor_kwargs={
+            "num_world_steps": asked.steps,
+            "world_fps": asked.fps,
+            "world_resize": asked.resize,
+            "world_length": asked.length,
+        },
+    )
+    ((note,),) = inputs.clip_notes
+    print(note, file=sys.stderr)
+    inputs = inputs.to(device)
     if num_world_steps := inputs.pop("num_world_steps", 0):
         rollout = RolloutConfig(
             prompt=asked.prompt,

@@ -74,11 +74,14 @@ def has_world_model(cosmos_model_name_or_path: str) -> bool:
     return is_folder(Path(cosmos_model_name_or_path, TRANSFORMER))
 
 
-def open_repository(cosmos_model_name_or_path: str, components: tuple[str, ...]) -> Repository:
+def open_repository(
+    cosmos_model_name_or_path: str, components: tuple[str, ...], *, configs_alone: bool = False
+) -> Repository:
     """Find a repository, from the hub if it is no folder here, and read its generation.
 
     Args:
         components: the folders that are needed.
+        configs_alone: fetch no weights from the hub.
 
     Raises:
         ValueError: if it is no Cosmos-Predict repository, or lacks a component.
@@ -86,7 +89,7 @@ def open_repository(cosmos_model_name_or_path: str, components: tuple[str, ...])
     check_readable_path(cosmos_model_name_or_path)
     folder = Path(cosmos_model_name_or_path)
     if not is_folder(folder):
-        folder = _from_hub(cosmos_model_name_or_path, components)
+        folder = _from_hub(cosmos_model_name_or_path, components, "*.json" if configs_alone else "*")
     if not is_regular_file(folder / INDEX):
         raise file_error(folder, f"no {INDEX}, so nothing here predicts", "name the whole Cosmos repository")
     index = read_json_object(folder / INDEX)
@@ -106,10 +109,10 @@ def open_repository(cosmos_model_name_or_path: str, components: tuple[str, ...])
     return repository
 
 
-def _from_hub(name: str, components: tuple[str, ...]) -> Path:
+def _from_hub(name: str, components: tuple[str, ...], files: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns = [INDEX, *(f"{component}/*" for component in components)]
+    patterns = [INDEX, *(f"{component}/{files}" for component in components)]
     try:
         return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*.bin", "*.pt", "*.pth"]))
     except (OSError, ValueError) as error:
@@ -157,6 +160,40 @@ def load_scheduler(repository: Repository) -> Any:
         return getattr(diffusers, name).from_pretrained(str(path.parent))
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{one_line(path)}: {summary(error)}") from error
+
+
+class RepositoryParts:
+    """The parts of one repository, loaded when they are asked for.
+
+    Args:
+        cosmos_model_name_or_path: a folder or a hub id.
+        dtype: of the transformer and the text encoder.
+
+    Raises:
+        ValueError: if it is no repository that predicts.
+    """
+
+    def __init__(self, cosmos_model_name_or_path: str, dtype: torch.dtype) -> None:
+        self._name, self._dtype = cosmos_model_name_or_path, dtype
+        self.repository = open_repository(cosmos_model_name_or_path, (TRANSFORMER, SCHEDULER))
+
+    @property
+    def generation(self) -> Generation:
+        """What its pipeline is and takes."""
+        return self.repository.generation
+
+    def transformer(self) -> Any:
+        """Load the transformer: see `load_transformer`."""
+        return load_transformer(self.repository, dtype=self._dtype)
+
+    def scheduler(self) -> Any:
+        """Load the scheduler: see `load_scheduler`."""
+        return load_scheduler(self.repository)
+
+    def text_encoder(self) -> tuple[Any, Any]:
+        """Load the text encoder, which a repository without prompts may lack, and its tokenizer."""
+        repository = open_repository(self._name, (TEXT_ENCODER, TOKENIZER))
+        return load_text_encoder(repository, dtype=self._dtype)
 
 
 def _load_model(model_class: Any, folder: Path, layout: Literal["diffusers", "transformers"], **arguments: Any) -> Any:

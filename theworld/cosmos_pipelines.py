@@ -114,12 +114,16 @@ class LatentPredict2(_OnLatents, Cosmos2VideoToWorldPipeline):
         """Run the pipeline, less the steps between equal sigmas: they change no bit, and the last one is one."""
 
         def stop_when_done(pipeline: Any, step: int, _t: Any, _tensors: Any) -> dict[str, Any]:
-            sigmas = pipeline.scheduler.sigmas
-            pipeline._interrupt = bool((sigmas[step + 1 :] == sigmas[step + 1]).all())
+            pipeline._interrupt = self.is_done_after(step)
             return {}
 
         latents = super().run(conditioning, callback_on_step_end=stop_when_done, **arguments)
         return latents / self.scheduler.config.sigma_data
+
+    def is_done_after(self, step: int) -> bool:
+        """Whether all steps after this one lie between equal sigmas."""
+        sigmas = self.scheduler.sigmas
+        return bool((sigmas[step + 1 :] == sigmas[step + 1]).all())
 
 
 class LatentPredict25(_OnLatents, Cosmos2_5_PredictBasePipeline):

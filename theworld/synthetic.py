@@ -38,7 +38,7 @@ def write_checkpoint(
     seed: int = 0,
     device: str = "cpu",
     vae: str = DEFAULT_VAE,
-    pipeline: bool = False,
+    pipeline: str | None = None,
     progress: Progress | None = None,
     scratch: Path | None = None,
 ) -> SyntheticCheckpoint:
@@ -50,7 +50,8 @@ def write_checkpoint(
         seed: of every tensor.
         device: where tensors are drawn: "cpu", or "cuda" (much faster; other numbers).
         vae: "wan2.1" (of Cosmos-Predict2), or "wan2.2" (of Cosmos 3).
-        pipeline: whether the rest of Cosmos's pipeline, which predicts, is written too ("4b": 13.6 GB).
+        pipeline: write the rest of Cosmos's pipeline too, which predicts: "predict2" ("4b": 13.6 GB) or "predict2.5"
+            (20.7 GB); None for the VAE alone.
         progress: called after each shard.
         scratch: an empty folder to write in first, beside `directory`; a new one, that is removed, by default.
 
@@ -67,12 +68,14 @@ def write_checkpoint(
     try:
         _write_gemma(shape, scratch / GEMMA_FOLDER, seed=seed, device=device, progress=progress)
         _write_cosmos(shape, scratch / COSMOS_FOLDER, seed=seed, device=device)
-        if pipeline:
+        if pipeline is not None:
             from theworld.synthetic_pipeline import write_pipeline
 
             if isinstance(size, Geometry):
                 raise ValueError(f"a pipeline is written for a named size; give one of {', '.join(SIZES)}")
-            write_pipeline(size, scratch / COSMOS_FOLDER, seed=seed, device=device, progress=progress)
+            write_pipeline(
+                size, scratch / COSMOS_FOLDER, generation=pipeline, seed=seed, device=device, progress=progress
+            )
         scratch.chmod(0o755)
         if directory.exists():
             directory.rmdir()

@@ -6,6 +6,7 @@ diffusion model was trained on. diffusers is imported here, and only where the b
 
 # B batch, F frames, T = 1 + (F - 1) / 4 latent steps, H W latent grid, C its channels
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,8 @@ def check_frames(frames_BCFHW: torch.Tensor, spatial_compression: int = DEFAULT_
     if frames_BCFHW.device.type == "meta" or torch.compiler.is_compiling():
         return
     low, high = (float(bound) for bound in torch.aminmax(frames_BCFHW.detach().float()))
+    if math.isnan(low):
+        raise ValueError("world_frames must be in [-1, 1], and some of them are no numbers (NaN)")
     if not (low >= -1.0 and high <= 1.0):
         fix = "divide by 127.5 and subtract 1" if high > 2 else "clamp or rescale them"
         raise ValueError(f"world_frames must be in [-1, 1], got [{low:.1f}, {high:.1f}]; {fix}")

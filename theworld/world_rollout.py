@@ -11,16 +11,7 @@ from typing import Any
 import torch
 
 from theworld.checkpoints.vae_rules import TEMPORAL_COMPRESSION
-from theworld.cosmos_components import (
-    SCHEDULER,
-    TEXT_ENCODER,
-    TOKENIZER,
-    TRANSFORMER,
-    load_scheduler,
-    load_text_encoder,
-    load_transformer,
-    open_repository,
-)
+from theworld.cosmos_components import RepositoryParts
 from theworld.rollout_cache import RolloutCache
 from theworld.rollout_config import Guardrail, RolloutConfig, check_num_world_steps
 from theworld.safety_checker import check_text, resolve_checker
@@ -33,15 +24,18 @@ class CosmosWorldModel:
         cosmos_model_name_or_path: a Cosmos-Predict2 or Predict2.5 repository: a folder or a hub id.
         vae_config: of the VAE that made the latents.
         dtype: of the transformer and the text encoder.
+        parts: what loads them; from the repository's files by default.
     """
 
     def __reduce__(self) -> Any:
         """A copy, in this process or another, loads for itself, when it is asked."""
         return CosmosWorldModel, (self._name, self._vae_config, self._dtype)
 
-    def __init__(self, cosmos_model_name_or_path: str, vae_config: dict[str, Any], dtype: torch.dtype) -> None:
+    def __init__(
+        self, cosmos_model_name_or_path: str, vae_config: dict[str, Any], dtype: torch.dtype, parts: Any = None
+    ) -> None:
         self._name, self._vae_config, self._dtype = cosmos_model_name_or_path, vae_config, dtype
-        self.repository = open_repository(cosmos_model_name_or_path, (TRANSFORMER, SCHEDULER))
+        self._parts = parts or RepositoryParts(cosmos_model_name_or_path, dtype)
         self._pipeline: Any = None
         self._text_encoder: Any = None
         self._embeds: dict[tuple[Any, ...], tuple[torch.Tensor, torch.Tensor | None]] = {}
@@ -57,7 +51,7 @@ class CosmosWorldModel:
         if self._pipeline is None:
             from theworld.cosmos_pipelines import build_pipeline
 
-            transformer = load_transformer(self.repository, dtype=self._dtype)
+            transformer = self._parts.transformer()
             takes, makes = transformer.config.in_channels - 1, self._vae_config["z_dim"]
             if takes != makes:
                 raise ValueError(
@@ -65,9 +59,9 @@ class CosmosWorldModel:
                     "name the repository that the VAE is from"
                 )
             self._pipeline = build_pipeline(
-                self.repository.generation.pipeline,
+                self._parts.generation.pipeline,
                 transformer,
-                load_scheduler(self.repository),
+                self._parts.scheduler(),
                 self._vae_config,
                 self._dtype,
             )
@@ -91,10 +85,9 @@ class CosmosWorldModel:
         if not is_plain or key not in self._embeds:
             pipeline = self.pipeline
             if self._text_encoder is None:
-                repository = open_repository(self._name, (TEXT_ENCODER, TOKENIZER))
-                self._text_encoder, tokenizer = load_text_encoder(repository, dtype=self._dtype)
+                self._text_encoder, tokenizer = self._parts.text_encoder()
                 pipeline.register_modules(text_encoder=self._text_encoder, tokenizer=tokenizer)
-            self._text_encoder.to(device)
+            bring(self._text_encoder, device)
             made = pipeline.encode_prompt(
                 prompt=config.prompt,
                 negative_prompt=config.negative_prompt,
@@ -104,7 +97,7 @@ class CosmosWorldModel:
                 device=device,
             )
             if config.offload:
-                self._text_encoder.to("cpu")
+                put_away(self._text_encoder)
             if not is_plain:
                 return made
             self._embeds = {key: made}  # of one prompt: a run asks the same one again and again
@@ -126,7 +119,7 @@ class CosmosWorldModel:
         self._check_sizes(observed_CTHW)
         if config.cache_dir is None:
             return self._run(observed_CTHW, num_world_steps, config)
-        cache = RolloutCache(config.cache_dir, self._name, self.repository, self._dtype)
+        cache = RolloutCache(config.cache_dir, self._name, self._parts.repository, self._dtype)
         path = cache.path_of(observed_CTHW, num_world_steps, config)
         if (found := cache.read(path)) is not None:
             return found.to(observed_CTHW.device)
@@ -141,7 +134,7 @@ class CosmosWorldModel:
                 f"world_frames have a latent grid of {height} x {width}, and a rollout needs even sides; "
                 "resize them to multiples of 16 pixels"
             )
-        most = self.repository.generation.max_observed_steps
+        most = self._parts.generation.max_observed_steps
         if most is not None and observed_CTHW.shape[1] > most:
             raise ValueError(
                 f"{self._name} predicts from 1 to {most} observed latent steps, got {observed_CTHW.shape[1]}; give at "
@@ -157,8 +150,8 @@ class CosmosWorldModel:
         pipeline = self.pipeline
         longest = max(pipeline.transformer.rope.max_size)
         check_num_world_steps(num_world_steps, most=longest - num_observed)
-        pipeline.transformer.to(device)
-        arguments: dict[str, Any] = {"fps": config.fps} if self.repository.generation.takes_fps else {}
+        bring(pipeline.transformer, device)
+        arguments: dict[str, Any] = {"fps": config.fps} if self._parts.generation.takes_fps else {}
         latents_CTHW = pipeline.run(
             Conditioning(
                 observed=observed_CTHW.float(),
@@ -171,11 +164,21 @@ class CosmosWorldModel:
             **arguments,
         )
         if config.offload:
-            pipeline.transformer.to("cpu")
+            put_away(pipeline.transformer)
         predicted = latents_CTHW[:, num_observed:].contiguous()
         if not predicted.is_meta and not bool(torch.isfinite(predicted).all()):
             raise ValueError(f"{self._name}: a rollout made numbers that are not finite; load in bfloat16 or float32")
         return predicted
+
+
+def bring(part: Any, device: torch.device) -> None:
+    """Move a part to the device that it is to run on."""
+    part.to(device)
+
+
+def put_away(part: Any) -> None:
+    """Move a part to the CPU, until it is needed again."""
+    part.to("cpu")
 
 
 def draw_noise(observed_shape: Any, num_world_steps: int, seed: int) -> torch.Tensor:

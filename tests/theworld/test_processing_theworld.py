@@ -111,7 +111,7 @@ def test_wrong_frame_size_is_a_value_error(tiny: SyntheticCheckpoint) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"world_fps": 0}, "world_fps must be a number above 0, or None, got 0"),
+        ({"world_fps": 0}, "world_fps must be a number above 0, up to 1,000, or None; got 0"),
         ({"world_fps": True}, "world_fps must be"),
         ({"world_resize": "stretch"}, "world_resize must be one of crop, pad, squash, got 'stretch'"),
         ({"world_length": "cut"}, "world_length must be one of pad, drop"),

@@ -39,7 +39,7 @@ def test_format_is_the_hubs(tiny: SyntheticCheckpoint) -> None:
 def test_the_pipeline_is_the_repositorys_layout_and_is_written_only_where_it_is_asked_for(
     tiny: SyntheticCheckpoint, tmp_path: Path
 ) -> None:
-    made = write_checkpoint("tiny", tmp_path / "whole", pipeline=True)
+    made = write_checkpoint("tiny", tmp_path / "whole", pipeline="predict2")
     names = {"transformer", "text_encoder", "tokenizer", "scheduler"}
     assert {path.name for path in made.cosmos.iterdir()} == {"vae", "model_index.json", *names}
     assert {path.name for path in tiny.cosmos.iterdir()} == {"vae", "model_index.json"}

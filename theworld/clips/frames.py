@@ -6,6 +6,7 @@ or bytes. Out: frames (3, F, height, width), float32, in [-1, 1], F = 1 + 4k.
 
 # F frames, H W pixels, C 3 channels
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,6 +252,8 @@ def _to_ready_range(frames: np.ndarray, value_range: tuple[float, float]) -> np.
     """
     black, white = value_range
     low, high = float(frames.min()), float(frames.max())
+    if math.isnan(low):
+        raise ValueError(f"world_frames must be in [{black:g}, {white:g}], and some of them are no numbers (NaN)")
     if not (low >= black and high <= white):
         fix = "divide by 127.5 and subtract 1" if high > 2 else "clamp or rescale them"
         raise ValueError(

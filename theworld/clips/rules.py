@@ -56,7 +56,9 @@ class ClipRules:
                 f"frame_size must be a positive multiple of {self.spatial_compression}, got {self.frame_size!r}"
             )
         if self.fps is not None and not (_is_number(self.fps) and 0 < self.fps <= 1000):
-            raise ValueError(f"world_fps must be a number above 0, or None, got {shown_name(repr(self.fps))}")
+            raise ValueError(
+                f"world_fps must be a number above 0, up to 1,000, or None; got {shown_name(repr(self.fps))}"
+            )
         for name, known in (("resize", RESIZES), ("length", LENGTHS)):
             if getattr(self, name) not in known:
                 shown = shown_name(repr(getattr(self, name)))

@@ -7,6 +7,7 @@ file is opened here and handed over open, so that no name in it or of it is take
 # H W pixels
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from theworld.checkpoints.error_text import one_line, summary
+from theworld.clips.containers import missing_length
 from theworld.clips.files import name_of, open_source
 
 Frame = TypeVar("Frame")
 _INSTALL = "reading a video needs PyAV or torchcodec: pip install 'theworld[video]', or give its frames as an array"
 # Some containers round their times to milliseconds; a frame this much late is on time.
 _ROUNDING_SECONDS = 1e-3
-_MICROSECONDS = 1_000_000
+_WHERE_IN_SOURCE = re.compile(r"^.*\.cpp:\d+, ")  # torchcodec says first where its own code stands
 _NO_PROTOCOL = {"protocol_whitelist": "none"}  # a playlist may not name files or addresses to read
 
 
@@ -61,13 +63,18 @@ def open_video(source: Path | bytes) -> Iterator[Video]:
     """Open a video; errors while its frames are read are lines that name it.
 
     Raises:
-        ValueError: if no reader is installed, or the file is no video that can be read, or has no picture in it.
+        ValueError: if no reader is installed, or the file is no video that can be read, was cut off, or has no picture.
     """
     name = name_of(source)
     with open_source(source) as file:
+        if (missing := missing_length(file)) is not None:
+            there, said = missing
+            raise ValueError(
+                f"{name}: cut off: holds {there:,} of the {said:,} bytes that it says it has; copy it again"
+            )
         if (decoder_class := _torchcodec()) is not None:
             with _named_errors(name, RuntimeError):
-                yield _open_torchcodec(decoder_class, file)
+                yield _open_torchcodec(decoder_class, file, name)
         elif (av := _av()) is not None:
             with _named_errors(name, av.error.FFmpegError), av.open(file, options=_NO_PROTOCOL) as container:
                 yield _open_av(container, name)
@@ -98,12 +105,15 @@ def _named_errors(name: str, broken: type[Exception]) -> Iterator[None]:
     try:
         yield
     except broken as error:
-        reason = one_line(getattr(error, "strerror", None) or summary(error))
+        reason = one_line(getattr(error, "strerror", None) or _WHERE_IN_SOURCE.sub("", summary(error)))
         raise ValueError(f"{name}: not a video that can be read ({reason}); make it anew") from error
 
 
-def _open_torchcodec(decoder_class: Any, file: Any) -> Video:
-    decoder = decoder_class(file, dimension_order="NHWC")
+def _open_torchcodec(decoder_class: Any, file: Any, name: str) -> Video:
+    try:
+        decoder = decoder_class(file, dimension_order="NHWC")
+    except ValueError as error:  # no stream of pictures is the best one
+        raise ValueError(f"{name}: holds no video; give a file with pictures") from error
 
     def frames() -> Iterator[TimedFrame]:
         for i in range(len(decoder)):
@@ -127,32 +137,16 @@ def _open_av(container: Any, name: str) -> Video:
     frame_seconds = float(1 / rate) if rate else 0.0
 
     def frames() -> Iterator[TimedFrame]:
-        start, end = 0.0, 0.0
         for i, frame in enumerate(container.decode(stream)):
             seconds = frame.time if frame.time is not None else i * frame_seconds
             duration = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else frame_seconds
-            start, end = start if i else seconds, seconds + duration
             pixels = frame.to_ndarray(format="rgb24")
             turns, rest = divmod(round(frame.rotation), 90)  # degrees, against the clock, as NumPy turns
             yield TimedFrame(
                 pixels=pixels if rest else np.rot90(pixels, turns), seconds=seconds, duration_seconds=duration or None
             )
-        declared = _declared_seconds(container, stream)
-        if declared is not None and end - start < 0.95 * declared - 2 * frame_seconds:
-            raise ValueError(
-                f"{name}: cut off: holds {end - start:.2f} s of the {declared:.2f} s that it says it has; copy it again"
-            )
 
     return Video(reader="PyAV", source_fps=float(rate) if rate else None, frames=frames())
-
-
-def _declared_seconds(container: Any, stream: Any) -> float | None:
-    """How long a file says that its pictures last; None where it does not say, or FFmpeg only guesses."""
-    if not {"mov", "matroska"} & set(container.format.name.split(",")):
-        return None
-    if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
-    return container.duration / _MICROSECONDS if container.duration and len(container.streams) == 1 else None
 
 
 def on_screen(timed: Iterable[tuple[float, float | None, Frame]], fps: float) -> Iterator[Frame]:

@@ -217,7 +217,7 @@ def _measure_training(target: Target) -> dict[tuple[str, bool], Any]:
 
 
 def synth(
-    *, size: str, vae: str, directory: str, scratch: str, seed: int, device: str, pipeline: bool
+    *, size: str, vae: str, directory: str, scratch: str, seed: int, device: str, pipeline: str | None
 ) -> Iterator[Message]:
     """Write a synthetic checkpoint by way of a scratch folder, and answer where it is."""
     from theworld.synthetic import write_checkpoint

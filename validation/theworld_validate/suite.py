@@ -344,7 +344,14 @@ def prepare_tiny(run: Run) -> tuple[str, str]:
 
 
 def write_synthetic(
-    run: Run, *, size: str, directory: Path, seed: int, device: str, vae: str = DEFAULT_VAE, pipeline: bool = False
+    run: Run,
+    *,
+    size: str,
+    directory: Path,
+    seed: int,
+    device: str,
+    vae: str = DEFAULT_VAE,
+    pipeline: str | None = None,
 ) -> tuple[str, str]:
     """Write a synthetic checkpoint; return its Gemma and its Cosmos folder. Nothing half-written is left.
 

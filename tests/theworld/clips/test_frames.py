@@ -124,7 +124,7 @@ def test_floats_that_the_model_could_take_keep_their_size() -> None:
     [
         (make_clip() * 255, "must be in [-1, 1], got [-255.0"),
         (make_clip() * 1.5, "clamp or rescale them, or give world_value_range"),
-        (make_clip() * float("nan"), "must be in [-1, 1], got [nan"),
+        (make_clip() * float("nan"), "must be in [-1, 1], and some of them are no numbers (NaN)"),
         (torch.zeros(4, 1, 32, 32), "must have shape (3, frames, height, width)"),
         (np.zeros((32, 32), np.uint8), "got (32, 32)"),
         (np.zeros((2, 3, 1, 8, 8), np.uint8), "got (2, 3, 1, 8, 8)"),

@@ -1,6 +1,8 @@
 """Videos: what is on screen at a rate, each reader, and what cannot be read in one line."""
 
 import builtins
+import io
+import pickle
 import sys
 import types
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 
 from tests.theworld.clips.videos import grey_of, write_sound, write_video
 from theworld.clips import video as video_module
+from theworld.clips.containers import missing_length
 from theworld.clips.frames import PreparedClip, prepare_clip
 from theworld.clips.rules import ClipRules
 from theworld.clips.video import on_screen
@@ -88,8 +91,12 @@ def cut(path: Path, share: float) -> Path:
 
 CANNOT_BE_READ = {
     "broken.mp4": (lambda path: path.write_bytes(b"hello world" * 99), "not a video that can be read (Invalid data"),
-    "cut.mp4": (lambda path: cut(write_video(path, num_frames=30), 0.5), "not a video that can be read (Invalid data"),
-    "short.mkv": (lambda path: cut(write_video(path, codec="ffv1", num_frames=20), 0.5), "cut off: holds 0."),
+    "cut.mp4": (lambda path: cut(write_video(path, num_frames=30), 0.5), "cut off: holds "),
+    "short.mkv": (lambda path: cut(write_video(path, codec="ffv1", num_frames=20), 0.5), "cut off: holds "),
+    "sound.mkv": (lambda path: cut(write_video(path, codec="ffv1", num_frames=20, audio=True), 0.5), "cut off: holds "),
+    "almost.webm": (lambda path: cut(write_video(path, codec="libvpx-vp9"), 0.99), "cut off: holds "),
+    "text.mp4": (lambda path: path.write_text("a text\n" * 40), "not a video that can be read"),
+    "pickle.npy": (lambda path: path.write_bytes(pickle.dumps([1, 2])), "not a video that can be read"),
     "empty.mp4": (lambda path: path.touch(), "empty; give a clip's file"),
     "sound.wav": (write_sound, "holds no video (audio alone); give a file with pictures"),
     "folder": (lambda path: path.mkdir(), "not a regular file"),
@@ -194,3 +201,55 @@ def test_without_a_reader_the_extra_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ValueError, match=r"clip.mp4: reading a video needs .* pip install 'theworld\[video\]'"):
         prepare_clip(path, RULES)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mov", "clip.mkv", "clip.webm"])
+def test_a_whole_file_is_not_cut_off_and_any_shorter_one_is(tmp_path: Path, name: str) -> None:
+    codec = "libvpx-vp9" if name.endswith("webm") else "mpeg4"
+    data = write_video(tmp_path / name, codec=codec, audio=name == "clip.mkv").read_bytes()
+    assert missing_length(io.BytesIO(data)) is None
+    assert missing_length(io.BytesIO(data + b"more")) is None
+    for left in (len(data) - 1, len(data) // 2, 64):
+        found = missing_length(io.BytesIO(data[:left]))
+        assert found is not None, left
+        assert found[0] == left < found[1] <= len(data)
+
+
+EBML = b"\x1a\x45\xdf\xa3"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        EBML,
+        EBML + b"\x00",
+        EBML + b"\x80\x18\x53\x80\x67\x01" + b"\xff" * 7,
+        b"\0\0\0\4ftypisom",
+        b"\0\0\0\0mdatrest",
+        b"RIFF\xff\xff\xff\xffAVI ",
+    ],
+)
+def test_a_file_that_does_not_say_how_long_it_is_is_not_called_cut_off(data: bytes) -> None:
+    assert missing_length(io.BytesIO(data)) is None
+
+
+def test_torchcodecs_errors_are_one_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchcodec 0.12 words them."""
+    path = write_video(tmp_path / "clip.mp4")
+
+    def refuse(error: Exception) -> str:
+        def decoder(*_: Any, **__: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(video_module, "_torchcodec", lambda: decoder)
+        with pytest.raises(ValueError, match=r".") as caught:
+            prepare_clip(path, RULES)
+        return str(caught.value)
+
+    assert refuse(ValueError("The best video stream is unknown.\nThis should never happen.")) == (
+        f"{path}: holds no video; give a file with pictures"
+    )
+    assert refuse(
+        RuntimeError("SingleStreamDecoder, /a/b/SingleStreamDecoder.cpp:80, Failed to open: Invalid data")
+    ) == (f"{path}: not a video that can be read (Failed to open: Invalid data); make it anew")

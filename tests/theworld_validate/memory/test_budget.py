@@ -61,7 +61,7 @@ def test_what_has_no_figure_is_over_its_budget() -> None:
         ("budget = [1]\n", "budget 1 is 1, and must be a [[budget]] table"),
         ("[budget]\nmax_allocated_gb = 3\n", "it must hold"),
         ("[[budget]]\nmax_alocated_gb = 3\n", "unknown key max_alocated_gb; did you mean max_allocated_gb?"),
-        ("[[budget]]\nzzzzzzz = 3\n", "unknown key zzzzzzz; there are preset, checkpointing"),
+        ("[[budget]]\nzzzzzzz = 3\n", "unknown key zzzzzzz; there are task, preset, checkpointing"),
         ("[[budget]]\npreset = 'full'\n", "budget 1 has no limit; give max_allocated_gb or max_reserved_gb"),
         ("[[budget]]\nmax_allocated_gb = 'much'\n", "max_allocated_gb must be a number above 0, up to 1,000,000"),
         ("[[budget]]\nmax_allocated_gb = nan\n", "nan"),

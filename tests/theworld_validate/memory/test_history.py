@@ -60,3 +60,15 @@ def test_a_peak_in_the_forward_pass() -> None:
     events = [alloc(11, 900, 2, "x.py"), free(11, 3), alloc(12, 100, 12)]
     split, _ = split_peak([], {"device_traces": [events]}, known={}, gradients=[], backward_began_us=10)
     assert split["temporaries"] == 900
+
+
+def test_of_a_call_the_cache_and_what_came_to_the_device_are_kinds() -> None:
+    moved = {**alloc(13, 700, 4, "torch/nn/modules/module.py")}
+    moved["frames"][0]["name"] = "convert"
+    events = [
+        alloc(11, 900, 2, "transformers/cache_utils.py", "models/modeling_gemma3.py"),
+        alloc(12, 100, 3, "models/modeling_gemma3.py"),
+        moved,
+    ]
+    split, _ = split_peak([], {"device_traces": [events]}, known={}, backward_began_us=None)
+    assert split == {"parameters": 700, "cache": 900, "temporaries": 100, "inputs": 0, "workspace": 0}

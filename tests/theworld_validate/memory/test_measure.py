@@ -82,6 +82,20 @@ def test_every_cell_is_measured(model: TheWorld, cuda: None) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
+def test_a_call_that_generates_is_measured_by_its_own_phases(model: TheWorld, cuda: None) -> None:
+    cell = Cell(task="generate", text_tokens=5, world_tokens=16, new_tokens=2)
+    (step,) = measure_cells(model, [cell])
+    assert (step.error, step.out_of_memory, step.activation_bytes) == (None, None, None)
+    assert set(step.phase_peaks_bytes) == {"prefill", "decode"}
+    assert set(step.split_bytes) == {"parameters", "cache", "temporaries", "inputs", "workspace", "rounding"}
+    assert sum(step.split_bytes.values()) == step.peak_allocated_bytes == 5000
+    assert not model.training
+    (check,) = check_measured(model, [cell])
+    rows: Any = check.measurements["phase_peaks"]
+    assert set(rows[0]) >= {"new_tokens", "prefill_bytes", "decode_bytes"}
+    assert "forward_bytes" not in rows[0]
+
+
 @pytest.mark.parametrize("phase", ["forward", "backward"])
 def test_a_cell_that_runs_out_of_memory_is_one_row(
     model: TheWorld, cuda: None, fails: dict[str, Exception], phase: str, tmp_path: Path

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -53,7 +54,7 @@ def real(tiny: SyntheticCheckpoint) -> TheWorld:
 
 
 def peak_of_real_run(model: TheWorld, cell: Cell) -> int:
-    """Peak bytes over what was there before, as the profiler sees them; of `CPU_ONLY`, what is left."""
+    """Peak bytes of one step over what was there before."""
     prepare_model(model, cell)
     inputs = make_inputs(cell, model.config, device="cpu")
 
@@ -62,9 +63,15 @@ def peak_of_real_run(model: TheWorld, cell: Cell) -> int:
             forward_and_backward(model, inputs, on_phase=lambda phase: None, autocast=contextlib.nullcontext())
 
     gc.collect()  # what an earlier profile saw allocated would be seen freed in this one
+    peak = profiled_peak(run)
+    model.zero_grad()
+    return peak
+
+
+def profiled_peak(run: Callable[[], None]) -> int:
+    """Peak bytes over what was there before a run, as the profiler sees them; of `CPU_ONLY`, what is left."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
-    model.zero_grad()
     allocated = peak = looks_from = 0
     for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
         if event.name() in CPU_ONLY:

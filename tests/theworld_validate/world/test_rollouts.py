@@ -104,3 +104,13 @@ def test_a_world_model_among_the_modules_is_caught(
     monkeypatch.setattr(TheWorld, "_note_trainable", lambda self: None)
     assert codes(own, whole_cosmos, "outside") == ["world.rollout_in_model"]
     assert codes(own, whole_cosmos, "saved") == ["world.rollout_saved_weights"]
+
+
+def test_a_transformer_that_overflows_is_a_finding_of_each_check(
+    model: TheWorld, whole_cosmos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = LatentPredict2.run
+    monkeypatch.setattr(LatentPredict2, "run", lambda self, *a, **k: original(self, *a, **k) / 0)
+    checks = list(check_rollouts(model, str(whole_cosmos), make_clip(5), seed=0, progress=lambda _: None))
+    assert {check.findings[0].code for check in checks} == {"world.refused"}
+    assert "numbers that are not finite" in checks[0].findings[0].message

@@ -13,7 +13,7 @@ from theworld.world_model import TheWorldModel
 from theworld_validate.results import CheckResult, InputError, Status
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET
-from theworld_validate.world.check import check_world
+from theworld_validate.world.check import WorldPath, check_world
 
 
 def run(tiny: SyntheticCheckpoint, **options: Any) -> dict[str, CheckResult]:
@@ -66,6 +66,29 @@ def test_overflow_is_caught(tiny: SyntheticCheckpoint, monkeypatch: pytest.Monke
     original = TheWorldModel.get_world_features
     monkeypatch.setattr(TheWorldModel, "get_world_features", lambda self, *a: original(self, *a) / 0)
     assert failing(run(tiny))["world.tokens"] == "world.non_finite"
+
+
+def test_a_token_too_few_is_caught_and_what_the_model_refuses_is_a_finding(
+    tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = TheWorldModel.get_world_features
+    monkeypatch.setattr(TheWorldModel, "get_world_features", lambda self, *a: original(self, *a)[1:])
+    found = failing(run(tiny))
+    assert found["world.tokens"] == "world.token_count"
+    assert found["world.effect"] == "world.refused"
+
+
+def test_a_check_that_raises_is_one_error_and_the_others_stand(
+    tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Any) -> Any:
+        raise RuntimeError("planted\nhere")
+
+    monkeypatch.setattr(WorldPath, "effect", fail)
+    checks = run(tiny)
+    effect = checks["world.effect"]
+    assert (effect.status, effect.reason) == (Status.ERROR, "RuntimeError: planted here")
+    assert checks["world.latents"].status is Status.PASSED
 
 
 def test_rows_that_reach_each_other_are_caught(tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from theworld_validate.cli.app import app
-from theworld_validate.cli.options import Debug, Json, Loading, Quiet, Seed, Size, Vae, shared_options
+from theworld_validate.cli.options import Debug, Generation, Json, Loading, Quiet, Seed, Size, Vae, shared_options
 from theworld_validate.cli.session import Options, guard, run_checks
 from theworld_validate.results import CheckResult
 from theworld_validate.workers.run import Run, check_in_worker
@@ -53,6 +53,10 @@ def synth(
         bool,
         typer.Option("--pipeline", help="Also what predicts: transformer, T5, tokenizer, scheduler (4b: 13.6 GB)."),
     ] = False,
+    generation: Annotated[
+        Generation | None,
+        typer.Option("--generation", help="Of what predicts: predict2, or predict2.5 (Qwen2.5-VL; 4b: 20.7 GB)."),
+    ] = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -71,7 +75,7 @@ def synth(
                 directory=directory,
                 seed=seed,
                 device=device,
-                pipeline=pipeline,
+                pipeline=(generation or Generation.PREDICT_2).value if pipeline or generation else None,
             )
         shown = shlex.join(["theworld-validate", "--model", gemma, "--cosmos", cosmos])
         print(one_line(shown, len(shown) + 1), flush=True)

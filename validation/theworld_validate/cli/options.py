@@ -37,6 +37,13 @@ class Size(StrEnum):
     FOUR_B = "4b"
 
 
+class Generation(StrEnum):
+    """The generations of Cosmos-Predict; as `theworld.pipeline_geometries.GENERATION_NAMES`, which imports nothing."""
+
+    PREDICT_2 = "predict2"
+    PREDICT_2_5 = "predict2.5"
+
+
 class Vae(StrEnum):
     """VAEs of synthetic checkpoints."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from theworld.pipeline_geometries import PREDICT_2, PipelineGeometry
 from theworld_validate.memory.budget import Budget
 from theworld_validate.memory.cells import Cell
 from theworld_validate.memory.gpus import Gpu
@@ -69,12 +70,14 @@ class ModelSource:
     Args:
         geometry: a name, or a path that ends in .json.
         checkpoint: a folder or a hub id; in place of `geometry`.
-        cosmos: the VAE of a checkpoint that has none.
+        cosmos: the VAE of a checkpoint that has none, and what predicts.
+        generation: of what predicts beside a geometry.
     """
 
     geometry: str = "4b"
     checkpoint: str | None = None
     cosmos: str | None = None
+    generation: str = PREDICT_2
 
     @property
     def name(self) -> str:
@@ -118,6 +121,22 @@ class ModelSource:
             return empty_models.blueprint_of_file(Path(self.geometry))
         return empty_models.blueprint_of_size(self.geometry)
 
+    def read_pipeline(self, config: Any) -> PipelineGeometry:
+        """What predicts: of the checkpoint's Cosmos repository, or beside a geometry.
+
+        Raises:
+            InputError: if there is none.
+        """
+        from theworld_validate.subjects import empty_pipeline
+
+        if self.checkpoint is None:
+            size = self.geometry if Path(self.geometry).suffix != ".json" else "4b"
+            return empty_pipeline.pipeline_of_size(size, config.world_config.latent_channels, self.generation)
+        cosmos = self.cosmos or config.world_config.cosmos_model_name_or_path
+        if cosmos is None:
+            raise InputError(f"{self.checkpoint}: it does not say what predicts; name it with --cosmos")
+        return empty_pipeline.pipeline_of_repository(cosmos)
+
 
 def answer(predictor: "Predictor", cell: Cell, question: Question) -> Prediction:
     """Answer for one cell.
@@ -160,12 +179,13 @@ def answer_all(
     cells: Sequence[Cell],
     question: Question,
     *,
+    pipeline: PipelineGeometry | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Iterator[Prediction]:
     """Answer for every cell, in this process; see `answer`."""
     from theworld_validate.memory.predict import Predictor
 
-    predictor = Predictor(config)
+    predictor = Predictor(config, pipeline)
     for cell in cells:
         progress(cell.title)
         yield answer(predictor, cell, question)

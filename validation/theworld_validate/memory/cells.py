@@ -1,4 +1,4 @@
-"""Cells of the memory matrix: one training configuration each, and what one training step of it is.
+"""Cells of the memory matrix: one configuration each, of a training step or of a call that generates.
 
 In: choices. Out: `Cell`s; a model made ready for one, its inputs, and its step. Measurement and prediction run the
 same code from here.
@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
 
+from theworld.checkpoints.vae_rules import num_latent_steps
 from theworld.freezing import PRESETS, FreezeConfig
 from theworld_validate.memory import family_steps
 
@@ -19,13 +20,26 @@ from theworld_validate.memory import family_steps
 FREEZES = {**PRESETS, "vae": FreezeConfig.from_flags(gemma_vision=True, gemma_language=True, cosmos_vae=False)}
 PRECISIONS = ("bfloat16", "mixed")
 OPTIMIZERS = ("adamw", "adamw-8bit")
-NAMES = {"preset": tuple(FREEZES), "precision": PRECISIONS, "optimizer": OPTIMIZERS}  # what a field can say
+TRAIN, GENERATE, ROLLOUT = TASKS = ("train", "generate", "rollout")
+# what a field can say
+NAMES = {"task": TASKS, "preset": tuple(FREEZES), "precision": PRECISIONS, "optimizer": OPTIMIZERS}
 # field of `Cell` -> the least and the most; the prompt's length is bounded by the model's positions besides
 RANGES = {
     "world_tokens": (1, 1024**2),
     "batch": (1, 1_000_000),
     "text_tokens": (1, 10_000_000),
     "num_gpus": (1, 512),  # what FSDP2 cuts into pieces takes time that grows with them
+    "frames": (1, 4001),
+    "new_tokens": (1, 8192),  # the allocator is shown each of them
+    "world_steps": (1, 1000),
+    "denoising_steps": (1, 10_000),
+}
+# The fields that are a task's own; the others are every task's.
+_OF_INFERENCE = ("frames", "new_tokens")
+OWN_FIELDS = {
+    TRAIN: ("preset", "checkpointing", "chunked_loss", "precision", "optimizer", "num_gpus"),
+    GENERATE: _OF_INFERENCE,
+    ROLLOUT: (*_OF_INFERENCE, "world_steps", "denoising_steps", "guidance", "offload"),
 }
 MAX_CELLS = 4096
 SWEEPS = {"batch": "batch", "text": "text_tokens", "world": "world_tokens"}  # what a sweep goes over: its field
@@ -36,22 +50,31 @@ _FIRST_ORDINARY_ID = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One training configuration.
+    """One configuration; fields of another task than its own have their defaults.
 
     Args:
+        task: "train" (a step), "generate" (a call of it with an image and a clip), or "rollout" (the same, with
+            Cosmos looking ahead first).
         preset: what trains.
         checkpointing: recompute activations, layer by layer.
         chunked_loss: compute head and loss in pieces.
         precision: "bfloat16" (everything), or "mixed" (float32 master weights for what trains, under autocast).
-        world_tokens: of one clip, in one latent step: a square number; 0 for a model of another family.
+        world_tokens: of one latent step of the clip: a square number; 0 for a model of another family.
         batch: rows.
         text_tokens: of each row, besides one image (where the model takes any) and the clip.
         optimizer: "adamw" (its states in the parameters' dtype), or "adamw-8bit" (predicted only).
         num_gpus: that share parameters, gradients and optimizer states (FSDP2); above 1 predicted only, for one rank.
+        frames: of the clip, 1 + 4k; a training step has one.
+        new_tokens: that are generated after the prompt.
+        world_steps: latent steps that Cosmos predicts after the clip's.
+        denoising_steps: of the diffusion.
+        guidance: whether each of them also asks about the negative prompt.
+        offload: keep what predicts on the CPU between uses.
     """
 
     __pydantic_config__ = {"extra": "forbid", "strict": True}
 
+    task: str = TRAIN
     preset: str = "projection"
     checkpointing: bool = False
     chunked_loss: bool = False
@@ -61,6 +84,12 @@ class Cell:
     text_tokens: int = 1024
     optimizer: str = "adamw"
     num_gpus: int = 1
+    frames: int = 1
+    new_tokens: int = 128
+    world_steps: int = 8
+    denoising_steps: int = 35
+    guidance: bool = True
+    offload: bool = False
 
     @property
     def is_the_worlds(self) -> bool:
@@ -73,8 +102,23 @@ class Cell:
         return math.isqrt(self.world_tokens)
 
     @property
+    def num_observed_steps(self) -> int:
+        """Latent steps of the clip."""
+        return num_latent_steps(self.frames)
+
+    @property
+    def num_world_steps(self) -> int:
+        """Latent steps in the prompt: the clip's, and those that are predicted."""
+        return self.num_observed_steps + (self.world_steps if self.task == ROLLOUT else 0)
+
+    @property
     def name(self) -> str:
         """The configuration in short; the workload is not part of it."""
+        if self.task != TRAIN:
+            parts = [self.task]
+            parts += ["offload"] if self.offload else []
+            parts += ["no guidance"] if not self.guidance else []
+            return " + ".join(parts)
         parts = [self.preset]
         parts += ["checkpointing"] if self.checkpointing else []
         parts += ["chunked loss"] if self.chunked_loss else []
@@ -86,8 +130,12 @@ class Cell:
     @property
     def title(self) -> str:
         """The configuration and its workload, on one line."""
-        world = f" + {self.world_tokens:,} world" if self.is_the_worlds else ""
-        return f"{self.name}: {self.batch} x ({self.text_tokens:,} text{world} tokens)"
+        steps = f"{self.num_observed_steps} x " if self.num_observed_steps > 1 else ""
+        world = f" + {steps}{self.world_tokens:,} world" if self.is_the_worlds else ""
+        title = f"{self.name}: {self.batch} x ({self.text_tokens:,} text{world} tokens)"
+        if self.task == ROLLOUT:
+            title += f", {self.world_steps} steps ahead in {self.denoising_steps}"
+        return title if self.task == TRAIN else f"{title}, {self.new_tokens:,} new tokens"
 
 
 def build_matrix(**choices: Sequence[Any]) -> tuple[Cell, ...]:
@@ -125,8 +173,14 @@ def build_family_matrix(*, preset: Sequence[Any], **choices: Sequence[Any]) -> t
 
 def check_cell(cell: Cell) -> None:
     """Raise a ValueError that names what a cell cannot be."""
+    others = {name for task in TASKS for name in OWN_FIELDS[task]} - set(OWN_FIELDS.get(cell.task, ()))
     for field in fields(Cell):
         check_value(field.name, getattr(cell, field.name))
+        if field.name in others and getattr(cell, field.name) != field.default:
+            raise ValueError(f"{field.name} is no part of the task {cell.task}; leave it out, or ask for another task")
+    if cell.task == ROLLOUT and cell.grid_side % 2:
+        fits = (cell.grid_side + 1) ** 2
+        raise ValueError(f"a rollout's latent grid has even sides: {cell.world_tokens} is none; {fits} would do")
     if cell.num_gpus > 1 and cell.precision == "mixed":
         raise ValueError("a model on several GPUs is predicted in bfloat16 only; leave --precision mixed out")
 
@@ -144,6 +198,8 @@ def check_value(field: str, value: object) -> None:
     least, most = RANGES[field]
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError(f"{field} must be a whole number from {least:,} to {most:,}, got {shown_value(value)}")
+    if field == "frames" and (value - 1) % 4:
+        raise ValueError(f"frames must be 1 + 4k, got {value}; {1 + (value - 1) // 4 * 4} would do")
     if field == "world_tokens" and math.isqrt(value) ** 2 != value:
         side = max(round(math.sqrt(value)), 1)
         raise ValueError(f"world tokens of one step are a square grid: {value} is none; {side**2} would do")
@@ -159,18 +215,28 @@ def shown_value(value: object) -> str:
 
 
 def check_length(cell: Cell, config: Any) -> None:
-    """Raise a ValueError if a cell's prompt is longer than the model's positions."""
+    """Raise a ValueError if a cell's tokens are more than the model's positions, or its steps than it has room for."""
     if not cell.is_the_worlds:
         family_steps.batch_of(config, text_tokens=cell.text_tokens, num_rows=cell.batch)
         return
+    most = config.world_config.max_world_steps
+    if cell.num_world_steps > most:
+        raise ValueError(
+            f"the clip and what follows it are {cell.num_world_steps:,} latent steps, and max_world_steps is {most:,}; "
+            "ask for fewer"
+        )
     length, most = prompt_length(cell, config), config.text_config.max_position_embeddings
+    what = f"the prompt has {length:,} tokens"
+    if cell.task != TRAIN:
+        length, what = length + cell.new_tokens, f"{what} and {cell.new_tokens:,} are to come"
     if length > most:
-        raise ValueError(f"the prompt has {length:,} tokens, and the model has positions for {most:,}; ask for less")
+        raise ValueError(f"{what}, and the model has positions for {most:,}; ask for less")
 
 
 def prompt_length(cell: Cell, config: Any) -> int:
     """Tokens of one row: beginning of text, text, an image with its two marks, a clip with its two."""
-    return 1 + cell.text_tokens + config.mm_tokens_per_image + 2 + cell.world_tokens + 2
+    world_tokens = cell.world_tokens * cell.num_world_steps
+    return 1 + cell.text_tokens + config.mm_tokens_per_image + 2 + world_tokens + 2
 
 
 def count_labels(cell: Cell) -> int:
@@ -179,13 +245,14 @@ def count_labels(cell: Cell) -> int:
 
 
 def input_shapes(cell: Cell, config: Any) -> dict[str, tuple[int, ...]]:
-    """Shape of each input of one batch; the last two are floats."""
+    """Shape of each input of one batch; the last two are floats, and labels are a training step's alone."""
     side, length = config.vision_config.image_size, prompt_length(cell, config)
     frame_size = cell.grid_side * config.world_config.spatial_compression
+    tokens = ("input_ids", "attention_mask", "token_type_ids", *(("labels",) if cell.task == TRAIN else ()))
     return {
-        **dict.fromkeys(("input_ids", "attention_mask", "token_type_ids", "labels"), (cell.batch, length)),
+        **dict.fromkeys(tokens, (cell.batch, length)),
         "pixel_values": (cell.batch, 3, side, side),
-        "world_frames": (cell.batch, 3, 1, frame_size, frame_size),
+        "world_frames": (cell.batch, 3, cell.frames, frame_size, frame_size),
     }
 
 
@@ -200,7 +267,7 @@ def input_bytes(cell: Cell, config: Any) -> int:
 
 
 def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any] | None = None) -> dict[str, Any]:
-    """One batch: input_ids, attention_mask, token_type_ids, labels (B, L) int64; pixel_values; world_frames.
+    """One batch: input_ids, attention_mask, token_type_ids (B, L) int64; pixel_values; world_frames; to train, labels.
 
     Args:
         config: a `TheWorldConfig` with a world branch; of another family, its inputs are the family's own.
@@ -220,8 +287,9 @@ def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any
         return {name: make(shape, dtypes[name]) for name, shape in shapes.items()}
     random = torch.Generator().manual_seed(0)
     text = torch.randint(_FIRST_ORDINARY_ID, config.boi_token_index, (cell.text_tokens,), generator=random).tolist()
+    num_tokens = cell.world_tokens * cell.num_world_steps
     image = [config.boi_token_index, *[config.image_token_index] * config.mm_tokens_per_image, config.eoi_token_index]
-    clip = [world.start_of_world_token_id, *[world.world_token_id] * cell.world_tokens, world.end_of_world_token_id]
+    clip = [world.start_of_world_token_id, *[world.world_token_id] * num_tokens, world.end_of_world_token_id]
     row = torch.tensor([config.text_config.bos_token_id, *image, *clip, *text])
     ids = row.repeat(cell.batch, 1)
     is_placeholder = (ids == config.image_token_index) | (ids == world.world_token_id)
@@ -229,7 +297,7 @@ def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "token_type_ids": (ids == config.image_token_index).long(),
-        "labels": ids.masked_fill(is_placeholder, IGNORED_LABEL),
+        **({"labels": ids.masked_fill(is_placeholder, IGNORED_LABEL)} if cell.task == TRAIN else {}),
         "pixel_values": torch.rand(shapes["pixel_values"], generator=random) * 2 - 1,
         "world_frames": torch.rand(shapes["world_frames"], generator=random) * 2 - 1,
     }
@@ -237,9 +305,14 @@ def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any
 
 
 def prepare_model(model: Any, cell: Cell) -> None:
-    """Freeze, switch the levers and set training mode, as a cell says; the precision is the caller's."""
+    """Freeze, switch the levers and set the mode, as a cell says; the precision is the caller's."""
     if not cell.is_the_worlds:
         family_steps.prepare_family(model, preset=cell.preset, checkpointing=cell.checkpointing)
+        return
+    if cell.task != TRAIN:
+        model.gradient_checkpointing_disable()
+        model.set_chunked_loss(None)
+        model.eval()
         return
     model.set_freeze(FREEZES[cell.preset])
     if cell.checkpointing:

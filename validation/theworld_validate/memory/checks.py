@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from theworld.pipeline_geometries import PipelineGeometry
 from theworld_validate.memory.answers import ModelSource, Terms, answer_all
 from theworld_validate.memory.budget import Budget
 from theworld_validate.memory.cells import SWEEPS, Cell
@@ -22,6 +23,7 @@ from theworld_validate.memory.rows import (
     measured_row,
     owner_rows,
     phase_rows,
+    phases_of,
     predicted_row,
     split_rows,
     timeline_rows,
@@ -31,7 +33,7 @@ from theworld_validate.target import Target
 from theworld_validate.workers.run import Run
 
 Progress = Callable[[str], None]
-_PREDICTED_PHASES = PHASES[:3]  # zero_grad asks for nothing
+_PREDICTED_PHASES = PHASES[:3]  # of a training step; zero_grad asks for nothing
 
 
 def check_sweep(over: str | None) -> str | None:
@@ -48,18 +50,24 @@ def check_sweep(over: str | None) -> str | None:
 
 
 def check_predicted(
-    config: Any, cells: Sequence[Cell], *, terms: Terms | None = None, progress: Progress = lambda step: None
+    config: Any,
+    cells: Sequence[Cell],
+    *,
+    terms: Terms | None = None,
+    pipeline: PipelineGeometry | None = None,
+    progress: Progress = lambda step: None,
 ) -> Iterator[CheckResult]:
     """Predict cells in this process; say which fit, and what would make the others fit.
 
     Args:
         config: a `TheWorldConfig` with a world branch.
+        pipeline: what predicts; None where no cell looks ahead.
 
     Raises:
         InputError: if a prompt is longer than the model's positions.
     """
     terms = terms or Terms()
-    yield from _predicted(answer_all(config, cells, terms.question, progress=progress), cells, terms)
+    yield from _predicted(answer_all(config, cells, terms.question, pipeline=pipeline, progress=progress), cells, terms)
 
 
 def predict_in_workers(
@@ -127,7 +135,7 @@ def conclude_measured(
             {
                 "compared": sum(result.peak_allocated_bytes is not None for result in results),
                 "cells": [measured_row(result) for result in results],
-                "phase_peaks": phase_rows(results, PHASES),
+                "phase_peaks": phase_rows(results, phases_of(cells)),
                 "splits": split_rows(results),
                 "owners": owner_rows(results),
             },
@@ -177,7 +185,7 @@ def _tables(predictions: Sequence[Prediction], terms: Terms) -> Measurements:
         "gpu": None if terms.gpu is None else terms.gpu.title,
         "capacity_bytes": None if terms.gpu is None else terms.gpu.capacity_bytes,
         "cells": [predicted_row(result) for result in results],
-        "phase_peaks": phase_rows(results, _PREDICTED_PHASES),
+        "phase_peaks": phase_rows(results, phases_of((one.cell for one in results), _PREDICTED_PHASES)),
         "splits": split_rows(results),
         "owners": owner_rows(results),
         "timelines": timeline_rows(results),

@@ -28,7 +28,8 @@ class _FusedAttention(torch.autograd.Function):
             is_boolean = mask.dtype == torch.bool
             saved.append(torch.empty(mask.shape, dtype=query.dtype, device=query.device) if is_boolean else mask)
         seeds = [torch.empty(1, dtype=torch.int64, device=query.device) for _ in range(2)]
-        out = query.new_empty((batch, length, heads, value.shape[-1])).transpose(1, 2)
+        # Zeros, so that where tensors have data what follows is finite.
+        out = query.new_zeros((batch, length, heads, value.shape[-1])).transpose(1, 2)
         logsumexp = torch.empty((batch, heads, length, 1), dtype=torch.float32, device=query.device)
         ctx.save_for_backward(*saved, out, logsumexp, *seeds)
         return out

@@ -12,6 +12,7 @@ from theworld_validate.memory.outcomes import Owner
 
 NUM_OWNERS = 10
 KINDS = ("parameters", "gradients", "optimizer_state", "activations", "temporaries", "inputs", "workspace")
+CALL_KINDS = ("parameters", "cache", "temporaries", "inputs", "workspace")  # of a call that generates
 
 
 @dataclass(slots=True)
@@ -19,6 +20,7 @@ class _Block:
     size: int
     kind: str
     asked_by: str = ""
+    kind_in_call: str = ""
     born_us: float = 0.0
     freed_us: float = float("inf")
 
@@ -28,8 +30,8 @@ def split_peak(
     snapshot: Mapping[str, Any],
     *,
     known: Mapping[str, set[int]],
-    gradients: Iterable[int],
-    backward_began_us: float,
+    gradients: Iterable[int] = (),
+    backward_began_us: float | None,
 ) -> tuple[dict[str, int], tuple[Owner, ...]]:
     """Replay a step's history to its peak, and sort what lives there.
 
@@ -42,20 +44,24 @@ def split_peak(
         snapshot: `torch.cuda.memory._snapshot()` from after it.
         known: kind -> addresses of storages that were there before the step.
         gradients: addresses that gradients had; of several blocks there, the one that lived into the optimizer.
-        backward_began_us: Unix time in microseconds.
+        backward_began_us: Unix time in microseconds; None of a call that generates: then what keys and values were
+            put into is "cache", and what was moved to the device "parameters".
 
     Returns:
         Kind -> bytes as they were asked for (the allocator rounds them up), and the largest blocks.
     """
     blocks, peak_at = _replay(before, snapshot, known)
     gradient_addresses = set(gradients)
-    split: dict[str, int] = dict.fromkeys(KINDS, 0)
+    split: dict[str, int] = dict.fromkeys(KINDS if backward_began_us is not None else CALL_KINDS, 0)
     living = []
     for address, block in blocks:
         if not block.born_us <= peak_at < block.freed_us:
             continue
         if block.kind == "new":
-            block.kind = _kind_of_new(address, block, gradient_addresses, backward_began_us)
+            if backward_began_us is None:
+                block.kind = block.kind_in_call
+            else:
+                block.kind = _kind_of_new(address, block, gradient_addresses, backward_began_us)
         split[block.kind] += block.size
         living.append(block)
     largest = sorted(living, key=lambda block: -block.size)[:NUM_OWNERS]
@@ -93,7 +99,14 @@ def _replay(
     for event in snapshot["device_traces"][0]:
         address, moment = event.get("addr"), event["time_us"]
         if event["action"] == "alloc":
-            block = _Block(size=event["size"], kind="new", asked_by=_asked_by(event["frames"]), born_us=moment)
+            frames = event["frames"]
+            block = _Block(
+                size=event["size"],
+                kind="new",
+                asked_by=_asked_by(frames),
+                kind_in_call=_kind_in_call(frames),
+                born_us=moment,
+            )
             live[address] = block
             blocks.append((address, block))
             allocated += block.size
@@ -106,7 +119,15 @@ def _replay(
     return blocks, peak_at
 
 
-_OF_THE_MODEL = ("modeling_", "theworld/", "autoencoder_", "chunked_loss", "optim/")
+def _kind_in_call(frames: Sequence[Mapping[str, Any]]) -> str:
+    innermost = frames[0] if frames else {"filename": "", "name": ""}
+    if innermost["filename"].endswith("cache_utils.py"):
+        return "cache"
+    is_move = innermost["filename"].endswith("nn/modules/module.py") and innermost["name"] == "convert"
+    return "parameters" if is_move else "temporaries"
+
+
+_OF_THE_MODEL = ("modeling_", "theworld/", "autoencoder_", "transformer_cosmos", "chunked_loss", "optim/")
 
 
 def _asked_by(frames: Sequence[Mapping[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from theworld_validate.memory.answers import ModelSource, Question, answer
-from theworld_validate.memory.cells import Cell, check_length
+from theworld_validate.memory.cells import ROLLOUT, TRAIN, Cell, check_length
 from theworld_validate.memory.outcomes import Measured, Prediction
 from theworld_validate.results import InputError
 from theworld_validate.subjects.default_targets import default_targets
@@ -68,7 +68,9 @@ def answer_share(source: ModelSource, cells: Sequence[Cell], question: Question)
     """The work of one predicting worker."""
     from theworld_validate.memory.predict import Predictor
 
-    predictor = Predictor(source.read())
+    config = source.read()
+    looks_ahead = any(cell.task == ROLLOUT for cell in cells)
+    predictor = Predictor(config, source.read_pipeline(config) if looks_ahead else None)
     for cell in cells:
         yield Step(text=cell.title)
         yield _answer(answer(predictor, cell, question))
@@ -131,7 +133,7 @@ def _check_measurable(cell: Cell, model: Any) -> None:
         check_length(cell, model.config)
     except ValueError as error:
         raise InputError(str(error)) from error
-    if not cell.is_the_worlds:
+    if cell.task != TRAIN or not cell.is_the_worlds:
         return
     if model.world_config.use_temporal_embedding == (cell.preset == "documented"):
         raise InputError(

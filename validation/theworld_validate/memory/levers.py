@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from theworld_validate.memory.cells import RANGES, SWEEPS, Cell
+from theworld_validate.memory.cells import RANGES, ROLLOUT, SWEEPS, TRAIN, Cell
 from theworld_validate.memory.outcomes import Predicted, Way
 from theworld_validate.memory.predict import Predictor
 from theworld_validate.results import InputError
@@ -34,30 +34,48 @@ class Lever:
 
 
 def _smaller_clip(cell: Cell) -> Cell | None:
-    side = cell.grid_side
-    return replace(cell, world_tokens=(side // 2) ** 2) if side >= 4 else None
+    unit = _cells_a_size(cell)
+    side = cell.grid_side // 2 // unit * unit
+    return replace(cell, world_tokens=side**2) if side >= 2 else None
+
+
+def _cells_a_size(cell: Cell) -> int:
+    """A rollout's latent grid has even sides."""
+    return 2 if cell.task == ROLLOUT else 1
+
+
+def _training(change: Callable[[Cell], Cell | None]) -> Callable[[Cell], Cell | None]:
+    """A change that only a training step knows."""
+    return lambda cell: change(cell) if cell.task == TRAIN else None
 
 
 LEVERS = (
     Lever(
         title="8-bit optimizer",
-        apply=lambda cell: replace(cell, optimizer="adamw-8bit") if cell.optimizer == "adamw" else None,
+        apply=_training(lambda cell: replace(cell, optimizer="adamw-8bit") if cell.optimizer == "adamw" else None),
         step_time=None,
     ),
     Lever(
         title="no mixed precision",
-        apply=lambda cell: replace(cell, precision="bfloat16") if cell.precision == "mixed" else None,
+        apply=_training(lambda cell: replace(cell, precision="bfloat16") if cell.precision == "mixed" else None),
         step_time=0.92,
+    ),
+    Lever(
+        title="offload",
+        apply=lambda cell: replace(cell, offload=True) if cell.task == ROLLOUT and not cell.offload else None,
+        step_time=None,
     ),
     Lever(title="a clip of half the side", apply=_smaller_clip, step_time=None),
     Lever(
         title="chunked loss",
-        apply=lambda cell: replace(cell, chunked_loss=True) if cell.is_the_worlds and not cell.chunked_loss else None,
+        apply=_training(
+            lambda cell: replace(cell, chunked_loss=True) if cell.is_the_worlds and not cell.chunked_loss else None
+        ),
         step_time=1.00,
     ),
     Lever(
         title="gradient checkpointing",
-        apply=lambda cell: None if cell.checkpointing else replace(cell, checkpointing=True),
+        apply=_training(lambda cell: None if cell.checkpointing else replace(cell, checkpointing=True)),
         step_time=1.41,
     ),
 )
@@ -142,13 +160,17 @@ def sweep(
 
 
 def _size_of(cell: Cell, over: str) -> int:
-    return {"batch": cell.batch, "text": cell.text_tokens, "world": cell.grid_side}[over]
+    return {"batch": cell.batch, "text": cell.text_tokens, "world": cell.grid_side // _cells_a_size(cell)}[over]
 
 
 def _with_size(cell: Cell, over: str, size: int) -> Cell:
     if over == "batch":
         return replace(cell, batch=size)
-    return replace(cell, text_tokens=size) if over == "text" else replace(cell, world_tokens=size**2)
+    return (
+        replace(cell, text_tokens=size)
+        if over == "text"
+        else replace(cell, world_tokens=(size * _cells_a_size(cell)) ** 2)
+    )
 
 
 def _is_in_range(over: str, size: int) -> bool:

@@ -1,4 +1,4 @@
-"""GPU memory of real training steps: one process, one model, every cell of a matrix.
+"""GPU memory of real training steps, and of calls that generate: one process, one model, every cell of a matrix.
 
 In: a loaded model on a CUDA device, and cells. Out: a `Measured` each: peaks from the allocator's own counters, and
 who owns every byte at the peak from its own history. Out of memory is a result.
@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from theworld_validate.memory.cells import (
+    GENERATE,
     LEARNING_RATE,
+    ROLLOUT,
+    TRAIN,
     Cell,
     forward_and_backward,
     input_bytes,
@@ -21,10 +24,12 @@ from theworld_validate.memory.cells import (
     prepare_model,
 )
 from theworld_validate.memory.history import bytes_kept_for_backward, split_peak
+from theworld_validate.memory.inference import CALL_PHASES, run_call
 from theworld_validate.memory.outcomes import Measured, Owner
+from theworld_validate.memory.phase_peaks import PhasePeaks
 from theworld_validate.results import InputError
 
-NUM_STEPS = 3  # the second has optimizer states, and its history is recorded; the third is timed
+NUM_STEPS = 3  # or calls: the second has optimizer states, and its history is recorded; the third is timed
 
 
 def measure_cells(
@@ -75,17 +80,31 @@ def _measure_or_say(model: Any, cell: Cell, snapshots: Path | None) -> Measured:
 def _warm_up(model: Any, cells: Sequence[Cell]) -> None:
     """Have the libraries take their workspaces, so that they are part of every cell's floor.
 
-    One step of every configuration, at the first of its workloads: what a library keeps depends on its kernels.
+    One step of every configuration, at the first of its workloads: what a library keeps depends on its kernels. Calls
+    do not look ahead here: what predicts is loaded where it is measured.
     """
 
-    plain = [replace(cell, precision="bfloat16") for cell in reversed(cells)]
-    for cell in {(cell.preset, cell.checkpointing, cell.chunked_loss): cell for cell in plain}.values():
+    plain = [_without_rollout(replace(cell, precision="bfloat16")) for cell in reversed(cells)]
+    for cell in {(cell.name, cell.checkpointing, cell.chunked_loss): cell for cell in plain}.values():
         # What a cell raises here it raises again, where it is its result.
         with contextlib.suppress(Exception), _precision(model, cell):
             _check_inputs_fit(cell, model.config)
-            step = _Step(model, cell)
+            step = _run_of(model, cell)
             step.inputs = make_inputs(cell, model.config, device=model.device)
             step.run()
+
+
+def _without_rollout(cell: Cell) -> Cell:
+    if cell.task != ROLLOUT:
+        return cell
+    return Cell(
+        task=GENERATE,
+        world_tokens=cell.world_tokens,
+        batch=cell.batch,
+        text_tokens=cell.text_tokens,
+        frames=cell.frames,
+        new_tokens=cell.new_tokens,
+    )
 
 
 @contextlib.contextmanager
@@ -105,6 +124,8 @@ def _precision(model: Any, cell: Cell) -> Any:
             parameter.grad = None
             if parameter.dtype != torch.bfloat16:
                 parameter.data = parameter.data.bfloat16()
+        if cell.task == ROLLOUT:
+            model.release_world_model()
         gc.collect()
         torch.cuda.empty_cache()
 
@@ -116,7 +137,7 @@ def _measure(model: Any, cell: Cell, snapshots: Path | None) -> Measured:
     torch.cuda.empty_cache()
     torch.cuda.synchronize()
     floor = torch.cuda.memory_allocated()
-    step, seen = _Step(model, cell), _Seen()
+    step, seen = _run_of(model, cell), _Seen()
     out_of_memory: str | None = None
     try:
         _check_inputs_fit(cell, model.config)
@@ -166,60 +187,77 @@ def _check_inputs_fit(cell: Cell, config: Any) -> None:
         raise torch.OutOfMemoryError(f"the inputs alone take {needed:,} bytes")
 
 
-class _Step:
+class _Step(PhasePeaks):
     """One training step, and the peaks of its phases."""
 
     def __init__(self, model: Any, cell: Cell) -> None:
         import torch
 
-        self.model, self.cell, self.phase = model, cell, "inputs"
+        super().__init__()
+        self.model, self.cell = model, cell
         self.inputs: dict[str, Any] = {}
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         # With the preset "none" of a family nothing trains; an optimizer of nothing is refused.
         self.optimizer = torch.optim.AdamW(self.trainable or [torch.zeros(1)], lr=LEARNING_RATE)
         is_mixed = cell.precision == "mixed"
         self.autocast = torch.autocast(model.device.type, torch.bfloat16) if is_mixed else contextlib.nullcontext()
-        self.peaks: dict[str, int] = {}
-        self.last_peaks: dict[str, int] = {}
-        self.peak_reserved = 0
-        self.phase_started_us: dict[str, float] = {}
+
+    @property
+    def backward_began_us(self) -> float | None:
+        """Unix time in microseconds."""
+        return self.phase_started_us["backward"]
+
+    def tensors(self) -> dict[str, Any]:
+        """Tensors that are there before a step, by kind."""
+        states = (value for state in self.optimizer.state.values() for value in state.values())
+        return {"optimizer_state": [value for value in states if hasattr(value, "untyped_storage")]}
 
     def run(self) -> None:
         """Forward, loss, backward, AdamW, zero_grad."""
-        import torch
-
-        self._begin("forward")
-        forward_and_backward(self.model, self.inputs, on_phase=self._enter, autocast=self.autocast)
-        self._enter("optimizer")
+        self.start("forward")
+        forward_and_backward(self.model, self.inputs, on_phase=self.enter, autocast=self.autocast)
+        self.enter("optimizer")
         self.optimizer.step()
-        self._enter("zero_grad")
+        self.enter("zero_grad")
         self.optimizer.zero_grad(set_to_none=True)
-        torch.cuda.synchronize()
-        self._end()
+        self.finish()
 
-    def _begin(self, phase: str) -> None:
-        import torch
 
-        torch.cuda.reset_peak_memory_stats()
-        self.phase = phase
-        self.phase_started_us[phase] = time.time() * 1e6
+class _Call(PhasePeaks):
+    """One call that generates, and the peaks of its phases; each has a prompt of its own, which is encoded anew."""
 
-    def _end(self) -> None:
-        import torch
+    trainable: tuple[Any, ...] = ()
+    backward_began_us: float | None = None
 
-        peak = torch.cuda.max_memory_allocated()
-        self.last_peaks[self.phase] = peak
-        self.peaks[self.phase] = max(peak, self.peaks.get(self.phase, 0))
-        self.peak_reserved = max(self.peak_reserved, torch.cuda.max_memory_reserved())
+    def __init__(self, model: Any, cell: Cell) -> None:
+        super().__init__()
+        self.model, self.cell = model, cell
+        self.inputs: dict[str, Any] = {}
+        self._num_calls = 0
 
-    def _enter(self, phase: str) -> None:
-        if phase != self.phase:
-            self._end()
-            self._begin(phase)
+    def tensors(self) -> dict[str, Any]:
+        """What predicts, as far as it is on the device already."""
+        world_model = self.model.model._world_model
+        parts = [] if world_model is None else [world_model.pipeline.transformer, world_model._text_encoder]
+        return {"parameters": [tensor for part in parts if part is not None for tensor in part.parameters()]}
+
+    def run(self) -> None:
+        """Look ahead, where the cell says so, and generate."""
+        self._num_calls += 1
+        changes: dict[str, Any] = (
+            {"prompt": f"What happens in call {self._num_calls}."} if self.cell.task == ROLLOUT else {}
+        )
+        self.start(CALL_PHASES[self.cell.task][0])
+        run_call(self.model, self.inputs, self.cell, on_phase=self.enter, **changes)
+        self.finish()
+
+
+def _run_of(model: Any, cell: Cell) -> _Step | _Call:
+    return _Step(model, cell) if cell.task == TRAIN else _Call(model, cell)
 
 
 @contextlib.contextmanager
-def _recorded_history(seen: _Seen, step: _Step, snapshots: Path | None) -> Any:
+def _recorded_history(seen: _Seen, step: _Step | _Call, snapshots: Path | None) -> Any:
     """Record the allocator's history of one step, and say who owned what at its peak."""
     import torch
 
@@ -231,11 +269,10 @@ def _recorded_history(seen: _Seen, step: _Step, snapshots: Path | None) -> Any:
     known = {
         "parameters": _addresses(step.model.parameters()),
         "buffers": _addresses(step.model.buffers()),
-        "optimizer_state": _addresses(
-            value for state in step.optimizer.state.values() for value in state.values() if torch.is_tensor(value)
-        ),
         "inputs": _addresses(step.inputs.values()),
     }
+    for kind, tensors in step.tensors().items():
+        known[kind] = known.get(kind, set()) | _addresses(tensors)
     torch.cuda.memory._record_memory_history(enabled="all", context="alloc", stacks="python", max_entries=1_000_000)
     before = torch.cuda.memory_snapshot()
     try:
@@ -246,10 +283,11 @@ def _recorded_history(seen: _Seen, step: _Step, snapshots: Path | None) -> Any:
         for handle in handles:
             handle.remove()
     seen.split_bytes, seen.owners = split_peak(
-        before, snapshot, known=known, gradients=gradients, backward_began_us=step.phase_started_us["backward"]
+        before, snapshot, known=known, gradients=gradients, backward_began_us=step.backward_began_us
     )
     seen.split_bytes["rounding"] = max(step.last_peaks.values()) - sum(seen.split_bytes.values())
-    seen.activation_bytes = bytes_kept_for_backward(snapshot, backward_began_us=step.phase_started_us["backward"])
+    if step.backward_began_us is not None:
+        seen.activation_bytes = bytes_kept_for_backward(snapshot, backward_began_us=step.backward_began_us)
     if snapshots is not None:
         import pickle
 

@@ -18,12 +18,12 @@ class Predicted:
 
     Args:
         least_bytes: of parameters and inputs, which are there before the first step.
-        peak_allocated_bytes, peak_reserved_bytes: of three steps, without a limit; None where the least is more than
-            the capacity already, and no step was traced.
-        phase_peaks_bytes: peak allocated of each phase of the third step.
+        peak_allocated_bytes, peak_reserved_bytes: of three steps or two calls, without a limit; None where the
+            least is more than the capacity already, and no step was traced.
+        phase_peaks_bytes: peak allocated of each phase of the last step or call.
         split_bytes: who owns the bytes at the peak: kind -> bytes; they sum to the peak.
         owners: the ten largest storages at the peak.
-        timeline_bytes: allocated bytes over the third step, thinned.
+        timeline_bytes: allocated bytes over the last step or call, thinned.
         fits: whether it runs in the capacity; None if no capacity was given.
         seconds: what the prediction took.
     """
@@ -53,7 +53,7 @@ class Measured:
         phase_peaks_bytes: peak allocated of each phase, of the last step, as far as it came.
         split_bytes: who owns the bytes at the peak of the second step: kind -> bytes; they sum to that peak.
         owners: the ten largest blocks at that peak.
-        activation_bytes: what the second step's forward pass kept for its backward pass.
+        activation_bytes: what the second step's forward pass kept for its backward pass; None of a call.
         step_seconds: of the third step.
         out_of_memory: the phase that ran out; None if none did.
         error: what else the cell raised; None if nothing.

@@ -1,7 +1,8 @@
-"""GPU memory of a training step, without a GPU and without weights.
+"""GPU memory of a training step, or of a call that generates, without a GPU and without weights.
 
 In: a `TheWorldConfig` and cells. Out: a `Predicted` each. The real model code runs once on tensors without data; the
-births and deaths of its storages are replayed, three steps long, through a model of the CUDA caching allocator.
+births and deaths of its storages are replayed, three steps or two calls long, through a model of the CUDA caching
+allocator.
 """
 
 import contextlib
@@ -13,10 +14,13 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+from theworld.pipeline_geometries import PipelineGeometry
 from theworld_validate.memory import family_steps
 from theworld_validate.memory.allocator import OutOfMemoryError
 from theworld_validate.memory.cells import (
     FREEZES,
+    ROLLOUT,
+    TRAIN,
     Cell,
     check_length,
     count_labels,
@@ -26,7 +30,7 @@ from theworld_validate.memory.cells import (
     prepare_model,
 )
 from theworld_validate.memory.outcomes import Predicted
-from theworld_validate.memory.replay import StepTrace, replay
+from theworld_validate.memory.replay import StepTrace, Traced, replay
 from theworld_validate.memory.sharding import gathers_seen, process_group, shard, shard_of
 from theworld_validate.results import InputError
 
@@ -36,15 +40,17 @@ class Predictor:
 
     Args:
         config: a `TheWorldConfig` with a world branch, or the config of a model of another family.
+        pipeline: what predicts; None where no cell looks ahead.
 
     Raises:
         InputError: if no model can be built from the config.
     """
 
-    def __init__(self, config: Any) -> None:
-        self._config = config
+    def __init__(self, config: Any, pipeline: PipelineGeometry | None = None) -> None:
+        self._config, self._pipeline = config, pipeline
         self._models: dict[bool, tuple[Any, Any]] = {}
-        self._traces: dict[Cell, StepTrace] = {}
+        self._traces: dict[Cell, Traced] = {}
+        self._sizes: list[int] | None = None
 
     def predict(self, cell: Cell, *, capacity_bytes: int | None = None, expandable_segments: bool = False) -> Predicted:
         """Predict one cell.
@@ -82,15 +88,30 @@ class Predictor:
     def least_bytes(self, cell: Cell) -> int:
         """Bytes of parameters and inputs, which are there whatever a step does; no step is traced for it.
 
+        What predicts is part of it: all of it, or with offload its largest part.
+
         Raises:
             InputError: if the prompt is longer than the model's positions.
         """
         self._check_length(cell)
         _, model = self._model(replace(cell, num_gpus=1))
         parameters = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+        if cell.task == ROLLOUT:
+            sizes = self._part_bytes()
+            parameters += max(sizes) if cell.offload else sum(sizes)
         return parameters // cell.num_gpus + input_bytes(cell, self._config)
 
-    def trace(self, cell: Cell) -> StepTrace:
+    def _part_bytes(self) -> list[int]:
+        """Bytes of the transformer and of the text encoder, in bfloat16."""
+        if self._sizes is None:
+            from theworld.pipeline_geometries import build_on_meta
+
+            assert self._pipeline is not None
+            parts = build_on_meta(self._pipeline).values()
+            self._sizes = [2 * sum(parameter.numel() for parameter in part.parameters()) for part in parts]
+        return self._sizes
+
+    def trace(self, cell: Cell) -> Traced:
         """Run the model's code for one cell on tensors without data."""
         if cell in self._traces:
             return self._traces[cell]
@@ -103,7 +124,12 @@ class Predictor:
             _repeatably(),
         ):
             try:
-                self._traces[cell] = _trace(model, self._config, cell, mesh)
+                if cell.task == TRAIN:
+                    self._traces[cell] = _trace(model, self._config, cell, mesh)
+                else:
+                    from theworld_validate.memory.call_trace import trace_calls
+
+                    self._traces[cell] = trace_calls(model, self._config, cell, self._pipeline)
             except BaseException:
                 self._models.clear()  # it may be left in the middle of a step, or in float32
                 raise
@@ -114,6 +140,13 @@ class Predictor:
             check_length(cell, self._config)
         except ValueError as error:
             raise InputError(str(error)) from error
+        if cell.task == ROLLOUT:
+            if self._pipeline is None:
+                raise InputError("there is nothing that predicts; name a whole Cosmos repository with --cosmos")
+            shape = self._pipeline.transformer_config
+            makes, takes = self._config.world_config.latent_channels, shape["in_channels"] - 1
+            if makes != takes:
+                raise InputError(f"the VAE makes {makes} latent channels, and what predicts takes {takes}")
 
     def _model(self, cell: Cell) -> tuple[Any, Any]:
         from theworld.freezing import has_temporal_embedding

@@ -1,10 +1,10 @@
-"""A traced step, three times over, through the allocator: peaks, and who owns the bytes at the highest.
+"""A traced step, three times over, or two calls, through the allocator: peaks, and who owns the bytes at the highest.
 
-In: a `StepTrace`. Out: a `Replayed`. Parameters, inputs and workspaces are there before; AdamW's states come with the
-first optimizer step, its temporaries with each.
+In: a `StepTrace` or a `CallTrace`. Out: a `Replayed`. Parameters, inputs and workspaces are there before; AdamW's
+states come with the first optimizer step, its temporaries with each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from theworld_validate.memory.cuda_routes import CUBLAS_WORKSPACE_BYTES
 from theworld_validate.memory.tracer import Event
 
 NUM_STEPS = 3
+NUM_CALLS = 2
 NUM_OWNERS = 10
 NUM_POINTS = 400  # of the timeline
 _MATMULS = ("mm", "addmm", "bmm", "baddbmm")
@@ -37,6 +38,26 @@ class StepTrace:
     gathered: frozenset[int] = frozenset()
     learning: tuple[tuple[int, int], ...]
     optimizer: str = "adamw"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTrace:
+    """Calls that generate, one after the other; the last again where there are fewer than `NUM_CALLS`.
+
+    Args:
+        persistent: (number, (kind, bytes, name)) of storages that are there before.
+        calls: each one's events, in order.
+        cached: numbers of the storages that held keys and values from one token to the next.
+        moved: numbers of the storages of weights that come to the device during a call.
+    """
+
+    persistent: tuple[tuple[int, tuple[str, int, str]], ...]
+    calls: tuple[tuple[Event, ...], ...]
+    cached: frozenset[int]
+    moved: frozenset[int]
+
+
+Traced = StepTrace | CallTrace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +106,8 @@ class _Replay:
             self.timeline.append(self.allocator.allocated)
 
 
-def replay(trace: StepTrace, *, capacity: int | None, expandable: bool) -> Replayed:
-    """Replay three steps.
+def replay(trace: Traced, *, capacity: int | None, expandable: bool) -> Replayed:
+    """Replay three steps, or two calls.
 
     Raises:
         OutOfMemoryError: if they do not fit the capacity.
@@ -116,52 +137,79 @@ class _ReachedError(Exception):
     """The peak, in the run that looks for it."""
 
 
-def _run(trace: StepTrace, capacity: int | None, expandable: bool, stop_at: int | None) -> _Replay:
+def _run(trace: Traced, capacity: int | None, expandable: bool, stop_at: int | None) -> _Replay:
     run = _Replay(CachingAllocator(capacity=capacity, expandable=expandable))
-    kinds = _kinds(trace)
     total = sum(size for _, (kind, size, _) in trace.persistent if kind == "parameters")
     # from_pretrained asks for all parameters at once and gives that back, so that one segment holds them.
     run.allocator.free(run.allocator.malloc(total))
     for number, (kind, size, name) in trace.persistent:
         run.take(number, size, kind, asked_by=name)
     try:
-        for step in range(NUM_STEPS):
-            run.phase_peaks.clear()
-            run.timeline.clear()
-            _run_step(run, trace, kinds, step, stop_at)
+        if isinstance(trace, CallTrace):
+            for number in range(NUM_CALLS):
+                run.phase_peaks.clear()
+                run.timeline.clear()
+                _run_call(run, trace, trace.calls[min(number, len(trace.calls) - 1)], stop_at)
+        else:
+            kinds = _kinds(trace)
+            for step in range(NUM_STEPS):
+                run.phase_peaks.clear()
+                run.timeline.clear()
+                _run_step(run, trace, kinds, step, stop_at)
     except _ReachedError:
         run.peak_living = list(run.living.values())
     return run
 
 
-def _run_step(run: _Replay, trace: StepTrace, kinds: Mapping[int, str], step: int, stop_at: int | None) -> None:
-    def check() -> None:
-        if run.allocator.allocated == stop_at:
-            raise _ReachedError
+def _run_call(run: _Replay, trace: CallTrace, events: Sequence[Event], stop_at: int | None) -> None:
+    def kind_of(event: Event) -> str:
+        if event.storage in trace.moved:
+            return "parameters"
+        return "cache" if event.storage in trace.cached else "temporaries"
 
-    for event in trace.events:
-        workspace = ("workspace", event.phase)
-        if event.operator in _MATMULS and workspace not in run.living:
+    _run_events(run, events, kind_of, stop_at, workspace_of=lambda event: "call")
+
+
+def _run_events(
+    run: _Replay,
+    events: Sequence[Event],
+    kind_of: Callable[[Event], str],
+    stop_at: int | None,
+    *,
+    workspace_of: Callable[[Event], str],
+) -> None:
+    """Take and give what the events say; `workspace_of` names the thread that has a workspace of its own."""
+    for event in events:
+        if event.operator in _MATMULS and (workspace := ("workspace", workspace_of(event))) not in run.living:
             run.take(workspace, CUBLAS_WORKSPACE_BYTES, "workspace", asked_by="cuBLAS", phase=event.phase)
-            check()
+            _check_peak(run, stop_at)
         if event.num_bytes > 0:
-            asked_by = f"{event.module} ({event.operator})" if event.phase == "forward" else event.operator
-            kind = kinds[event.storage]
+            asked_by = event.operator if event.phase == "backward" else f"{event.module} ({event.operator})"
+            kind = kind_of(event)
             run.take(event.storage, event.num_bytes, kind, asked_by=asked_by, phase=event.phase, stream=event.stream)
-            check()
+            _check_peak(run, stop_at)
         elif event.num_bytes < 0:
             run.give(event.storage)
+
+
+def _check_peak(run: _Replay, stop_at: int | None) -> None:
+    if run.allocator.allocated == stop_at:
+        raise _ReachedError
+
+
+def _run_step(run: _Replay, trace: StepTrace, kinds: Mapping[int, str], step: int, stop_at: int | None) -> None:
+    _run_events(run, trace.events, lambda event: kinds[event.storage], stop_at, workspace_of=lambda event: event.phase)
     if step == 0:
         for i, (elements, item_bytes) in enumerate(trace.learning):
             for state in ("exp_avg", "exp_avg_sq"):
                 size = _state_bytes(elements, item_bytes, trace.optimizer)
                 run.take((state, i), size, "optimizer_state", asked_by=f"AdamW {state}", phase="optimizer")
-                check()
+                _check_peak(run, stop_at)
     if trace.optimizer == "adamw":
         # torch.optim.adam._multi_tensor_adam: the square roots of all second moments at once.
         for i, (elements, item_bytes) in enumerate(trace.learning):
             run.take(("sqrt", i), elements * item_bytes, "temporaries", asked_by="AdamW sqrt", phase="optimizer")
-            check()
+            _check_peak(run, stop_at)
         for i in range(len(trace.learning)):
             run.give(("sqrt", i))
     for number in [number for number in kinds if number in run.living]:  # zero_grad, and the step's locals

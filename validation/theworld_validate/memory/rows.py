@@ -5,12 +5,14 @@ In: what was predicted or measured. Out: rows of a check's measurements.
 
 from collections.abc import Iterable, Sequence
 
-from theworld_validate.memory.cells import Cell
-from theworld_validate.memory.history import KINDS
+from theworld_validate.memory.cells import OWN_FIELDS, TRAIN, Cell
+from theworld_validate.memory.history import CALL_KINDS, KINDS
+from theworld_validate.memory.inference import CALL_PHASES
 from theworld_validate.memory.outcomes import Measured, Predicted, Prediction
 from theworld_validate.results import Row, Scalar
 
 PHASES = ("forward", "backward", "optimizer", "zero_grad")
+_WORKLOAD = ("frames", "new_tokens", "world_steps", "denoising_steps")  # of calls, beside what every cell has
 Known = Predicted | Measured
 
 
@@ -31,6 +33,12 @@ def measured_row(result: Measured) -> Row:
     }
 
 
+def phases_of(cells: Iterable[Cell], training: Sequence[str] = PHASES) -> tuple[str, ...]:
+    """The phases that cells go through, each once; `training` is what is told of a training step's."""
+    every = [phase for task in dict.fromkeys(cell.task for cell in cells) for phase in CALL_PHASES.get(task, training)]
+    return tuple(dict.fromkeys(every))
+
+
 def phase_rows(results: Iterable[Known], phases: Sequence[str]) -> list[Row]:
     """Peaks of each phase, of the cells that came as far as any."""
     return [
@@ -42,12 +50,16 @@ def phase_rows(results: Iterable[Known], phases: Sequence[str]) -> list[Row]:
 
 def split_rows(results: Iterable[Known]) -> list[Row]:
     """Who owns the bytes at the peak, of the cells that have one."""
-    kinds = (*KINDS, "rounding")
+    found = [one for one in results if one.split_bytes]
+    own = [kinds for kinds, is_theirs in ((KINDS, True), (CALL_KINDS, False)) if _has(found, training=is_theirs)]
+    kinds = (*dict.fromkeys(kind for some in own for kind in some), "rounding")
     return [
-        {**workload(one.cell), **{f"{kind}_bytes": one.split_bytes.get(kind, 0) for kind in kinds}}
-        for one in results
-        if one.split_bytes
+        {**workload(one.cell), **{f"{kind}_bytes": one.split_bytes.get(kind, 0) for kind in kinds}} for one in found
     ]
+
+
+def _has(results: Iterable[Known], *, training: bool) -> bool:
+    return any((one.cell.task == TRAIN) == training for one in results)
 
 
 def owner_rows(results: Iterable[Known]) -> list[Row]:
@@ -100,12 +112,13 @@ def curve_rows(predictions: Iterable[Prediction], field: str) -> list[Row]:
 
 
 def workload(cell: Cell) -> Row:
-    """What names a row."""
+    """What names a row: the configuration, and the sizes that its task has."""
     return {
         "configuration": cell.name,
         "world_tokens": cell.world_tokens,
         "text_tokens": cell.text_tokens,
         "batch": cell.batch,
+        **{name: getattr(cell, name) for name in _WORKLOAD if name in OWN_FIELDS[cell.task]},
     }
 
 

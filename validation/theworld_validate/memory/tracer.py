@@ -19,6 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 ADD = torch.ops.aten.add.Tensor
 NONZERO = torch.ops.aten.nonzero.default
+INDEX = torch.ops.aten.index.Tensor
+ITEM = torch.ops.aten._local_scalar_dense.default
 
 
 @dataclass(slots=True)
@@ -61,6 +63,7 @@ class StorageTracer(TorchDispatchMode):
     Args:
         scratch: bytes that a kernel takes within its call, from the operator, its arguments and its result.
         num_nonzero: how many elements `nonzero` finds: data would say, and there is none.
+        item: what a tensor of one element holds.
     """
 
     def __init__(
@@ -68,9 +71,11 @@ class StorageTracer(TorchDispatchMode):
         *,
         scratch: Callable[[Any, tuple[Any, ...], Any], int] = lambda func, args, out: 0,
         num_nonzero: int | None = None,
+        item: Callable[[torch.Tensor], Any] | None = None,
     ) -> None:
         super().__init__()
         self.num_nonzero = num_nonzero
+        self.item = item
         self.trace = Trace()
         self.phase = "inputs"
         self.module = ""
@@ -100,6 +105,20 @@ class StorageTracer(TorchDispatchMode):
             self.trace.events.append(Event(number, now or -before, self.phase, operator, self.module, self.stream()))
         return number
 
+    def move_in(self, tensor: torch.Tensor, operator: str) -> int:
+        """Record that a tensor from elsewhere comes to the device; return its storage's number."""
+        storage = tensor.untyped_storage()
+        number = self._numbers.get(storage._cdata)
+        if number is None:
+            number = self._register(storage)
+        self.trace.events.append(Event(number, storage.nbytes(), self.phase, operator, self.module))
+        return number
+
+    def move_out(self, tensor: torch.Tensor) -> None:
+        """Record that a tensor leaves the device, and lives on elsewhere."""
+        number = self._numbers[tensor.untyped_storage()._cdata]
+        self.trace.events.append(Event(number, -tensor.untyped_storage().nbytes(), self.phase))
+
     def make(self, num_bytes: int, operator: str) -> None:
         """Record memory that a kernel takes and gives back within one call."""
         if num_bytes > 0:
@@ -124,9 +143,13 @@ class StorageTracer(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is ADD and self._adds_in_place(args, kwargs):
             return torch.ops.aten.add_.Tensor(*args)
+        if func is ITEM and self.item is not None:
+            return self.item(args[0])
         if func is NONZERO and self.num_nonzero is not None:
             out = args[0].new_empty((self.num_nonzero, args[0].dim()), dtype=torch.int64)
         else:
+            if func is INDEX and self.num_nonzero is not None:
+                args = (args[0], self._as_numbers(args[1]))
             out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
@@ -135,13 +158,23 @@ class StorageTracer(TorchDispatchMode):
             self.make(extra, f"scratch of {func._schema.name}")
         return out
 
+    def _as_numbers(self, indices: Any) -> list[Any]:
+        """Masks among indices as the positions that they stand for, which the kernel finds first."""
+        numbers: list[Any] = []
+        for index in indices:
+            if index is None or index.dtype not in (torch.bool, torch.uint8):
+                numbers.append(index)
+            else:
+                numbers += [index.new_empty(self.num_nonzero, dtype=torch.int64) for _ in range(index.dim())]
+        return numbers
+
     def _see(self, tensor: torch.Tensor, func: Any) -> None:
         storage = tensor.untyped_storage()
         if storage._cdata in self._numbers:
             return
         number = self._register(storage)
-        vars(tensor)["_is_whole"] = True  # not a view of something older
         name = func._schema.name.removeprefix("aten::")
+        vars(tensor).update(_is_whole=True, _made_by=name)  # not a view of something older
         self.trace.events.append(Event(number, storage.nbytes(), self.phase, name, self.module, self.stream()))
 
     def _adds_in_place(self, args: Any, kwargs: Any) -> bool:

@@ -10,7 +10,7 @@ from theworld_validate.rendering.plain_text import line
 from theworld_validate.rendering.tables import format_bytes, title_of
 from theworld_validate.results import CheckResult, Row
 
-_WORKLOAD = ("batch", "text_tokens", "world_tokens")
+_WORKLOAD = ("batch", "text_tokens", "world_tokens", "frames", "new_tokens", "world_steps", "denoising_steps")
 _MAX_LABEL = 120
 _MAX_ROWS = 2_000
 _LARGEST = 1 << 62  # bytes that can be drawn

@@ -64,13 +64,35 @@ class LoadedPath:
 
 
 def run_check(check_id: str, check: Callable[[], Outcome]) -> CheckResult:
-    """Run one check, and time it: without a finding it passed."""
+    """Run one check, and time it: without a finding it passed. What it raises is its own; the others stand."""
+    from theworld.checkpoints.error_text import summary
+
     started = time.perf_counter()
-    measurements, findings = check()
+    try:
+        measurements, findings = check()
+    except ValueError as error:  # the model refuses: its inputs are right, so that is a finding
+        measurements, findings = {}, [_refusal(check_id, summary(error))]
+    except Exception as error:
+        reason = f"{type(error).__name__}: {summary(error)}"
+        return CheckResult(
+            id=check_id, status=Status.ERROR, reason=reason, seconds=time.perf_counter() - started, measurements={}
+        )
     return CheckResult(
         id=check_id,
         status=Status.FAILED if findings else Status.PASSED,
         seconds=time.perf_counter() - started,
         measurements=measurements,
         findings=tuple(findings),
+    )
+
+
+def _refusal(check_id: str, said: str) -> Finding:
+    return Finding(
+        code="world.refused",
+        location=check_id,
+        message=f"the model refuses what this check asks: {said}",
+        expected="an answer",
+        actual="an error",
+        cause="weights that overflow or are damaged, or a part of the repository that is another model's",
+        remedy="read what it says; theworld-validate files audits the files",
     )

@@ -1,0 +1,163 @@
+"""Options of the memory commands, and the cells that they stand for.
+
+In: what was given on the command line. Out: a matrix of cells, or an `InputError` that names the option.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from theworld_validate.results import InputError
+
+if TYPE_CHECKING:
+    from theworld_validate.memory.cells import Cell
+
+
+class Switch(StrEnum):
+    """A lever of the matrix: off, on, or a cell for each."""
+
+    OFF = "off"
+    ON = "on"
+    BOTH = "both"
+
+    @property
+    def values(self) -> tuple[bool, ...]:
+        """What the matrix takes."""
+        return {"off": (False,), "on": (True,), "both": (False, True)}[self.value]
+
+
+class Task(StrEnum):
+    """What a cell does; as `theworld_validate.memory.cells.TASKS`, which imports more."""
+
+    TRAIN = "train"
+    GENERATE = "generate"
+    ROLLOUT = "rollout"
+
+
+AGAIN = "may be given again"
+TaskName = Annotated[
+    Task,
+    typer.Option("--task", help="A training step, generate with a clip, or rollout: Cosmos looks ahead first."),
+]
+Preset = Annotated[
+    list[str] | None,
+    typer.Option("--preset", metavar="NAME", help=f"What trains; {AGAIN}. Default: four, or full and none."),
+]
+Checkpointing = Annotated[Switch | None, typer.Option("--checkpointing", help="Gradient checkpointing. Default: both.")]
+ChunkedLoss = Annotated[Switch | None, typer.Option("--chunked-loss", help="Head and loss in pieces. Default: off.")]
+Precision = Annotated[
+    list[str] | None,
+    typer.Option("--precision", metavar="NAME", help=f"bfloat16 or mixed; {AGAIN}. Default: bfloat16."),
+]
+WorldTokens = Annotated[
+    list[int] | None,
+    typer.Option("--world-tokens", metavar="N", help=f"Of a clip; {AGAIN}. Default: 784."),
+]
+Batch = Annotated[list[int] | None, typer.Option("--batch", metavar="N", help=f"Rows; {AGAIN}. Default: 1.")]
+TextTokens = Annotated[
+    list[int] | None, typer.Option("--text-tokens", metavar="N", help=f"Of each row; {AGAIN}. Default: 1024.")
+]
+_CALLS = "generate, rollout: "
+Frames = Annotated[
+    list[int] | None, typer.Option("--frames", metavar="N", help=f"{_CALLS}of the clip, 1 + 4k; {AGAIN}. Default: 1.")
+]
+NewTokens = Annotated[
+    list[int] | None,
+    typer.Option("--new-tokens", metavar="N", help=f"{_CALLS}tokens to generate; {AGAIN}. Default: 128."),
+]
+WorldSteps = Annotated[
+    list[int] | None,
+    typer.Option("--world-steps", metavar="N", help=f"rollout: latent steps to predict; {AGAIN}. Default: 8."),
+]
+DenoisingSteps = Annotated[
+    list[int] | None,
+    typer.Option("--denoising-steps", metavar="N", help=f"rollout: of the diffusion; {AGAIN}. Default: 35."),
+]
+Guidance = Annotated[Switch | None, typer.Option("--guidance", help="rollout: classifier-free guidance. Default: on.")]
+Offload = Annotated[
+    Switch | None, typer.Option("--offload", help="rollout: what predicts on the CPU between uses. Default: off.")
+]
+BudgetFile = Annotated[
+    Path | None, typer.Option("--budget", metavar="FILE", help="A TOML file of what cells may take: makes it a gate.")
+]
+
+
+Choices = dict[str, Sequence[str] | Sequence[int] | Sequence[bool] | None]
+_DEFAULTS: Choices = {
+    "preset": ("projection", "vision", "language", "full"),
+    "checkpointing": (False, True),
+}
+_OPTIONS = {"num_gpus": "--gpus"}  # where an option's name is not its field's
+
+
+def _option_of(field: str) -> str:
+    return _OPTIONS.get(field, f"--{field.replace('_', '-')}")
+
+
+def values_of(switch: Switch | None) -> tuple[bool, ...] | None:
+    return None if switch is None else switch.values
+
+
+_FAMILY_PRESETS = ("full", "none")
+
+
+def family_of(checkpoint: str | None) -> str | None:
+    """What loads a checkpoint of another family than Gemma 3; None for TheWorld's own."""
+    from theworld_validate.subjects.default_targets import default_targets
+
+    if checkpoint is None:
+        return None
+    base, own = default_targets(checkpoint)
+    return base if own is None else None
+
+
+def cells_of(task: Task, choices: Choices, *, family: str | None = None) -> "tuple[Cell, ...]":
+    """The matrix of the choices for a task; what was not given is the default.
+
+    Args:
+        family: what loads a model of another family than Gemma 3, which knows its presets itself.
+
+    Raises:
+        InputError: for a value that no cell can have, or an option of another task, with its option.
+    """
+    from theworld_validate.memory.cells import OWN_FIELDS, build_family_matrix, build_matrix, check_value
+
+    own = OWN_FIELDS[task.value]
+    others = {field: name for name, fields in OWN_FIELDS.items() for field in fields if field not in own}
+    given = {field: values for field, values in choices.items() if values}
+    for field in given:
+        if field in others:
+            raise InputError(f"{_option_of(field)} is of --task {others[field]}; leave it out of --task {task.value}")
+    matrix = {field: values for field, values in _DEFAULTS.items() if field in own} | given
+    if family is not None:
+        if task is not Task.TRAIN:
+            raise InputError(f"--task {task.value} is TheWorld's own, and this is for {family}; leave it out")
+        _refuse_the_worlds_own(choices, family)
+        matrix["preset"] = choices.get("preset") or _FAMILY_PRESETS
+    for field, values in matrix.items():
+        try:
+            for value in (values or ()) if family is None or field != "preset" else ():
+                check_value(field, value)
+        except ValueError as error:
+            raise InputError(f"{_option_of(field)}: {error}") from error
+    try:
+        asked = {field: values or () for field, values in matrix.items()}
+        if family is not None:
+            return build_family_matrix(**asked)
+        return build_matrix(task=(task.value,), **asked)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _refuse_the_worlds_own(choices: Choices, family: str) -> None:
+    own = {
+        "--world-tokens": choices.get("world_tokens"),
+        "--chunked-loss": True in (choices.get("chunked_loss") or ()),
+        "--gpus": any(number != 1 for number in choices.get("num_gpus") or ()),
+    }
+    for option, is_given in own.items():
+        if is_given:
+            raise InputError(f"{option} is TheWorld's own, and this is for {family}; leave it out")
