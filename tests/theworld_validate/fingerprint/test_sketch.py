@@ -1,6 +1,8 @@
 """Sketches: distances of tensors that never met, the same on every device, and what is not finite."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,7 +112,7 @@ def test_a_queue_sketches_what_has_numbers_once_for_each_digest() -> None:
 
 def test_what_is_launched_has_the_digests_that_come_later() -> None:
     tensors = [draw((100,), 0), torch.arange(3), draw((5000,), 1)]
-    places: list[dict[str, str]] = [{} for _ in tensors]
+    places: list[dict[str, Any]] = [{} for _ in tensors]
     book = SketchBook()
     book.launch(tensors, places)
     for place, tensor in zip(places, tensors, strict=True):
@@ -139,8 +141,40 @@ def test_sketches_of_different_sizes_have_no_distance() -> None:
         ({"non_finite_chunks": 2}, "counts"),
     ],
 )
-def test_a_damaged_sketch_is_named(change: dict[str, object], problem: str) -> None:
+def test_a_damaged_sketch_is_named(change: dict[str, Any], problem: str) -> None:
     good = sketch_tensor(torch.ones(3))
     assert why_no_sketch(good) is None
-    fields = {"values": good.values, "dtype": good.dtype, "elements": good.elements, **change}
-    assert problem in str(why_no_sketch(Sketch(**fields)))
+    assert problem in str(why_no_sketch(replace(good, **change)))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8), (2, 4, 3, 5), (6, 7)])
+def test_padding_is_sketched_as_zeros(shape: tuple[int, ...]) -> None:
+    padding = torch.tensor([[True, True, False], [False, False, False]])
+    tensor = draw(shape, 0)
+    garbage, other = tensor.clone(), tensor.clone()
+    at_padding = {3: (0, slice(2)), 4: (0, slice(None), slice(2)), 2: (slice(2),)}[len(shape)]
+    garbage[at_padding] = 1e30
+    other.view(-1)[-1] += 1
+    made = [sketch_beside(padding, value) for value in (tensor, garbage, other)]
+    assert made[0] == made[1] != made[2]
+    assert (tensor[at_padding] != 0).all(), "the model's own tensor stays as it is"
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (5, 3), (2, 4, 8), (2, 4, 7, 5)])
+def test_what_has_no_padding_is_sketched_whole(shape: tuple[int, ...]) -> None:
+    tensor = torch.ones(shape)
+    assert sketch_beside(torch.tensor([[True, True, False], [False, False, False]]), tensor) == sketch_tensor(tensor)
+
+
+def test_a_cache_that_holds_the_end_of_a_prompt_has_the_padding_of_its_end() -> None:
+    padding = torch.tensor([[False, False, True], [False, False, False]])
+    cache = torch.ones(2, 4, 2, 5)
+    zeros = cache.clone()
+    zeros[0, :, 1] = 0
+    assert sketch_beside(padding, cache) == sketch_tensor(zeros)
+
+
+def sketch_beside(padding: torch.Tensor, tensor: torch.Tensor) -> Sketch:
+    book = SketchBook(padding)
+    book.add(tensor, {"digest": "0"})
+    return book.sketches["0"]

@@ -96,6 +96,20 @@ def place_of(path: Path) -> Path:
         return path
 
 
+def truth_beside(place: Path) -> Path:
+    """Where the truth of a fingerprint is written: NAME.truth.json for NAME.json."""
+    return place.with_name(f"{place.stem}.truth{place.suffix}")
+
+
+def find_truth(path: Path) -> Path | None:
+    """The truth beside a fingerprint, or in the folder of one; None where there is none."""
+    place = truth_beside(document_at(path, FILE_NAME))
+    try:
+        return place if place.is_file() else None
+    except OSError:
+        return None
+
+
 def write_fingerprint(file: FingerprintFile, path: Path) -> Path:
     """Write to `place_of(path)`; whole or not at all.
 

@@ -174,7 +174,10 @@ class _Interview:
         return ask_probe(self._model, self._probe, self._inputs(), seed=self._seed)
 
     def _book(self) -> SketchBook | None:
-        return SketchBook() if self._sketch else None
+        if not self._sketch:
+            return None
+        mask = self._inputs().get("attention_mask")
+        return SketchBook(None if mask is None or mask.dim() != 2 or mask.all() else mask == 0)
 
     def _record(self, tracer: Tracer) -> tuple[Fingerprint, Answers]:
         model, probe, inputs = self._model, self._probe, self._inputs()

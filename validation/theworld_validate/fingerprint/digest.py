@@ -70,9 +70,7 @@ class DigestQueue:
             written, so the caller asks again with `max_held_bytes=0`.
     """
 
-    def __init__(
-        self, max_held_bytes: int | None = MAX_HELD_BYTES, *, sketches: "SketchBook | None" = None
-    ) -> None:
+    def __init__(self, max_held_bytes: int | None = MAX_HELD_BYTES, *, sketches: "SketchBook | None" = None) -> None:
         self.changed_in_place = False
         self._sketches = sketches
         self._max_held_bytes = float("inf") if max_held_bytes is None else max_held_bytes

@@ -61,12 +61,19 @@ def can_be_sketched(tensor: "torch.Tensor") -> bool:
 class SketchBook:
     """Sketches by the digest of what they are of: equal tensors have one.
 
+    What a model gives for padding is read by nobody, and each attention gives something else there; so it is sketched
+    as zeros. The digest is of everything.
+
+    Args:
+        padding: (B, L) bool, true where a prompt is padding; None where there is none.
+
     Attributes:
         sketches: those that are done; all of them after `finish`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, padding: "torch.Tensor | None" = None) -> None:
         self.sketches: dict[str, Sketch] = {}
+        self._padding = padding
         self._launched: list[_Launched] = []
 
     def add(self, tensor: "torch.Tensor", seen: dict[str, Any]) -> None:
@@ -74,7 +81,7 @@ class SketchBook:
         digest = seen["digest"]
         if digest in self.sketches or not can_be_sketched(tensor):
             return
-        values, non_finite = _sketch_on_cpu(tensor)
+        values, non_finite = _sketch_on_cpu(self._without_padding(tensor))
         self.sketches[digest] = pack(
             values, dtype=_name_of(tensor), elements=tensor.numel(), non_finite_chunks=non_finite
         )
@@ -90,10 +97,26 @@ class SketchBook:
             if can_be_sketched(tensor):
                 groups.setdefault(tensor.dtype, []).append(i)
         for group in groups.values():
-            chosen = [tensors[i] for i in group]
+            chosen = [self._without_padding(tensors[i]) for i in group]
             sums, non_finite = sketch_on_device(chosen)
             facts = [(_name_of(tensors[i]), tensors[i].numel(), places[i]) for i in group]
             self._launched.append((sums, non_finite, facts))
+
+    def _without_padding(self, tensor: "torch.Tensor") -> "torch.Tensor":
+        """Zeros at the padding of a tensor (B, L, ...), (B, H, L, ...) or (B * L, ...); a cache may hold L's end."""
+        if self._padding is None or not tensor.dim():
+            return tensor
+        (rows, length), shape = self._padding.shape, tensor.shape
+        if shape[0] == rows * length:
+            mask = self._padding.reshape(-1, *(1,) * (tensor.dim() - 1))
+        elif shape[0] == rows and length in shape[1:3]:
+            before = shape[1:3].index(length)
+            mask = self._padding.reshape(rows, *(1,) * before, length, *(1,) * (tensor.dim() - before - 2))
+        elif shape[0] == rows and len(shape) == 4 and shape[2] < length:
+            mask = self._padding[:, None, length - shape[2] :, None]
+        else:
+            return tensor
+        return tensor.detach().masked_fill(mask.to(tensor.device), 0)
 
     def finish(self) -> None:
         """Read back what was launched."""
