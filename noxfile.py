@@ -11,6 +11,7 @@ nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 CONSTRAINTS = ("-c", "constraints.txt")
+RELEASES = "4.57.6,5.0.0,5.2.0,5.4.0,5.5.4,5.6.0,5.8.1,5.12.1,5.13.0,5.17.0,5.20.2,5.23.0"
 # torch is the tested one in both: an older one has no small CPU build on the package index.
 OLDEST = ("transformers==5.17.0", "diffusers==0.42.0", "torch==2.13.0")
 
@@ -124,3 +125,26 @@ def ecosystem(session: nox.Session) -> None:
     """TRL, bitsandbytes and torchao, in their newest releases."""
     session.install(*CONSTRAINTS, "-e", ".[test]", "trl", "bitsandbytes", "torchao", "datasets")
     session.run("pytest", "tests/ordinary/ecosystem_tests.py", *session.posargs)
+
+
+@nox.session
+def releases(session: nox.Session) -> None:
+    """Twelve releases of transformers on the tiny checkpoint, by pip from the package index: they do differ."""
+    session.install(*CONSTRAINTS, "-e", ".")
+    session.run(
+        "theworld-validate",
+        "releases",
+        "--versions",
+        RELEASES,
+        "--dtype",
+        "float32",
+        *session.posargs,
+        success_codes=[0, 1],
+    )
+
+
+@nox.session
+def real_bugs(session: nox.Session) -> None:
+    """Released upstream bugs, each in the release that had it and in the one that mended it, by pip from the index."""
+    session.install(*CONSTRAINTS, "-e", ".")
+    session.run("python", "-m", "benchmarks.real_bugs", *session.posargs)

@@ -1,9 +1,11 @@
 """Gemma 3 with an optional Cosmos world branch, as an ordinary Hugging Face model.
 
 Importing this package loads neither torch nor transformers nor diffusers: the public names
-below load on first use, and the Auto classes learn about them when transformers is imported.
+below load on first use, and the Auto classes learn about them when transformers is imported
+(not where the environment variable THEWORLD_AUTO_CLASSES is 0).
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -49,4 +51,5 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-register_when_transformers_loads()
+if os.environ.get("THEWORLD_AUTO_CLASSES") != "0":  # a release of transformers that is merely observed may be too old
+    register_when_transformers_loads()

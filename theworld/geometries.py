@@ -34,13 +34,13 @@ _TINY = Geometry(
     gemma_config={
         "text_config": {
             "vocab_size": 1088,
-            "hidden_size": 128,
-            "intermediate_size": 256,
+            "hidden_size": 64,
+            "intermediate_size": 128,
             "num_hidden_layers": 8,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
-            "head_dim": 64,
-            "query_pre_attn_scalar": 64,
+            "head_dim": 32,
+            "query_pre_attn_scalar": 32,
             "sliding_window": 32,
             "max_position_embeddings": 4096,
             "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
@@ -62,7 +62,7 @@ _TINY = Geometry(
     },
     vae_config=vae_config(DEFAULT_VAE, "tiny"),
     num_tokens=1025,
-    max_shard_bytes=1_000_000,
+    max_shard_bytes=300_000,
 )
 
 _4B = Geometry(

@@ -6,7 +6,10 @@ is the branch added.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,7 @@ from theworld.published_names import EITHER_WAY
 from theworld.world_encoder import WorldEncoder, load_vae, read_vae_config
 from theworld.world_tokens import WORLD_PLACEHOLDER, WorldTokenIds, add_world_tokens
 
+log = logging.getLogger("theworld.loading")
 DEFAULT_COSMOS = "nvidia/Cosmos-Predict2-2B-Video2World"
 _MISPLACED = {
     "use_gradient_checkpointing": "call model.gradient_checkpointing_enable(), or tell the trainer",
@@ -99,7 +103,8 @@ def load_theworld(
     leave_out = () if enable_world else EITHER_WAY
     if checked is not None:
         _check_keys(cls, name_or_path, checked, kwargs, hub_kwargs, leave_out)
-    model, info = _load_parent(parent_from_pretrained, name_or_path, *model_args, leave_out=leave_out, **kwargs)
+    with _without_branch(cls, name_or_path) if loses_branch else nullcontext():
+        model, info = _load_parent(parent_from_pretrained, name_or_path, *model_args, leave_out=leave_out, **kwargs)
     # transformers hands leftover keyword arguments to the generation config too; Gemma 3's has no such field.
     if (generation_config := getattr(model, "generation_config", None)) is not None:
         _drop(vars(generation_config), "world_config", "trainable_components")
@@ -195,6 +200,18 @@ def _leave_out(fields: tuple[str, ...], kwargs: dict[str, Any]) -> None:
             setattr(kwargs["config"], name, None)
         else:
             kwargs[name] = None
+
+
+@contextmanager
+def _without_branch(cls: Any, name_or_path: Any) -> Iterator[None]:
+    """Say in one line that a checkpoint's branch is left out: transformers would list each key that it passes over."""
+    before = cls._keys_to_ignore_on_load_unexpected
+    cls._keys_to_ignore_on_load_unexpected = [*(before or ()), *(f"^{re.escape(prefix)}" for prefix in EITHER_WAY)]
+    try:
+        yield
+    finally:
+        cls._keys_to_ignore_on_load_unexpected = before
+    log.warning("%s: loaded without its world branch, as enable_world=False asks", one_line(name_or_path))
 
 
 def _check_keys(

@@ -58,4 +58,4 @@ def write_figure(points: list[Point], path: Path) -> None:
         begun += own[-1].step
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.legend()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})

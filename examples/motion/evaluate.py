@@ -23,6 +23,7 @@ from theworld import TheWorld
 from theworld.processing_theworld import TheWorldProcessor
 
 _PAIRS_A_BATCH = 16
+_DRAWS = {"shuffled": 4}  # of each pair, since what is drawn is chance; other conditions draw nothing
 
 
 def _as_they_are(pair: Pair, rng: np.random.Generator) -> list[np.ndarray]:  # noqa: ARG001
@@ -69,7 +70,7 @@ def evaluate(model: Any, processor: Any, pairs: list[Pair], *, seed: int = 0) ->
             rng = np.random.default_rng(seed)
             with _zeroed(model, only_if=name == "tokens zeroed"):
                 table[name] = _by_kind(
-                    pairs,
+                    pairs * _DRAWS.get(name, 1),
                     lambda some, shown=shown, rng=rng: _both_right(
                         choose(model, processor, some, [clip for pair in some for clip in shown(pair, rng)]), some
                     ),

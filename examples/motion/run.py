@@ -18,11 +18,9 @@ import numpy as np
 import yaml
 from clips import FRAMES_A_VIEW, KINDS, SIDE, Pair
 from dataset import make_pairs, write_dataset
-from PIL import Image
 
 HERE = Path(__file__).parent
 _PAIRS_FOR_STATISTICS = 20
-_SCALE = 4  # of the pictures of pairs
 
 
 def write_config(folder: Path, *, seed: int, processes: int) -> Path:
@@ -65,16 +63,20 @@ def show_pairs(pairs: Sequence[Pair], said: Sequence[tuple[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def draw_pairs(pairs: Sequence[Pair], path: Path) -> None:
-    """Write a picture with the views of both clips of each pair, a row a clip."""
-    rows = []
-    for pair in pairs:
-        for clip in pair.clips:
+def draw_pairs(pairs: Sequence[Pair], said: Sequence[tuple[str, str]], path: Path) -> None:
+    """Write a picture with the views of both clips of each pair, a row a clip, and what was said to it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 1.7 * len(pairs)), layout="constrained")
+    for part, pair, chosen in zip(figure.subfigures(len(pairs), 1, squeeze=False)[:, 0], pairs, said, strict=True):
+        part.suptitle(f"{pair.kind} - {pair.question}", fontsize=9)
+        for axes, clip, word, truth in zip(part.subplots(2, 1), pair.clips, chosen, pair.answers, strict=True):
             views = [np.pad(view, ((1, 1), (1, 1), (0, 0)), constant_values=255) for view in clip[::FRAMES_A_VIEW]]
-            rows.append(np.concatenate(views, axis=1))
-        rows.append(np.full((3, rows[-1].shape[1], 3), 255, np.uint8))
-    whole = np.concatenate(rows)
-    Image.fromarray(whole.repeat(_SCALE, 0).repeat(_SCALE, 1)).save(path)
+            axes.imshow(np.concatenate(views, axis=1))
+            axes.set(xticks=[], yticks=[])
+            axes.set_ylabel(word, color="black" if word == truth else "red", rotation=0, ha="right", va="center")
+            axes.spines[:].set_visible(False)
+    figure.savefig(path, dpi=100)
 
 
 def train(folder: Path, *, pairs: int, seed: int, processes: int) -> tuple[Path, dict[str, float]]:
@@ -107,7 +109,7 @@ def ask(checkpoint: Path, *, test_pairs: int, seed: int, picture: Path) -> dict[
     unseen = make_pairs("test", test_pairs, seed, side=SIDE)
     shown = unseen[::test_pairs]
     said = choose(model, processor, shown, [clip for pair in shown for clip in pair.clips])
-    draw_pairs(shown, picture)
+    draw_pairs(shown, said, picture)
     print(f"\nA pair of each kind ({picture} shows them):\n{show_pairs(shown, said)}")
     table = evaluate(model, processor, unseen, seed=seed)
     print(f"\nBoth clips of a pair answered rightly, {test_pairs} unseen pairs of each kind:\n{show(table)}")
@@ -118,7 +120,7 @@ def main() -> None:
     """Run it all."""
     parser = argparse.ArgumentParser(description="Make pairs of clips, train the tiny model, ask about unseen pairs.")
     parser.add_argument("output", type=Path, help="a new folder")
-    parser.add_argument("--pairs", type=int, default=200, help="of each kind, to train on")
+    parser.add_argument("--pairs", type=int, default=400, help="of each kind, to train on")
     parser.add_argument("--test-pairs", type=int, default=100, help="of each kind, unseen")
     parser.add_argument("--seed", type=int, default=0, help="of the pairs, the model and the training")
     parser.add_argument("--processes", type=int, choices=(1, 2), default=2, help="that share each batch")

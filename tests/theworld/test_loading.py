@@ -1,6 +1,7 @@
 """Loading and saving: round trips, contradictory arguments, damaged checkpoints."""
 
 import json
+import logging
 import os
 import re
 from pathlib import Path
@@ -50,10 +51,15 @@ def test_files_are_named_as_gemmas(tiny: SyntheticCheckpoint, tmp_path: Path) ->
     assert {n for n in names(tmp_path) if not n.startswith(("world_", "temporal_"))} == names(tiny.gemma)
 
 
-def test_a_saved_world_loads_with_the_branch_off(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:
+def test_a_saved_world_loads_with_the_branch_off(
+    tiny: SyntheticCheckpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     world = load_world(tiny)
     world.save_pretrained(tmp_path)
+    logging.getLogger("transformers").addHandler(caplog.handler)  # it hands nothing to the root
     off = TheWorld.from_pretrained(tmp_path, enable_world=False)
+    logging.getLogger("transformers").removeHandler(caplog.handler)
+    assert caplog.messages == [f"{tmp_path}: loaded without its world branch, as enable_world=False asks"]
     assert all(parameter.requires_grad for parameter in off.parameters())  # as Gemma 3: the stage was the branch's
     assert off.config.trainable_components is None
     assert not hasattr(off.generation_config, "trainable_components")

@@ -70,14 +70,17 @@ class MemoryLevers(_Base):
         """Gemma 3's forward with its loss in pieces, and without logits."""
         assert self._chunked_loss is not None
         chunk_size, backend = self._chunked_loss
-        weight_VD = self.lm_head.weight
-        labels_N = shift_labels(labels).to(weight_VD.device)
+        device = self.lm_head.weight.device
+        labels_N = shift_labels(labels).to(device)
         rows_R = rows_that_count(labels_N)
         outputs = self.model(**inputs, return_dict=True)
-        hidden_ND = outputs.last_hidden_state.flatten(0, 1).to(weight_VD.device)
-        loss = chunked_cross_entropy(
+        hidden_ND = outputs.last_hidden_state.flatten(0, 1).to(device)
+        # FSDP2 gathers the head's weight with the modules around it as they are called, so it is read here and not
+        # before; and until torch 2.13 it waits for each of them to be called: the head is, on no token.
+        no_logits = self.lm_head(hidden_ND[:0])
+        loss = no_logits.sum() + chunked_cross_entropy(
             hidden_ND.index_select(0, rows_R),
-            weight_VD,
+            self.lm_head.weight,
             labels_N.index_select(0, rows_R),
             chunk_size=chunk_size,
             num_items=num_items_in_batch,

@@ -32,26 +32,20 @@ def train(
 
 
 def _answer(path: Path, *, resume: bool, dry: bool) -> int:
-    from theworld.training.config import ConfigError, read_config
+    from theworld.training.config import FailedError, read_config
 
     try:
         config = read_config(path)
         from theworld.training import run as runner
-        from theworld.training.data import TooManyBrokenError
-        from theworld.training.optimizer import RateError
-        from theworld.training.trainer import NonFiniteError
 
-        try:
-            if dry:
-                print(runner.dry_run(config))
-            else:
-                runner.run(config, from_scratch=not resume)
-        except (NonFiniteError, TooManyBrokenError, RateError) as error:
-            return _say(error, FAILED)
-        except OSError as error:
-            return _say(f"{error}; the checkpoints before it are whole", FAILED)
-    except ConfigError as error:
-        return _say(error, UNUSABLE)
+        if dry:
+            print(runner.dry_run(config))
+        else:
+            runner.run(config, from_scratch=not resume)
+    except FailedError as error:
+        return _say(error, FAILED)
+    except OSError as error:
+        return _say(f"{error}; the checkpoints before it are whole", FAILED)
     except ValueError as error:
         return _say(error, UNUSABLE)
     except KeyboardInterrupt:

@@ -162,27 +162,21 @@ def load_optimizer(model: Any, optimizer: Any, tensors: dict[str, torch.Tensor],
 
 def save_random_state(path: Path) -> None:
     """Write the state of Python's, NumPy's and torch's generators."""
-    version, internal, gauss = random.getstate()
-    numpy_state: Any = np.random.get_state(legacy=False)
-    tensors = {
-        "python": torch.tensor(internal, dtype=torch.int64),
-        "numpy": torch.from_numpy(numpy_state["state"]["key"].astype(np.int64)),
-        "cpu": torch.random.get_rng_state(),
-    }
+    tensors = {"cpu": torch.random.get_rng_state()}
     if torch.cuda.is_available():
         tensors["cuda"] = torch.cuda.get_rng_state()
-    numpy_rest = [numpy_state["state"]["pos"], numpy_state["has_gauss"], numpy_state["gauss"]]
-    write_tensors(tensors, path, {"python": json.dumps([version, gauss]), "numpy": json.dumps(numpy_rest)})
+    name, keys, *rest = np.random.get_state()
+    numpy_state = [name, np.asarray(keys).tolist(), *rest]
+    write_tensors(tensors, path, {"python": json.dumps(random.getstate()), "numpy": json.dumps(numpy_state)})
 
 
 def load_random_state(path: Path) -> None:
     """Set all generators to what was saved."""
     tensors = load_file(path)
     with safe_open(path, framework="pt") as file:
-        rest = {key: json.loads(text) for key, text in file.metadata().items() if key in ("python", "numpy")}
-    random.setstate((rest["python"][0], tuple(tensors["python"].tolist()), rest["python"][1]))
-    position, has_gauss, gauss = rest["numpy"]
-    np.random.set_state(("MT19937", tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, gauss))
+        (version, internal, gauss), numpy_state = (json.loads(file.metadata()[key]) for key in ("python", "numpy"))
+    random.setstate((version, tuple(internal), gauss))
+    np.random.set_state(tuple(numpy_state))
     torch.random.set_rng_state(tensors["cpu"])
     if "cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["cuda"])

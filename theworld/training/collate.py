@@ -5,7 +5,7 @@ In: `Sample`s. Out: what `TheWorld.forward` takes, on the CPU.
 
 # B batch, L tokens
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -32,12 +32,7 @@ class Collator:
     def __init__(self, processor: Any, *, num_world_steps: int = 0, rollout: RolloutConfig | None = None) -> None:
         self._processor = processor
         self._num_world_steps, self._rollout = num_world_steps, rollout
-        header, end = _turn_marks(processor)
-        tokenizer = processor.tokenizer
-        self._header = tokenizer.encode(header, add_special_tokens=False)
-        self._end = tokenizer.encode(end.strip(), add_special_tokens=False)
-        if not self._header or len(self._end) != 1:
-            raise ConfigError("the chat template does not mark the assistant's turns; give a Gemma 3 chat template")
+        self._header, self._end = _turn_marks(processor)
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Make a batch.
@@ -49,7 +44,7 @@ class Collator:
         Raises:
             ValueError: if clips of one batch differ in size, or a turn is not found.
         """
-        texts = [self._render(sample) for sample in samples]
+        texts = [self._processor.apply_chat_template(list(sample.messages), tokenize=False) for sample in samples]
         images = [list(sample.images) for sample in samples] if any(s.images for s in samples) else None
         clips = [list(sample.clips) or None for sample in samples] if any(s.clips for s in samples) else None
         features = self._processor(
@@ -68,15 +63,12 @@ class Collator:
         batch["labels"] = self._labels(batch["input_ids"], samples)
         return batch
 
-    def _render(self, sample: Sample) -> str:
-        return self._processor.apply_chat_template(list(sample.messages), tokenize=False)
-
     def _labels(self, input_ids_BL: torch.Tensor, samples: Sequence[Sample]) -> torch.Tensor:
         """The assistant's tokens and the one that ends each turn; `IGNORED_LABEL` elsewhere."""
         labels_BL = torch.full_like(input_ids_BL, IGNORED_LABEL)
         for row, sample in enumerate(samples):
             ids = input_ids_BL[row].tolist()
-            spans = list(self._spans(ids))
+            spans = list(self._turns(ids))
             expected = sum(message["role"] == "assistant" for message in sample.messages)
             if len(spans) != expected:
                 raise ValueError(f"found {len(spans)} turns of the assistant's in a conversation that has {expected}")
@@ -84,23 +76,22 @@ class Collator:
                 labels_BL[row, start:stop] = input_ids_BL[row, start:stop]
         return labels_BL
 
-    def _spans(self, ids: list[int]) -> Any:
-        header, (end,) = self._header, self._end
-        for i in range(len(ids) - len(header) + 1):
-            if ids[i : i + len(header)] == header:
-                start = i + len(header)
-                if end in ids[start:]:
-                    yield start, ids.index(end, start) + 1
+    def _turns(self, ids: list[int]) -> Iterator[tuple[int, int]]:
+        """Where the assistant's turns start, and stop behind the token that ends them."""
+        for start in range(len(self._header), len(ids)):
+            if ids[start - len(self._header) : start] == self._header and self._end in ids[start:]:
+                yield start, ids.index(self._end, start) + 1
 
 
-def _turn_marks(processor: Any) -> tuple[str, str]:
-    """What the chat template writes before an assistant's turn, and after it."""
+def _turn_marks(processor: Any) -> tuple[list[int], int]:
+    """The tokens that the chat template writes before an assistant's turn, and the one that ends it."""
     question = [{"role": "user", "content": [{"type": "text", "text": "a"}]}]
     answered = [*question, {"role": "assistant", "content": [{"type": "text", "text": _PROBE}]}]
     asked = processor.apply_chat_template(question, tokenize=False)
     opened = processor.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
     whole = processor.apply_chat_template(answered, tokenize=False)
-    header, end = opened.removeprefix(asked), whole.removeprefix(opened).removeprefix(_PROBE)
-    if not header or whole != opened + _PROBE + end or not end.strip():
+    header, end = opened.removeprefix(asked), whole.removeprefix(opened + _PROBE)
+    header_ids, end_ids = (processor.tokenizer.encode(t, add_special_tokens=False) for t in (header, end.strip()))
+    if not header_ids or len(end_ids) != 1 or whole != opened + _PROBE + end:
         raise ConfigError("the chat template does not mark the assistant's turns; give a Gemma 3 chat template")
-    return header, end
+    return header_ids, end_ids[0]

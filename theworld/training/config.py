@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from theworld.checkpoints.bounded_files import MAX_CONFIG_BYTES, is_regular_file, parse_json, read_text
+from theworld.checkpoints.bounded_files import MAX_CONFIG_BYTES, parse_json, read_text
 from theworld.checkpoints.error_text import did_you_mean, summary
 from theworld.clips.rules import DEFAULT_FPS
 from theworld.components import COMPONENT_NAMES
@@ -38,16 +38,8 @@ class ConfigError(ValueError):
     """A config, a data file or an output folder that cannot be used; one line."""
 
 
-def check_regular(path: Path) -> None:
-    """Refuse what is there and is no file, as a FIFO, which would be waited for.
-
-    Raises:
-        ConfigError: one line that names it.
-    """
-    try:
-        is_regular_file(path)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+class FailedError(RuntimeError):
+    """A training that was begun and cannot go on; one line."""
 
 
 def _number(value: Any) -> Any:

@@ -10,18 +10,19 @@ for it.
 import importlib.util
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
+from theworld.checkpoints.bounded_files import open_regular
 from theworld.clips.messages import CLIP_KINDS
-from theworld.training.config import ConfigError, DataConfig, check_regular
+from theworld.training.config import ConfigError, DataConfig, FailedError
 from theworld.world_tokens import START_OF_WORLD
 
 log = logging.getLogger("theworld.training")
@@ -29,7 +30,7 @@ _ROLES = ("system", "user", "assistant")
 _MARKERS = (START_OF_WORLD, "<start_of_turn>", "<end_of_turn>", "<start_of_image>")  # the template writes these
 
 
-class TooManyBrokenError(RuntimeError):
+class TooManyBrokenError(FailedError):
     """More samples were broken than the config allows."""
 
 
@@ -56,64 +57,52 @@ class Sample:
     clips: tuple[torch.Tensor, ...]
 
 
-class Rows(Protocol):
-    """Rows by number, and where each one is, for messages."""
+class JsonLines(Sequence[Any]):
+    """The lines of a file, found by their offsets: the file is never held.
 
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Any: ...
-
-    def place(self, index: int) -> str: ...
-
-
-class JsonLines:
-    """The lines of a file, found by their offsets: the file is never held."""
+    Raises:
+        ValueError: if it cannot be read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        check_regular(path)
-        offsets, lengths, position = [], [], 0
-        try:
-            with path.open("rb") as lines:
-                for line in lines:
-                    if line.strip():
-                        offsets.append(position)
-                        lengths.append(len(line))
-                    position += len(line)
-        except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror or error}; data.path names it") from error
-        self._offsets, self._lengths = np.array(offsets, np.int64), np.array(lengths, np.int64)
+        offsets, position = [], 0
+        with open_regular(path) as (lines, _):
+            for line in lines:
+                if line.strip():
+                    offsets.append(position)
+                position += len(line)
+        self._offsets = np.array(offsets, np.int64)
 
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         with self.path.open("rb") as lines:
             lines.seek(int(self._offsets[index]))
-            return json.loads(lines.read(int(self._lengths[index])))
-
-    def place(self, index: int) -> str:
-        return f"{self.path} sample {index}"
+            return json.loads(lines.readline())
 
 
-class SavedDataset:
-    """A folder that `datasets` saved."""
+def open_rows(path: Path) -> Sequence[Any]:
+    """Rows of a JSONL file, or of a folder that `datasets` saved, by number.
 
-    def __init__(self, path: Path) -> None:
+    Raises:
+        ConfigError: if there are none.
+    """
+    if path.is_dir():
         if importlib.util.find_spec("datasets") is None:
             raise ConfigError(f"{path}: a folder needs the package datasets; install it, or write JSONL")
         from datasets import load_from_disk  # pyrefly: ignore[missing-import]
 
-        self.path, self._rows = path, load_from_disk(str(path))
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> Any:
-        return self._rows[index]
-
-    def place(self, index: int) -> str:
-        return f"{self.path} sample {index}"
+        rows = load_from_disk(str(path))
+    else:
+        try:
+            rows = JsonLines(path)
+        except ValueError as error:
+            raise ConfigError(f"data.path: {error}") from error
+    if not len(rows):
+        raise ConfigError(f"{path}: holds no sample; data.path names it")
+    return rows
 
 
 class Samples(Dataset):
@@ -127,11 +116,9 @@ class Samples(Dataset):
     """
 
     def __init__(self, config: DataConfig, to_frames: Callable[[Any], torch.Tensor]) -> None:
-        path = Path(config.path)
-        self._rows: Rows = SavedDataset(path) if path.is_dir() else JsonLines(path)
-        if not len(self._rows):
-            raise ConfigError(f"{path}: holds no sample; data.path names it")
-        self._files = Path(config.files) if config.files is not None else path.parent
+        self._path = Path(config.path)
+        self._rows = open_rows(self._path)
+        self._files = Path(config.files) if config.files is not None else self._path.parent
         self._to_frames, self._limit = to_frames, config.max_broken_samples
         self.broken: dict[int, str] = {}
 
@@ -155,7 +142,7 @@ class Samples(Dataset):
     def _note(self, number: int, reason: str) -> None:
         if number in self.broken:
             return
-        self.broken[number] = f"{self._rows.place(number)}: {reason}"
+        self.broken[number] = f"{self._path} sample {number}: {reason}"
         if len(self.broken) > self._limit:
             raise TooManyBrokenError(
                 f"{len(self.broken)} broken samples, and data.max_broken_samples is {self._limit}; the last: "

@@ -8,7 +8,7 @@ import importlib.util
 from typing import Any
 
 from theworld.components import component_of
-from theworld.training.config import ConfigError, StageConfig
+from theworld.training.config import ConfigError, FailedError, StageConfig
 
 OPTIMIZERS = {  # the config's names: Trainer's name, and the package that has to be there
     "adamw": ("adamw_torch", None),
@@ -16,7 +16,7 @@ OPTIMIZERS = {  # the config's names: Trainer's name, and the package that has t
 }
 
 
-class RateError(RuntimeError):
+class RateError(FailedError):
     """The optimizer does not do what the config asked."""
 
 

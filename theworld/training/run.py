@@ -17,7 +17,7 @@ log = logging.getLogger("theworld.training")
 RUN_FILE = "run.json"
 _LOOKED_AT = 64  # samples of a dry run
 # What may differ between a run and its continuation.
-_MAY_DIFFER = ("output_dir", "save_every_steps", "keep_checkpoints", "log_every_steps", "logging", "latents_cache")
+_MAY_DIFFER = {"output_dir", "save_every_steps", "keep_checkpoints", "log_every_steps", "logging", "latents_cache"}
 
 
 def run(config: TrainingConfig, *, from_scratch: bool = False) -> None:
@@ -34,7 +34,7 @@ def run(config: TrainingConfig, *, from_scratch: bool = False) -> None:
     from theworld.training.stages import EXPORT, loggers, run_stage, stage_folder
 
     disable_progress_bar()
-    check_launcher(config)
+    check_launcher()
     is_main = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     folder = Path(config.output_dir)
     if is_main:
@@ -61,13 +61,19 @@ def run(config: TrainingConfig, *, from_scratch: bool = False) -> None:
 def dry_run(config: TrainingConfig) -> str:
     """Check config, processor, model and the first samples; return what would be done, some lines a stage."""
     from theworld.training import memory
-    from theworld.training.collate import Collator
     from theworld.training.data import Samples
-    from theworld.training.stages import load_model, load_processor, loggers, source_of, training_arguments
+    from theworld.training.stages import (
+        load_model,
+        load_processor,
+        loggers,
+        make_collator,
+        source_of,
+        training_arguments,
+    )
 
     model = load_model(config, 0)
     processor = load_processor(config, model.config.world_config)
-    samples, collate = Samples(config.data, processor.to_frames), Collator(processor)
+    samples, collate = Samples(config.data, processor.to_frames), make_collator(config, processor)
     batches = [collate([samples[i]]) for i in range(min(len(samples), _LOOKED_AT))]
     lengths = [batch["input_ids"].shape[1] for batch in batches]
     learned = [int((batch["labels"] >= 0).sum()) for batch in batches]
@@ -85,8 +91,7 @@ def dry_run(config: TrainingConfig) -> str:
         lines.append(f"stage {stage.name}: from {source_of(config, number)}, {length}, {stage.precision}: {trains}")
         lines.append(f"  {trainable:,} of {total:,} parameters train ({percentage:.2f} %)")
         if model.enable_world:
-            a_step = model.world_config.tokens_per_step()
-            lines.append("  " + memory.predict(config, stage, num_tokens=max(lengths), tokens_a_step=a_step))
+            lines.append("  " + memory.predict(config, stage, model.config, max(lengths)).sentence)
     return "\n".join(lines)
 
 
@@ -99,12 +104,11 @@ def _check_writable(folder: Path) -> None:
         raise ConfigError(f"{folder}: cannot be written: {error.strerror or error}; output_dir names it") from error
 
 
-def _read_run(path: Path) -> dict[str, Any] | None:
+def _read_run(path: Path) -> TrainingConfig | None:
     if not path.exists():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return {"config": dict(values["config"]), "stages": [str(stage["folder"]) for stage in values["stages"]]}
+        return TrainingConfig.model_validate(json.loads(path.read_text(encoding="utf-8"))["config"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: cannot be read; restore it, or name another output_dir") from error
 
@@ -122,22 +126,27 @@ def _write_run(path: Path, config: TrainingConfig, *, done: int) -> None:
     os.replace(scratch, path)
 
 
-def _remove(folder: Path, earlier: dict[str, Any]) -> None:
+def _folders(folder: Path, earlier: TrainingConfig) -> list[Path]:
+    """What the stages of the earlier run wrote; the run's folder may have been moved since."""
+    from theworld.training.stages import stage_folder
+
+    return [folder / stage_folder(earlier, number).name for number in range(len(earlier.stages))]
+
+
+def _remove(folder: Path, earlier: TrainingConfig) -> None:
     """Remove what the earlier run wrote, and nothing else."""
-    for name in earlier["stages"]:
-        if Path(name).name == name and name.startswith("stage-"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+    for path in _folders(folder, earlier):
+        shutil.rmtree(path, ignore_errors=True)
     (folder / RUN_FILE).unlink()
 
 
-def _check_same(config: TrainingConfig, earlier: dict[str, Any], folder: Path) -> None:
+def _check_same(config: TrainingConfig, earlier: TrainingConfig, folder: Path) -> None:
     """Refuse to continue a run whose config was another; stages that were not begun may change."""
-    now, before = config.model_dump(mode="json"), earlier["config"]
-    begun = sum((folder / name).exists() for name in earlier["stages"])
-    for values in (now, before):
-        values["stages"] = {f"{i}": stage for i, stage in enumerate(values["stages"][:begun])}
-        for key in _MAY_DIFFER:
-            values.pop(key, None)
+    begun = sum(path.exists() for path in _folders(folder, earlier))
+    now, before = (
+        {**values, "stages": dict(enumerate(values["stages"][:begun]))}
+        for values in (which.model_dump(exclude=_MAY_DIFFER) for which in (config, earlier))
+    )
     if changed := _first_difference(now, before):
         raise ConfigError(
             f"{folder / RUN_FILE}: the run was begun with another {changed}; restore it in the config, name another "

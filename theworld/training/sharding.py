@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
-from theworld.training.config import ConfigError, TrainingConfig
+from theworld.training.config import ConfigError
 
 REDUCE_DTYPE = torch.float32  # in bfloat16 a sum over processes keeps 8 bits of each gradient
 
@@ -20,12 +20,11 @@ def is_asked() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
-def check_launcher(config: TrainingConfig) -> None:
-    """Look at what `accelerate launch` was told, and whether all stages can be sharded.
+def check_launcher() -> None:
+    """Look at what `accelerate launch` was told.
 
     Raises:
-        ConfigError: for FSDP's first version, where all processes but one would load weights without values, or for a
-            chunked loss, which multiplies with the head's weight outside of its module: there it is in shards.
+        ConfigError: for FSDP's first version, or where all processes but one would load weights without values.
     """
     if not is_asked():
         return
@@ -33,9 +32,6 @@ def check_launcher(config: TrainingConfig) -> None:
         raise ConfigError("FSDP's first version does not train in stages; launch with --fsdp_version 2")
     if os.environ.get("FSDP_CPU_RAM_EFFICIENT_LOADING") == "true":
         raise ConfigError("each process loads the model itself; launch with --fsdp_cpu_ram_efficient_loading false")
-    for stage in config.stages:
-        if stage.chunked_loss is not None:
-            raise ConfigError(f"stage {stage.name}: chunked_loss does not work under FSDP2; leave it out, or use DDP")
 
 
 def use_plugin(accelerator: Any, *, compute_dtype: torch.dtype | None) -> bool:

@@ -16,22 +16,23 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from theworld import TheWorld, TheWorldProcessor
-from theworld.checkpoints.vae_rules import latent_shape
 from theworld.levers.master_weights import use_master_weights
 from theworld.partial_checkpoint import is_partial_checkpoint, read_base
 from theworld.training import checkpoint as files
+from theworld.training import memory
 from theworld.training.collate import Collator
 from theworld.training.config import ConfigError, TrainingConfig
 from theworld.training.data import Samples, SeededOrder
 from theworld.training.latents_cache import LatentsCache
 from theworld.training.narrator import Narrator, narrate_start
 from theworld.training.optimizer import trainer_name
-from theworld.training.trainer import STATE, StageTrainer
-from theworld.world_encoder import read_vae_config
+from theworld.training.trainer import STATE, StageTrainer, peak_memory_bytes
 
 log = logging.getLogger("theworld.training")
 EXPORT = "model"
 _NEVER = 10**9  # steps
+# Every batch gives these a gradient: one without clips goes through the branch with weight zero.
+_ALWAYS_USED = {"language_model", "world_projection", "temporal_embedding"}
 
 
 def stage_folder(config: TrainingConfig, number: int) -> Path:
@@ -72,24 +73,19 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def load_processor(config: TrainingConfig, world_config: Any = None) -> TheWorldProcessor:
+def load_processor(config: TrainingConfig, world_config: Any) -> TheWorldProcessor:
     """Load the processor of the run's model, for clips as its branch takes them.
 
     Args:
-        world_config: of the model; None where it is not loaded, and the config's own settings are all that is known.
+        world_config: of the model; None where it has no branch.
 
     Raises:
         ValueError: if there is none.
     """
     source = read_base(Path(config.model)).name_or_path if is_partial_checkpoint(config.model) else config.model
-    fields: dict[str, Any] = {"world_config": world_config}
-    if world_config is None:
-        fields = {"frame_size": config.world.frame_size, "max_world_steps": config.world.max_world_steps}
-        if config.cosmos is not None:
-            fields["spatial_compression"] = latent_shape(read_vae_config(config.cosmos)[0]).spatial_compression
-    fields |= {f"world_{name}": getattr(config.data, name) for name in ("fps", "resize", "length")}
+    rules = {f"world_{name}": getattr(config.data, name) for name in ("fps", "resize", "length")}
     try:
-        return TheWorldProcessor.from_pretrained(source, **_given(fields))
+        return TheWorldProcessor.from_pretrained(source, **_given({"world_config": world_config, **rules}))
     except OSError as error:
         raise ConfigError(f"{source}: no processor: {' '.join(str(error).split())[:200]}") from error
 
@@ -120,7 +116,7 @@ def training_arguments(config: TrainingConfig, number: int) -> TrainingArguments
         report_to=list(loggers(config)),
         disable_tqdm=True,
         remove_unused_columns=False,
-        ddp_find_unused_parameters=True,  # a batch without pictures leaves the vision tower out
+        ddp_find_unused_parameters=not set(stage.freeze_config.trainable) <= _ALWAYS_USED,
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
     )
@@ -138,6 +134,8 @@ def loggers(config: TrainingConfig) -> tuple[str, ...]:
 def run_stage(config: TrainingConfig, number: int) -> None:
     """Train a stage from its newest whole checkpoint, or from its start, and export it."""
     stage, folder = config.stages[number], stage_folder(config, number)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     set_seed(config.seed)
     model = load_model(config, number)
     arguments = training_arguments(config, number)
@@ -163,7 +161,7 @@ def run_stage(config: TrainingConfig, number: int) -> None:
     )
     trainer.remove_callback(PrinterCallback)
     if trainer.is_world_process_zero():
-        trainer.add_callback(Narrator(stage.name))
+        trainer.add_callback(Narrator(stage))
         narrate_start(stage, model, len(samples))
         if trainer.is_fsdp_enabled:
             log.info("stage %s: sharded over %d processes", stage.name, arguments.world_size)
@@ -172,6 +170,7 @@ def run_stage(config: TrainingConfig, number: int) -> None:
         if newest and trainer.is_world_process_zero():
             log.info("stage %s goes on from %s", stage.name, newest[0])
         trainer.train(resume_from_checkpoint=str(newest[0]) if newest else None)
+        _compare_memory(config, number, trainer)
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         export(config, number, processor)
@@ -185,6 +184,16 @@ def run_stage(config: TrainingConfig, number: int) -> None:
     accelerator.wait_for_everyone()
     del trainer, model
     accelerator.free_memory()
+
+
+def _compare_memory(config: TrainingConfig, number: int, trainer: StageTrainer) -> None:
+    """Say what the stage took beside what is predicted, which is the allocator's peak on one GPU."""
+    stage, model = config.stages[number], trainer.model
+    if not torch.cuda.is_available() or trainer.args.world_size > 1 or not model.enable_world:
+        log.info("stage %s: peak memory is held against memory predict for a run on one GPU only", stage.name)
+        return
+    predicted = memory.predict(config, stage, model.config, trainer.num_longest)
+    memory.compare(stage, peak_memory_bytes(), predicted)
 
 
 def _keep_masters(config: TrainingConfig, number: int, model: Any) -> None:

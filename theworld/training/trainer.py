@@ -20,14 +20,14 @@ from transformers import Trainer, TrainerCallback
 from theworld.components import component_of
 from theworld.training import checkpoint as files
 from theworld.training import sharding
-from theworld.training.config import ConfigError, StageConfig
+from theworld.training.config import ConfigError, FailedError, StageConfig
 from theworld.training.data import SeededOrder
 from theworld.training.optimizer import check_rates, parameter_groups
 
 STATE = "trainer_state.json"
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(FailedError):
     """The loss, or a gradient, is not a number any more."""
 
 
@@ -63,6 +63,7 @@ class StageTrainer(Trainer):
         self._batches: list[dict[str, Any]] = []
         self._norms: dict[str, float] = {}
         self._counts, self._since = torch.zeros(2, dtype=torch.float64), time.monotonic()
+        self.num_longest = 0  # tokens of the longest batch
         self.add_callback(_AtTheStart(self))
 
     # The order and the optimizer
@@ -123,6 +124,7 @@ class StageTrainer(Trainer):
             NonFiniteError: if the loss is not finite; the batch is saved beside the checkpoints.
         """
         self._batches.append(inputs)
+        self.num_longest = max(self.num_longest, inputs["input_ids"].shape[1])
         clips = inputs["world_frames"].flatten(0, -5).shape[0] if "world_frames" in inputs else 0
         if "world_num_frames" in inputs:
             clips = int((inputs["world_num_frames"] > 0).sum())

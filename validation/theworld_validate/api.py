@@ -10,7 +10,7 @@ from theworld_validate.documents.fingerprint import FingerprintFile
 from theworld_validate.results import CheckResult
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.workers.pool import DEFAULT_TIMEOUT_SECONDS
-from theworld_validate.workers.run import Run
+from theworld_validate.workers.run import Run, check_in_worker
 
 
 def check_parity(
@@ -88,4 +88,5 @@ def check_files(
     """
     from theworld_validate.suite import audit_files
 
-    return list(audit_files(checkpoint, Run(timeout_seconds=timeout_seconds), verify=verify))
+    run = Run(timeout_seconds=timeout_seconds)
+    return list(check_in_worker(run, audit_files(checkpoint, verify=verify)))

@@ -7,13 +7,17 @@ these functions.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from theworld_validate.results import CheckResult, InputError, Scalar, Status
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET, Target
 from theworld_validate.workers.child import say
 from theworld_validate.workers.messages import Answer, Checked, Message, Step, Where
+
+if TYPE_CHECKING:
+    from theworld_validate.memory.answers import ModelSource
+    from theworld_validate.memory.cells import Cell
 
 _HERE = "theworld_validate.jobs:"
 
@@ -139,15 +143,26 @@ def world(target: Target, *, frames: Path | None) -> Iterator[Message]:
     )
 
 
+def memory(source: "ModelSource", cells: "Sequence[Cell]") -> Iterator[Message]:
+    """Predict cells."""
+    from theworld_validate.memory.checks import check_predicted
+
+    yield from _checked(check_predicted(source.read(), cells, progress=tell))
+
+
 def claims(target: Target, *, parity: Status) -> Iterator[Message]:
-    """Measure the documented claims: counts on the documented geometry, loading on the checkpoint at hand.
+    """Measure the documented claims.
+
+    Counts are measured on the documented geometry, loading on the checkpoint at hand, training on the tiny model.
 
     Args:
         parity: the verdict on the disabled branch.
     """
-    from theworld_validate.audits.claims import Evidence, check_claims
+    from theworld_validate.audits.claims import check_claims
+    from theworld_validate.audits.claims_evidence import Evidence
     from theworld_validate.audits.loading_facts import measure_loading
     from theworld_validate.audits.params import check_params, ledger_of
+    from theworld_validate.audits.training_facts import measure_training
     from theworld_validate.subjects.empty_models import blueprint_of_size, build_on_meta
 
     tell("documented claims")
@@ -161,6 +176,7 @@ def claims(target: Target, *, parity: Status) -> Iterator[Message]:
         predictors=_count_predictors(),
         parity=parity,
         facts=measure_loading(Subject.of(replace(target, dtype="bfloat16"), REFERENCE_TARGET)),
+        training_facts=measure_training(),
         training=_measure_training(target),
     )
     yield from _checked(check_claims(evidence))
@@ -179,7 +195,7 @@ def _count_predictors() -> dict[str, int]:
 
 def _measure_training(target: Target) -> dict[tuple[str, bool], Any]:
     """Measure the steps that the documented claims are about; nothing without a GPU or on another geometry."""
-    from theworld_validate.audits.claims import Training
+    from theworld_validate.audits.claims_evidence import Training
     from theworld_validate.audits.params import is_documented_geometry
     from theworld_validate.memory.cells import build_matrix
     from theworld_validate.memory.measure import measure_cells

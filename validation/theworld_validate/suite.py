@@ -4,6 +4,8 @@ In: what is to be loaded, and a run. Out: check results as they are made.
 """
 
 import contextlib
+import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +21,7 @@ from theworld_validate.subjects.default_targets import check_the_worlds, default
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, Target
 from theworld_validate.workers.child import Job
-from theworld_validate.workers.run import Run, ask, check_in_worker
+from theworld_validate.workers.run import Audit, Run, ask, check_in_worker, check_in_workers
 
 if TYPE_CHECKING:
     from theworld_validate.memory.cells import Cell
@@ -48,13 +50,15 @@ class Group:
         id: what --only takes; the ids of its checks start with it.
         about: one line for people.
         needs: "cosmos" where it is about the world branch, "gpu" where it needs a device; empty for neither.
-        work: yields its checks.
+        audit: gives the one job that makes its checks, so that groups that follow each other share the cores.
+        work: yields its checks, where it is more than one job.
     """
 
     id: str
     about: str
     needs: tuple[str, ...] = ()
-    work: Callable[[Target, Run, Earlier], Checks]
+    audit: Callable[[Target, Run, Earlier], Audit] | None = None
+    work: Callable[[Target, Run, Earlier], Checks] | None = None
 
 
 def parity(target: Target, run: Run, _earlier: Earlier) -> Checks:
@@ -109,35 +113,35 @@ def compare_targets(
     )
 
 
-def _audit(name: str, run: Run, target: Target | None, **arguments: object) -> Checks:
+def _audit(name: str, target: Target | None, **arguments: object) -> Audit:
     given = arguments if target is None else {"target": target, **arguments}
     record = None
     if target is not None:
         base, own = default_targets(target.checkpoint)
         record = Subject.of(target, own or base, cosmos=target.cosmos).record("model")
     job = Job(name=name, function=f"theworld_validate.jobs:{name}", arguments=dict(given), is_subject=True)
-    yield from check_in_worker(run, job, record)
+    return Audit(job=job, record=record)
 
 
-def world(target: Target, run: Run, _earlier: Earlier, *, frames: Path | None = None) -> Checks:
+def world(target: Target, _run: Run, _earlier: Earlier, *, frames: Path | None = None) -> Audit:
     """The world path."""
     check_the_worlds(target.checkpoint, "the world path")
-    yield from _audit("world", run, target, frames=frames)
+    return _audit("world", target, frames=frames)
 
 
-def files(target: Target, run: Run, _earlier: Earlier) -> Checks:
+def files(target: Target, _run: Run, _earlier: Earlier) -> Audit:
     """The checkpoint's files."""
-    yield from audit_files(target.checkpoint, run)
+    return audit_files(target.checkpoint)
 
 
-def audit_files(checkpoint: str, run: Run, *, verify: bool = False) -> Checks:
+def audit_files(checkpoint: str, *, verify: bool = False) -> Audit:
     """A checkpoint's files, and with `verify` a hub cache's checksums."""
-    yield from _audit("files", run, None, checkpoint=checkpoint, verify=verify)
+    return _audit("files", None, checkpoint=checkpoint, verify=verify)
 
 
-def drift(run: Run, base: str, trained: str, *, cosmos: str | None = None, trains: Sequence[str] = ()) -> Checks:
+def drift(base: str, trained: str, *, cosmos: str | None = None, trains: Sequence[str] = ()) -> Audit:
     """A trained checkpoint against its base."""
-    yield from _audit("drift", run, None, base=base, trained=trained, cosmos=cosmos, trains=tuple(trains))
+    return _audit("drift", None, base=base, trained=trained, cosmos=cosmos, trains=tuple(trains))
 
 
 def training(run: Run, *, aspects: Sequence[str] = ()) -> Checks:
@@ -154,33 +158,32 @@ def training(run: Run, *, aspects: Sequence[str] = ()) -> Checks:
             raise InputError(f"--aspect {name}: there is no such aspect; there are {', '.join(ASPECTS)}{hint}")
     prepare_tiny(run)
     run.expect(len(aspects or ASPECTS))
-    yield from _audit("training", run, None, aspects=tuple(aspects))
+    yield from check_in_worker(run, _audit("training", None, aspects=tuple(aspects)))
 
 
 def buffers(
     target: Target,
-    run: Run,
+    _run: Run,
     _earlier: Earlier,
     *,
     dtypes: Sequence[str] = (),
     after: Sequence[str] = ("save",),
-) -> Checks:
+) -> Audit:
     """Every buffer."""
-    yield from _audit("buffers", run, target, dtypes=tuple(dtypes) or (target.dtype,), after=tuple(after))
+    return _audit("buffers", target, dtypes=tuple(dtypes) or (target.dtype,), after=tuple(after))
 
 
-def gradients(target: Target, run: Run, _earlier: Earlier, *, presets: Sequence[str] = ()) -> Checks:
+def gradients(target: Target, _run: Run, _earlier: Earlier, *, presets: Sequence[str] = ()) -> Audit:
     """One training step a preset."""
-    yield from _audit("gradients", run, target, presets=tuple(presets))
+    return _audit("gradients", target, presets=tuple(presets))
 
 
-def params(target: Target, run: Run, _earlier: Earlier) -> Checks:
+def params(target: Target, _run: Run, _earlier: Earlier) -> Audit:
     """Parameters by component."""
-    yield from count_params(run, model=target.checkpoint, cosmos=target.cosmos, dtype=target.dtype)
+    return count_params(model=target.checkpoint, cosmos=target.cosmos, dtype=target.dtype)
 
 
 def count_params(
-    run: Run,
     *,
     model: str | None = None,
     cosmos: str | None = None,
@@ -188,10 +191,10 @@ def count_params(
     presets: Sequence[str] = (),
     dtype: str = "bfloat16",
     components: Path | None = None,
-) -> Checks:
+) -> Audit:
     """Count parameters of a checkpoint, or of a geometry by name or file."""
     arguments = {"model": model, "cosmos": cosmos, "config": config, "presets": tuple(presets), "dtype": dtype}
-    yield from _audit("params", run, None, **arguments, components=components)
+    return _audit("params", None, **arguments, components=components)
 
 
 def global_state(target: Target, run: Run, _earlier: Earlier, *, modules: Sequence[str] = ()) -> Checks:
@@ -202,19 +205,22 @@ def global_state(target: Target, run: Run, _earlier: Earlier, *, modules: Sequen
     yield from check_globals(target, modules=modules, run=run)
 
 
-def memory(_target: Target, run: Run, _earlier: Earlier) -> Checks:
+def memory(_target: Target, _run: Run, _earlier: Earlier) -> Audit:
     """Predict a few cells of the tiny geometry: that the prediction runs here at all."""
-    from theworld_validate.memory.answers import ModelSource, Terms
-    from theworld_validate.memory.checks import predict_in_workers
+    from theworld_validate.memory.answers import ModelSource
 
-    yield from predict_in_workers(run, ModelSource(geometry="tiny"), _few_cells(), terms=Terms())
+    source = ModelSource(geometry="tiny")
+    arguments = {"source": source, "cells": _few_cells()}
+    job = Job(name="memory", function=jobs.job_name(jobs.memory), arguments=arguments)
+    return Audit(job=job, record=source.record())
 
 
 def _few_cells() -> "tuple[Cell, ...]":
-    """The two presets at the ends, with and without checkpointing."""
+    """The least and the most that a step does: the projection alone, and everything, its activations recomputed."""
     from theworld_validate.memory.cells import build_matrix
 
-    return tuple(build_matrix(preset=("projection", "full"), checkpointing=(False, True), text_tokens=(256,)))
+    least = build_matrix(preset=("projection",), text_tokens=(256,))
+    return (*least, *build_matrix(preset=("full",), checkpointing=(True,), text_tokens=(256,)))
 
 
 def measure(target: Target, run: Run, _earlier: Earlier) -> Checks:
@@ -226,25 +232,25 @@ def measure(target: Target, run: Run, _earlier: Earlier) -> Checks:
     yield from measure_target(run, replace(target, device=device), _few_cells())
 
 
-def claims(target: Target, run: Run, earlier: Earlier) -> Checks:
+def claims(target: Target, run: Run, earlier: Earlier) -> Audit:
     """Every documented claim; parity is run for it where it was not."""
     check_the_worlds(target.checkpoint, "what its documents claim")
     verdict = earlier.verdict_of("parity")
     if verdict is None:
         verdict = combine([check.status for check in parity(target, run, earlier)])
-    yield from _audit("claims", run, target, parity=verdict)
+    return _audit("claims", target, parity=verdict)
 
 
 TABLE = (
     Group(id="parity", about="the candidate with the branch off is pure Gemma 3, bit for bit", work=parity),
-    Group(id="files", about="the checkpoint's files fit the model and hold numbers", work=files),
-    Group(id="world", about="the world path does what it is for", needs=("cosmos",), work=world),
-    Group(id="buffers", about="every buffer is as the base class and its formula have it", work=buffers),
-    Group(id="gradients", about="one training step reaches what is meant", needs=("cosmos",), work=gradients),
-    Group(id="params", about="parameters by component and preset", needs=("cosmos",), work=params),
     Group(id="globals", about="imports and loads change no global state", work=global_state),
-    Group(id="memory", about="GPU memory can be predicted here", work=memory),
-    Group(id="claims", about="documented claims, measured", work=claims),
+    Group(id="files", about="the checkpoint's files fit the model and hold numbers", audit=files),
+    Group(id="world", about="the world path does what it is for", needs=("cosmos",), audit=world),
+    Group(id="buffers", about="every buffer is as the base class and its formula have it", audit=buffers),
+    Group(id="gradients", about="one training step reaches what is meant", needs=("cosmos",), audit=gradients),
+    Group(id="params", about="parameters by component and preset", needs=("cosmos",), audit=params),
+    Group(id="memory", about="GPU memory can be predicted here", audit=memory),
+    Group(id="claims", about="documented claims, measured", audit=claims),
     Group(id="measure", about="GPU memory of real steps", needs=("cosmos", "gpu"), work=measure),
 )
 GROUPS = {group.id: group for group in TABLE}
@@ -272,30 +278,55 @@ def choose_groups(suite: str, only: Sequence[str]) -> tuple[Group, ...]:
 def run_groups(target: Target, run: Run, groups: Sequence[Group]) -> Checks:
     """Every check of some groups; those about a world branch that is not there are skipped."""
     done: list[CheckResult] = []
-    for group in groups:
-        for check in _run_group(group, target, run, done):
+    for have_audits, some in itertools.groupby(groups, lambda group: group.audit is not None):
+        for check in (_run_audits if have_audits else _run_in_turn)(list(some), target, run, done):
             done.append(check)
             yield check
 
 
-def _run_group(group: Group, target: Target, run: Run, done: list[CheckResult]) -> Checks:
-    """One group; an error of the harness itself costs this group alone."""
-    if "cosmos" in group.needs and target.cosmos is None:
-        reason = "--model was given without --cosmos, and this is about the world branch"
-        yield CheckResult(id=group.id, status=Status.SKIPPED, reason=reason, seconds=0.0)
-        return
-    try:
-        yield from group.work(target, run, Earlier(checks=tuple(done)))
-    except InputError:
-        raise
-    except Exception as error:
-        import traceback
+def _run_audits(groups: Sequence[Group], target: Target, run: Run, done: list[CheckResult]) -> Checks:
+    """Groups of one job each: on a CPU two at a time; on a GPU one, which may need all of its memory."""
+    at_once, threads = 1, None
+    if target.device == "cpu" and len(groups) > 1 and (cores := os.cpu_count() or 1) > 1:
+        at_once, threads = 2, cores // 2
+    audits = []
+    for group in groups:
+        if (skipped := _skip(group, target)) is not None:
+            yield skipped
+            continue
+        assert group.audit is not None
+        audit = group.audit(target, run, Earlier(checks=tuple(done)))
+        audits.append(replace(audit, job=replace(audit.job, threads=threads)))
+    yield from check_in_workers(run, audits, at_once=at_once)
 
-        from theworld.checkpoints.bounded_files import one_line
 
-        run.tracebacks.append("".join(traceback.format_exception(error)))
-        reason = one_line(f"an error of the harness itself: {type(error).__name__}: {error}")
-        yield CheckResult(id=f"{group.id}.internal", status=Status.ERROR, reason=reason, seconds=0.0)
+def _run_in_turn(groups: Sequence[Group], target: Target, run: Run, done: list[CheckResult]) -> Checks:
+    """One group after the other; an error of the harness itself costs its group alone."""
+    for group in groups:
+        if (skipped := _skip(group, target)) is not None:
+            yield skipped
+            continue
+        assert group.work is not None
+        try:
+            yield from group.work(target, run, Earlier(checks=tuple(done)))
+        except InputError:
+            raise
+        except Exception as error:
+            import traceback
+
+            from theworld.checkpoints.bounded_files import one_line
+
+            run.tracebacks.append("".join(traceback.format_exception(error)))
+            reason = one_line(f"an error of the harness itself: {type(error).__name__}: {error}")
+            yield CheckResult(id=f"{group.id}.internal", status=Status.ERROR, reason=reason, seconds=0.0)
+
+
+def _skip(group: Group, target: Target) -> CheckResult | None:
+    """The check of a group that is about a world branch, where none was named."""
+    if "cosmos" not in group.needs or target.cosmos is not None:
+        return None
+    reason = "--model was given without --cosmos, and this is about the world branch"
+    return CheckResult(id=group.id, status=Status.SKIPPED, reason=reason, seconds=0.0)
 
 
 def prepare_tiny(run: Run) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from theworld.freezing import PRESETS
 from theworld.training import config as config_module
 from theworld.training.config import ConfigError, read_config
-from theworld.training.data import JsonLines
+from theworld.training.data import open_rows
 
 GOOD = """
 model: gemma
@@ -91,7 +91,7 @@ def test_a_config_that_is_not_there_says_so(tmp_path: Path) -> None:
         read_config(tmp_path / "config.yaml")
 
 
-@pytest.mark.parametrize("read", [read_config, JsonLines])
+@pytest.mark.parametrize("read", [read_config, open_rows])
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path, read: Any) -> None:
     path = tmp_path / "config.yaml"
     os.mkfifo(path)

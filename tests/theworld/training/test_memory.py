@@ -3,18 +3,23 @@
 import json
 import re
 import subprocess
+import types
 from typing import Any
 
 import pytest
 
 from tests.theworld.training.conftest import make, stage
 from theworld.training import memory
-from theworld.training.memory import predict
+from theworld.training.memory import Prediction, compare, predict
+
+NUM_TOKENS = 1 + 40 + (16 + 2) + (16 + 2)  # a beginning, text, a picture and a clip with their marks
 
 
 def sentence(values: dict[str, Any], **fields: Any) -> str:
     config = make(values, stages=[stage(precision="bfloat16", **fields)])
-    return predict(config, config.stages[0], num_tokens=40, tokens_a_step=16)
+    branch = types.SimpleNamespace(tokens_per_step=lambda: 16)
+    sizes = types.SimpleNamespace(world_config=branch, mm_tokens_per_image=16)
+    return predict(config, config.stages[0], sizes, NUM_TOKENS).sentence
 
 
 def test_the_sentence_has_the_figure_of_the_command(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,3 +62,32 @@ def test_without_the_harness_it_says_so(values: dict[str, Any], monkeypatch: pyt
 def test_a_prediction_that_fails_names_the_command(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "HARNESS", "json")  # a package without this command
     assert re.match(r"memory: the prediction failed \(JSONDecodeError\); run: -m json memory predict", sentence(values))
+
+
+@pytest.mark.parametrize(
+    ("measured", "predicted", "level", "said"),
+    [
+        (1_019_000_000, 10**9, "INFO", "1.02 GB allocated at the peak, +1.9% of what was predicted; memory: so"),
+        (
+            1_021_000_000,
+            10**9,
+            "WARNING",
+            "1.02 GB allocated at the peak, +2.1% of what was predicted; memory: so",
+        ),
+        (979_000_000, 10**9, "WARNING", "0.98 GB allocated at the peak, -2.1% of what was predicted; memory: so"),
+        (979_000_000, None, "INFO", "0.98 GB allocated at the peak; memory: so"),
+    ],
+)
+def test_a_peak_that_was_not_predicted_is_a_warning(
+    values: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    measured: int,
+    predicted: int | None,
+    level: str,
+    said: str,
+) -> None:
+    caplog.set_level("INFO", "theworld.training")
+    compare(make(values).stages[0], measured, Prediction(sentence="memory: so", peak_bytes=predicted))
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        (level, f"stage projection: {said}")
+    ]

@@ -23,7 +23,7 @@ from theworld.training.__main__ import _answer
 from theworld.training.config import ConfigError, TrainingConfig
 from theworld.training.optimizer import RateError, check_rates, parameter_groups, trainer_name
 from theworld.training.run import run
-from theworld.training.stages import EXPORT, load_model, stage_folder
+from theworld.training.stages import EXPORT, load_model, stage_folder, training_arguments
 from theworld.training.trainer import NonFiniteError, StageTrainer
 
 RATES = {"language_model": 1e-4, "world_projection": 1e-2, "temporal_embedding": 1e-3}
@@ -148,7 +148,10 @@ def test_accumulation_equals_the_large_batch(
     assert results["means"][0] != pytest.approx(results["large"][0], rel=1e-3)
 
 
-def test_three_stages_train_what_they_say_and_nothing_else(values: dict[str, Any], tiny: SyntheticCheckpoint) -> None:
+def test_three_stages_train_what_they_say_and_nothing_else(
+    values: dict[str, Any], tiny: SyntheticCheckpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "theworld.training")
     stages = [
         stage(steps=2),
         stage("vision", steps=2, freeze="vision", gradient_checkpointing=True, chunked_loss=8),
@@ -169,6 +172,23 @@ def test_three_stages_train_what_they_say_and_nothing_else(values: dict[str, Any
     assert {f"grad_norm/{name}" for name in RATES} <= last.keys()
     assert last["peak_memory_bytes"] > 1e7
     assert last["tokens_per_second"] > 0
+    found = re.search(r"gradient checkpointing in 0 of (\d+) layers, loss at once", caplog.text)
+    assert found
+    assert f"gradient checkpointing in {found[1]} of {found[1]} layers, loss in pieces of 8 tokens" in caplog.text
+    assert caplog.text.count("optimizer adamw keeps 8.0 bytes for each parameter that trains") == 3
+    assert caplog.text.count("is held against memory predict for a run on one GPU only") == 3
+
+
+@pytest.mark.parametrize(
+    ("freeze", "may_be_unused"),
+    [("projection", False), ("language", False), ("vision", True), (["vae_encoder"], True)],
+)
+def test_unused_parameters_are_looked_for_where_there_may_be_some(
+    values: dict[str, Any], freeze: Any, may_be_unused: bool
+) -> None:
+    """A batch without pictures leaves the vision tower out, and a clip of one frame a part of the VAE."""
+    config = make(values, stages=[stage(freeze=freeze)])
+    assert training_arguments(config, 0).ddp_find_unused_parameters is may_be_unused
 
 
 def _load(folder: Path) -> Any:
@@ -290,7 +310,7 @@ def test_too_many_broken_samples_end_the_run(
     [
         ({"output_dir": "/proc/nothing"}, "/proc/nothing: cannot be written"),
         ({"model": "/nowhere"}, "/nowhere"),
-        ({"data": {"path": "/nowhere.jsonl"}}, "/nowhere.jsonl: No such file or directory; data.path names it"),
+        ({"data": {"path": "/nowhere.jsonl"}}, "data.path: /nowhere.jsonl: missing; check the path"),
         ({"cosmos": None}, "a Gemma 3 checkpoint has no world branch|nothing trains"),
         ({"stages": [stage(optimizer="adamw_8bit")]}, "needs the package bitsandbytes"),
     ],

@@ -8,11 +8,14 @@ import pytest
 from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate import jobs
 from theworld_validate.audits import claims
-from theworld_validate.audits.claims import MEASURES, Evidence, Training, check_claims, find_contradictions
+from theworld_validate.audits.claims import MEASURES, check_claims, find_contradictions
+from theworld_validate.audits.claims_evidence import Evidence, Training
 from theworld_validate.audits.claims_file import read_claims
 from theworld_validate.results import CheckResult, Status
 from theworld_validate.target import Target
 from theworld_validate.workers.messages import Checked
+
+SUPPORTED = ("holds", "explained")
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +55,8 @@ def test_every_claim_has_the_recorded_verdict_without_a_gpu(evidence: Evidence) 
     assert verdicts(evidence) == {claim.id: claim.recorded for claim in read_claims()}
     skipped = [check for check in check_claims(evidence) if check.status is Status.SKIPPED]
     assert [(check.id, check.reason) for check in skipped] == [
-        ("claims.memory", "13 claims need a GPU"),
-        ("claims.speed", "1 claims need a GPU"),
+        ("claims.memory", "15 claims need a GPU"),
+        ("claims.speed", "2 claims need a GPU"),
     ]
 
 
@@ -85,7 +88,7 @@ def test_a_verdict_that_changes_fails(evidence: Evidence, change: Any, expected:
         assert locations is None or seen[check] == locations
 
 
-def test_a_gpu_run_fills_the_rest(evidence: Evidence) -> None:
+def with_gpu(evidence: Evidence) -> Evidence:
     """With the figures that were measured on an H200 at 784 world tokens."""
 
     def step(gigabytes: float, activations: float, seconds: float) -> Training:
@@ -97,16 +100,88 @@ def test_a_gpu_run_fills_the_rest(evidence: Evidence) -> None:
         ("full", False): step(52.1, 18.0, 0.31),
         ("full", True): step(43.4, 3.0, 0.41),
     }
-    filled = verdicts(replace(evidence, training=training))
+    return replace(evidence, training=training)
+
+
+def test_a_gpu_run_fills_the_rest(evidence: Evidence) -> None:
+    filled = verdicts(with_gpu(evidence))
     assert filled["memory.projection"] == "explained"
     assert filled["memory.vision"] == "holds"
-    assert filled["memory.full"] == "refuted"
+    assert filled["memory.full"] == filled["memory.fsdp_required"] == "refuted"
     assert filled["memory.activations"] == "holds"
     assert filled["memory.vision_adds"] == "refuted"
     assert filled["speed.checkpointing"] == "holds"
-    assert filled["memory.language_adds"] == "needs a GPU"
-    checks = {check.id: check for check in check_claims(replace(evidence, training=training))}
+    assert filled["memory.language_adds"] == filled["speed.order"] == "needs a GPU"
+    checks = {check.id: check for check in check_claims(with_gpu(evidence))}
     assert checks["claims.memory"].status is Status.PASSED
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(0.25, "holds"), (0.21, "refuted")])
+def test_the_order_of_speeds_is_that_of_steps(evidence: Evidence, seconds: float, verdict: str) -> None:
+    language = Training(peak_bytes=81 * 10**9, activation_bytes=1, step_seconds=seconds)
+    filled = with_gpu(evidence)
+    seen = verdicts(replace(filled, training={**filled.training, ("language", False): language}))
+    assert seen["speed.order"] == verdict
+    assert seen["memory.checkpointing_essential"] == "holds"
+
+
+def test_a_claim_with_a_wrong_figure_is_refuted(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every claim with a figure that holds or is explained, given another figure."""
+    filled = with_gpu(evidence)
+    before, table = verdicts(filled), read_claims()
+    figures = [c for c in table if c.low is not None and c.measure != "bit_identity" and before[c.id] in SUPPORTED]
+    assert {"training.fsdp_shards", "precision.saved", "memory.activations"} < {c.id for c in figures}
+    wrong = {c.id: replace(c, low=1e15, high=1e15) for c in figures}
+    monkeypatch.setattr(claims, "read_claims", lambda: tuple(wrong.get(claim.id, claim) for claim in table))
+    assert {name: verdict for name, verdict in verdicts(filled).items() if name in wrong} == dict.fromkeys(
+        wrong, "refuted"
+    )
+
+
+def _facts(**changes: Any) -> Any:
+    return lambda e: replace(e, training_facts=replace(e.training_facts, **changes))
+
+
+def _step(precision: str, **changes: Any) -> Any:
+    def change(e: Evidence) -> Evidence:
+        steps = e.training_facts.steps
+        return _facts(steps={**steps, precision: replace(steps[precision], **changes)})(e)
+
+    return change
+
+
+def _default(*components: str) -> Any:
+    return _facts(trains_by_default={"from_pretrained": components, "theworld-train": components})
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "verdict"),
+    [
+        ("training.vision_frozen", _default("vision_tower"), "refuted"),
+        ("training.language_frozen", _default("language_model"), "refuted"),
+        ("training.vae_frozen", _default("vae_encoder"), "refuted"),
+        ("training.temporal_trains", _default("world_projection"), "refuted"),
+        (
+            "training.projection_always",
+            lambda e: replace(e, presets={**e.presets, "full": {**e.presets["full"], "trains": "language_model"}}),
+            "refuted",
+        ),
+        ("training.head_with_language", lambda e: replace(e, facts=replace(e.facts, head_is_tied=False)), "refuted"),
+        ("training.checkpointing_key", _facts(refusal=None), "holds"),
+        ("training.checkpointing_key", _facts(refusal="there is no such key"), "refuted"),
+        ("training.mixed_by_default", _facts(precision_by_default="mixed"), "holds"),
+        ("training.ddp_copies", _facts(rank_shares={"ddp": 50.0, "fsdp": 50.0}), "refuted"),
+        ("training.fsdp_shards", _facts(rank_shares={"ddp": 100.0, "fsdp": 100.0}), "refuted"),
+        ("precision.gradients", _step("mixed", gradients="bfloat16"), "refuted"),
+        ("precision.saved", _step("bfloat16", trainable_bytes=1), "refuted"),
+        ("training.temporal_negligible", _facts(trainable=1), "refuted"),
+        ("training.projection_negligible", _facts(trainable=1), "refuted"),
+    ],
+)
+def test_a_fault_in_training_changes_the_verdict(evidence: Evidence, name: str, change: Any, verdict: str) -> None:
+    changed = change(evidence)
+    assert verdicts(changed)[name] == verdict
+    assert [name in locations for locations in failed(changed).values() if name in locations] == [True]
 
 
 def test_the_documented_range_is_the_weights_of_all_that_is_loaded(evidence: Evidence) -> None:

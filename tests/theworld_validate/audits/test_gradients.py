@@ -9,7 +9,7 @@ import torch
 from tests.conftest import load_world
 from theworld.synthetic import SyntheticCheckpoint
 from theworld.world_model import TheWorldModel
-from theworld_validate.audits.gradients import _inputs, audit_gradients, check_gradients
+from theworld_validate.audits.gradients import audit_gradients, check_gradients, step_inputs
 from theworld_validate.results import CheckResult, InputError, Status
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET
@@ -21,7 +21,7 @@ def subject(tiny: SyntheticCheckpoint) -> Subject:
 
 
 def audit(model: Any, tiny: SyntheticCheckpoint) -> CheckResult:
-    inputs = _inputs(str(tiny.gemma))
+    inputs = step_inputs(str(tiny.gemma))
     return audit_gradients(model, lambda asked: asked(**inputs).loss, check_id="gradients.test")
 
 

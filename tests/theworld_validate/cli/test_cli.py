@@ -24,7 +24,7 @@ from theworld_validate.documents.observations import SECTIONS
 from theworld_validate.results import CheckResult, Status
 from theworld_validate.workers.child import Job
 from theworld_validate.workers.messages import Message, Step
-from theworld_validate.workers.run import Run, check_in_worker
+from theworld_validate.workers.run import Audit, Run, check_in_worker
 
 FAULTY = "tests.theworld_validate.faulty_candidates:"
 FLOAT32 = ("--dtype", "float32")  # many times faster where a processor has no bfloat16
@@ -42,6 +42,7 @@ BARE_CHECKS = [
     "gradients.projection", "gradients.vision", "gradients.language", "gradients.full", "params.components",
     "params.presets", "globals.theworld", "globals.cosmos_pipeline", "memory.predict", "claims.loading",
     "claims.counts", "claims.presets", "claims.shapes", "claims.memory", "claims.speed", "claims.precision",
+    "claims.training",
 ]  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def test_bare_command_passes_and_writes_a_report(bare: tuple[Path, Result]) -> N
     assert list(statuses) == BARE_CHECKS
     skipped = {check["id"]: check["reason"] for check in report["checks"] if check["status"] == "skipped"}
     assert "holds a transformer" in skipped.pop("world.rollout")
-    assert skipped == {"claims.memory": "13 claims need a GPU", "claims.speed": "1 claims need a GPU"}
+    assert skipped == {"claims.memory": "15 claims need a GPU", "claims.speed": "2 claims need a GPU"}
     assert set(statuses.values()) == {"passed", "skipped"}
     probes = [check for check in report["checks"] if check["id"].startswith("parity.probe.")]
     assert [probe["measurements"]["probe"] for probe in probes] == report["plan"]["probes"]
@@ -190,9 +191,9 @@ def test_an_interrupted_run_writes_what_it_finished(monkeypatch: pytest.MonkeyPa
 
     def interrupted(*_: Any) -> Iterator[CheckResult]:
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-        yield from check_in_worker(Run(), Job(name="sleeper", function=f"{__name__}:sleep_for_a_minute"))
+        yield from check_in_worker(Run(), Audit(job=Job(name="sleeper", function=f"{__name__}:sleep_for_a_minute")))
 
-    monkeypatch.setitem(suite.GROUPS, "claims", replace(suite.GROUPS["claims"], work=interrupted))
+    monkeypatch.setitem(suite.GROUPS, "claims", replace(suite.GROUPS["claims"], work=interrupted, audit=None))
     began = time.monotonic()
     result = invoke("--only", "params", "--only", "claims", "--output", tmp_path)
     assert time.monotonic() - began < 30

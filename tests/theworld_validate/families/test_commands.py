@@ -81,7 +81,7 @@ def test_a_users_own_probes_are_asked(tiny_of: TinyOf) -> None:
     assert_input_error(result, "gives no list of theworld_validate.Probe")
 
 
-@pytest.mark.parametrize("command", ["claims", "globals", "world", "selftest"])
+@pytest.mark.parametrize("command", ["claims", "globals", "world"])
 def test_what_is_the_worlds_own_says_so(tiny_of: TinyOf, command: str) -> None:
     cosmos = ("--cosmos", tiny_of(NAME)) if command == "world" else ()
     assert_input_error(
@@ -96,6 +96,9 @@ def test_what_is_the_worlds_own_says_so(tiny_of: TinyOf, command: str) -> None:
         ({"architectures": ["NotYetForCausalLM"]}, "architectures names NotYetForCausalLM, which transformers"),
         ({"architectures": None}, "architectures is missing"),
         ({"architectures": ["BertForMaskedLM"]}, "is of model_type 'bert'"),
+        ({"architectures": [NAME, "LlamaForSequenceClassification"]}, "architectures names 2 classes"),
+        ({"architectures": ["LlamaPreTrainedModel"]}, "architectures names LlamaPreTrainedModel, which is no model"),
+        ({"architectures": ["LlamaTokenizer"]}, "architectures names LlamaTokenizer, which is no model"),
     ],
 )
 def test_a_class_that_is_not_installed_is_one_line_and_nothing_is_run(

@@ -11,6 +11,7 @@ from tests.theworld_validate.families import faulty
 from theworld_validate.compare.explain import rank_roots
 from theworld_validate.compare.places import WHOLE_MODEL
 from theworld_validate.documents.observations import Section
+from theworld_validate.faults import places
 from theworld_validate.parity.causes import explain_checks, gather_evidence
 from theworld_validate.parity.check import check_parity, observe_job, plan_parity, side_of
 from theworld_validate.parity.judge import Comparison, judge
@@ -88,11 +89,11 @@ def _expected_root(fault: str, checkpoint: str, sections: dict[str, Section]) ->
     """The code and the place of the root that a fault must have."""
     parameters = sections["parameters"]
     if fault == "flipped_bit":
-        return "parameters.digest", faulty.middle_weight(parameters)
+        return "parameters.digest", places.middle_weight(parameters)
     if fault == "lost_key":
-        return "parameters.digest", faulty.key_to_lose(checkpoint, faulty.weights_of(parameters))
+        return "parameters.digest", faulty.key_to_lose(checkpoint, places.matrices(parameters))
     if fault == "upcast_norm":
-        return "parameters.dtype", faulty.first_norm(parameters)
+        return "parameters.dtype", places.first_norm(parameters)
     if fault == "hook":
-        return "modules.hooks", faulty.middle_module(sections["modules"])
+        return "modules.hooks", places.middle_module(sections["modules"])
     return "modules.attn_implementation", WHOLE_MODEL

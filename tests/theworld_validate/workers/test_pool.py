@@ -13,7 +13,7 @@ import pytest
 from theworld_validate.results import CheckResult, InputError, Status
 from theworld_validate.workers.messages import Answer, Checked, Done, Raised, Step, decode, encode
 from theworld_validate.workers.pool import MAX_PRINTED_BYTES, Job, Outcome, Work
-from theworld_validate.workers.run import Run, check_in_worker, failed_worker
+from theworld_validate.workers.run import Audit, Run, check_in_worker, check_in_workers, failed_worker
 
 _HERE = "tests.theworld_validate.workers.misbehaving_jobs:"
 
@@ -154,13 +154,36 @@ def test_leaving_early_ends_the_workers() -> None:
 
 def test_check_in_worker_adds_a_check_where_the_worker_failed() -> None:
     job = Job(name="buffers", function=_HERE + "exits", arguments={"code": 0}, is_subject=True)
-    (check,) = check_in_worker(Run(), job)
+    (check,) = check_in_worker(Run(), Audit(job=job))
     assert (check.id, check.status) == ("buffers.worker", Status.FAILED)
+
+
+def test_jobs_side_by_side_give_their_checks_in_the_order_of_the_jobs() -> None:
+    """The first is the slowest; the second ends without a word; nobody's checks are lost, and none is out of turn."""
+    audits = [
+        Audit(job=Job(name="slow", function=_HERE + "checks", arguments={"names": ("a", "b"), "seconds": 1.0})),
+        Audit(job=Job(name="gone", function=_HERE + "exits", arguments={"code": 0}, is_subject=True)),
+        Audit(job=Job(name="quick", function=_HERE + "checks", arguments={"names": ("c",), "seconds": 0.0})),
+    ]
+    checks = list(check_in_workers(Run(), audits, at_once=3))
+    assert [check.id for check in checks] == ["a", "b", "gone.worker", "c"]
+
+
+def test_a_wrong_input_costs_no_check_of_the_jobs_before_it() -> None:
+    audits = [
+        Audit(job=Job(name="slow", function=_HERE + "checks", arguments={"names": ("a",), "seconds": 1.0})),
+        Audit(job=Job(name="wrong", function=_HERE + "is_told_off")),
+        Audit(job=Job(name="quick", function=_HERE + "checks", arguments={"names": ("c",), "seconds": 0.0})),
+    ]
+    checks = check_in_workers(Run(), audits, at_once=3)
+    assert next(checks).id == "a"
+    with pytest.raises(InputError, match=r"config\.json: field x is wrong"):
+        next(checks)
 
 
 def test_an_error_of_the_harness_is_no_fault_of_a_subject() -> None:
     job = Job(name="buffers", function="theworld_validate.no_such_module:nothing", is_subject=True)
-    (check,) = check_in_worker(Run(), job)
+    (check,) = check_in_worker(Run(), Audit(job=job))
     assert check.status is Status.ERROR
 
 

@@ -28,6 +28,6 @@ def check_family_gradients(subject: Subject, probes: tuple[Probe, ...]) -> Check
     inputs = {**to_tensors(probe, model), **labels_of(probe, model), **cache_argument(probe, wanted=False)}
 
     def run(asked: Any) -> Any:
-        return loss_of(asked(**inputs), probe)
+        return loss_of(asked(**inputs), has_labels=probe.labels is not None)
 
     return audit_gradients(model, run, check_id="gradients.step", seed=subject.seed, components=components_of(model))

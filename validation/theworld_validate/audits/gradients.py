@@ -46,15 +46,23 @@ def check_gradients(
         if model is None or not has_temporal_embedding(KNOWN[preset]):
             model = replace(subject, freeze=preset).load()
         model.set_freeze(preset)
-        inputs = inputs or _inputs(subject.checkpoint, model.world_config)
+        inputs = inputs or step_inputs(subject.checkpoint, model.world_config)
         run = partial(_loss, inputs=inputs)
         yield audit_gradients(model, run, check_id=f"gradients.{preset}", seed=subject.seed)
         if not has_temporal_embedding(KNOWN[preset]):
             model = None
 
 
-def _inputs(checkpoint: str, world_config: Any = None) -> Any:
-    """A prompt with an image and a clip; the whole prompt is the label."""
+def step_inputs(checkpoint: str, world_config: Any = None, *, side: int = _SIDE, num_frames: int = 5) -> Any:
+    """A prompt with an image and a clip; the whole prompt is the label.
+
+    Args:
+        side: pixels of the clip, each way.
+        num_frames: of the clip, 1 + 4k.
+
+    Raises:
+        InputError: if the checkpoint has no usable processor.
+    """
     import numpy as np
     import torch
     from PIL import Image
@@ -62,12 +70,12 @@ def _inputs(checkpoint: str, world_config: Any = None) -> Any:
     from theworld import TheWorldProcessor
 
     try:
-        processor = TheWorldProcessor.from_pretrained(checkpoint, world_config=world_config, frame_size=_SIDE)
+        processor = TheWorldProcessor.from_pretrained(checkpoint, world_config=world_config, frame_size=side)
     except (OSError, ValueError) as error:
         raise InputError(f"{checkpoint}: no usable processor ({' '.join(str(error).split())})") from error
     random = np.random.Generator(np.random.PCG64(0))
     image = Image.fromarray(random.integers(0, 256, (_SIDE, _SIDE, 3), dtype=np.uint8))
-    clip = torch.from_numpy(random.uniform(-1, 1, (3, 5, _SIDE, _SIDE)).astype(np.float32))
+    clip = torch.from_numpy(random.uniform(-1, 1, (3, num_frames, side, side)).astype(np.float32))
     features = processor(text=[_PROMPT], images=[[image]], world_frames=[clip], return_tensors="pt")
     return {**features, "labels": features["input_ids"]}
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from theworld_validate.compare.places import component_of
+from theworld_validate.compare.places import component_of_parameter
 from theworld_validate.results import InputError
 
 _MAX_BYTES = 1 << 20
@@ -48,7 +48,7 @@ def components_of(model: Any, chosen: dict[str, tuple[str, ...]] | None = None) 
     found: Components = {name: {} for name in chosen or ()}
     for name, parameter in model.named_parameters():
         if chosen is None:
-            found.setdefault(component_of(name.rpartition(".")[0]) or name, {})[name] = parameter
+            found.setdefault(component_of_parameter(name), {})[name] = parameter
             continue
         owners = [owner for owner, patterns in chosen.items() if any(fnmatch.fnmatch(name, p) for p in patterns)]
         if len(owners) != 1:

@@ -10,6 +10,7 @@ from theworld_validate.cli import (
     model_commands,
     parity_commands,
     regress_command,
+    releases_command,
     scan_command,
 )
 from theworld_validate.cli.app import app
@@ -23,6 +24,7 @@ __all__ = [
     "model_commands",
     "parity_commands",
     "regress_command",
+    "releases_command",
     "scan_command",
 ]
 

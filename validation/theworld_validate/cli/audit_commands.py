@@ -10,7 +10,7 @@ from theworld_validate.cli.app import app
 from theworld_validate.cli.options import Dtype, Loading, shared_options
 from theworld_validate.cli.session import Options, run_checks
 from theworld_validate.results import CheckResult
-from theworld_validate.workers.run import Run
+from theworld_validate.workers.run import Run, check_in_worker
 
 _PRESET = typer.Option("--preset", metavar="NAME", help="Only this freeze preset; may be given again.")
 
@@ -31,7 +31,7 @@ def files(
     def body(run: Run) -> Iterable[CheckResult]:
         from theworld_validate.suite import audit_files
 
-        return audit_files(Loading(model=checkpoint).target(run).checkpoint, run, verify=verify)
+        return check_in_worker(run, audit_files(Loading(model=checkpoint).target(run).checkpoint, verify=verify))
 
     return run_checks("theworld-validate files", options, body)
 
@@ -58,7 +58,7 @@ def drift(
     def body(run: Run) -> Iterable[CheckResult]:
         from theworld_validate import suite
 
-        return suite.drift(run, base, trained, cosmos=cosmos, trains=trains or ())
+        return check_in_worker(run, suite.drift(base, trained, cosmos=cosmos, trains=trains or ()))
 
     return run_checks("theworld-validate drift", options, body)
 
@@ -103,7 +103,8 @@ def buffers(
         from theworld_validate.audits.transformations import TRANSFORMATIONS
 
         dtypes = [each.value for each in dtype or list(Dtype)]
-        return suite.buffers(loading.target(run), run, suite.ALONE, dtypes=dtypes, after=tuple(TRANSFORMATIONS))
+        audit = suite.buffers(loading.target(run), run, suite.ALONE, dtypes=dtypes, after=tuple(TRANSFORMATIONS))
+        return check_in_worker(run, audit)
 
     return run_checks("theworld-validate buffers", options, body)
 
@@ -128,8 +129,7 @@ def params(
     def body(run: Run) -> Iterable[CheckResult]:
         from theworld_validate.suite import count_params
 
-        return count_params(
-            run,
+        audit = count_params(
             model=loading.model,
             cosmos=loading.cosmos,
             config=config,
@@ -137,6 +137,7 @@ def params(
             dtype=loading.dtype.value,
             components=components,
         )
+        return check_in_worker(run, audit)
 
     return run_checks("theworld-validate params", options, body)
 
@@ -149,7 +150,7 @@ def gradients(options: Options, loading: Loading, preset: Annotated[list[str] | 
     def body(run: Run) -> Iterable[CheckResult]:
         from theworld_validate import suite
 
-        return suite.gradients(loading.target(run), run, suite.ALONE, presets=preset or ())
+        return check_in_worker(run, suite.gradients(loading.target(run), run, suite.ALONE, presets=preset or ()))
 
     return run_checks("theworld-validate gradients", options, body)
 
@@ -181,6 +182,6 @@ def claims(options: Options, loading: Loading) -> int:
     def body(run: Run) -> Iterable[CheckResult]:
         from theworld_validate import suite
 
-        return suite.claims(loading.target(run), run, suite.ALONE)
+        return check_in_worker(run, suite.claims(loading.target(run), run, suite.ALONE))
 
     return run_checks("theworld-validate claims", options, body)

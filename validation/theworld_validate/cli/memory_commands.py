@@ -36,7 +36,8 @@ class Switch(StrEnum):
 
 _AGAIN = "may be given again"
 Preset = Annotated[
-    list[str] | None, typer.Option("--preset", metavar="NAME", help=f"A freeze preset; {_AGAIN}. Default: four.")
+    list[str] | None,
+    typer.Option("--preset", metavar="NAME", help=f"What trains; {_AGAIN}. Default: four, or full and none."),
 ]
 Checkpointing = Annotated[Switch, typer.Option("--checkpointing", help="Gradient checkpointing.")]
 ChunkedLoss = Annotated[Switch, typer.Option("--chunked-loss", help="Head and loss in pieces.")]
@@ -67,26 +68,56 @@ _DEFAULTS: dict[str, Sequence[str] | Sequence[int]] = {
 }
 
 
-def _cells(choices: Choices) -> "tuple[Cell, ...]":
+_FAMILY_PRESETS = ("full", "none")
+
+
+def _family_of(checkpoint: str | None) -> str | None:
+    """What loads a checkpoint of another family than Gemma 3; None for TheWorld's own."""
+    from theworld_validate.subjects.default_targets import default_targets
+
+    if checkpoint is None:
+        return None
+    base, own = default_targets(checkpoint)
+    return base if own is None else None
+
+
+def _cells(choices: Choices, *, family: str | None = None) -> "tuple[Cell, ...]":
     """The matrix of the choices; what was not given is the default.
+
+    Args:
+        family: what loads a model of another family than Gemma 3, which knows its presets itself.
 
     Raises:
         InputError: for a value that no cell can have, with its option.
     """
-    from theworld_validate.memory.cells import build_matrix, check_value
+    from theworld_validate.memory.cells import build_family_matrix, build_matrix, check_value
 
     given = {**_DEFAULTS, **{field: values for field, values in choices.items() if values}}
+    if family is not None:
+        _refuse_the_worlds_own(choices, family)
+        given["preset"] = choices.get("preset") or _FAMILY_PRESETS
     for field, values in given.items():
         option = "--gpus" if field == "num_gpus" else f"--{field.replace('_', '-')}"
         try:
-            for value in values:
+            for value in values if family is None or field != "preset" else ():
                 check_value(field, value)
         except ValueError as error:
             raise InputError(f"{option}: {error}") from error
     try:
-        return build_matrix(**given)
+        return build_matrix(**given) if family is None else build_family_matrix(**given)
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def _refuse_the_worlds_own(choices: Choices, family: str) -> None:
+    own = {
+        "--world-tokens": choices.get("world_tokens"),
+        "--chunked-loss": True in (choices.get("chunked_loss") or ()),
+        "--gpus": any(number != 1 for number in choices.get("num_gpus") or ()),
+    }
+    for option, is_given in own.items():
+        if is_given:
+            raise InputError(f"{option} is TheWorld's own, and this is for {family}; leave it out")
 
 
 @memory_app.command()
@@ -138,6 +169,7 @@ def predict(
 
         if model is not None and config is not None:
             raise InputError("--model and --config both name a model; give one of the two")
+        family = _family_of(model)
         cells = _cells(
             {
                 "preset": preset,
@@ -149,13 +181,16 @@ def predict(
                 "text_tokens": text_tokens,
                 "optimizer": optimizer,
                 "num_gpus": gpus,
-            }
+            },
+            family=family,
         )
+        if family is not None and sweep == "world":
+            raise InputError(f"--sweep world is TheWorld's own, and this is for {family}; give batch or text")
         terms = Terms(
             gpu=None if gpu is None else find_gpu(gpu),
             sweep_over=check_sweep(sweep),
             expandable_segments=expandable_segments,
-            budgets=() if budget is None else read_budgets(budget),
+            budgets=() if budget is None else read_budgets(budget, any_preset=family is not None),
         )
         source = ModelSource(geometry=config or "4b", checkpoint=model, cosmos=cosmos)
         run.expect(len(cells))
@@ -190,6 +225,7 @@ def measure(
         from theworld_validate.memory.budget import read_budgets
         from theworld_validate.memory.checks import measure_target
 
+        family = _family_of(loading.model)
         cells = _cells(
             {
                 "preset": preset,
@@ -199,12 +235,13 @@ def measure(
                 "world_tokens": world_tokens,
                 "batch": batch,
                 "text_tokens": text_tokens,
-            }
+            },
+            family=family,
         )
-        budgets = () if budget is None else read_budgets(budget)
+        budgets = () if budget is None else read_budgets(budget, any_preset=family is not None)
         if not device.startswith("cuda"):
             raise InputError(f"--device {device}: memory is measured on cuda or cuda:N; memory predict needs none")
-        target = replace(loading.target(run, needs_cosmos=True), device=device)
+        target = replace(loading.target(run, needs_cosmos=family is None), device=device)
         run.expect(len(cells) + 1)
         return measure_target(run, target, cells, budgets=budgets, snapshots=snapshots)
 

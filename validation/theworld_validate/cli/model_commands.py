@@ -13,7 +13,7 @@ from theworld_validate.cli.app import app
 from theworld_validate.cli.options import Debug, Json, Loading, Quiet, Seed, Size, Vae, shared_options
 from theworld_validate.cli.session import Options, guard, run_checks
 from theworld_validate.results import CheckResult
-from theworld_validate.workers.run import Run
+from theworld_validate.workers.run import Run, check_in_worker
 
 
 @app.command()
@@ -31,7 +31,8 @@ def world(
     def body(run: Run) -> Iterable[CheckResult]:
         from theworld_validate import suite
 
-        return suite.world(loading.target(run, needs_cosmos=True), run, suite.ALONE, frames=frames)
+        target = loading.target(run, needs_cosmos=True)
+        return check_in_worker(run, suite.world(target, run, suite.ALONE, frames=frames))
 
     return run_checks("theworld-validate world", options, body)
 

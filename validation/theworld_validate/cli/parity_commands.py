@@ -190,9 +190,9 @@ def selftest(
 ) -> int:
     """Inject every known fault, one at a time, and show that it is caught, placed and explained."""
     if list_faults:
-        from theworld_validate.faults.catalogue import CATALOGUE
+        from theworld_validate.faults.catalogue import CATALOGUE, FAMILY_FAULTS
 
-        for name, entry in CATALOGUE.items():
+        for name, entry in (CATALOGUE | FAMILY_FAULTS).items():
             print(f"{name:36} {entry.group:10} {entry.seen}")
         return 0
 

@@ -120,6 +120,11 @@ def component_of(module: str) -> str:
     return ".".join(name for name in module.split(".")[:2] if not name.isdigit())
 
 
+def component_of_parameter(name: str) -> str:
+    """The component of a parameter's module; a parameter of the model itself is one of its own."""
+    return component_of(name.rpartition(".")[0]) or name
+
+
 def group_of(section: str, location: str) -> str:
     """What of a section is reported together: differences of one kind in one group are one finding.
 

@@ -9,6 +9,7 @@ import torch
 
 from theworld_validate.compare.causes import Cause
 from theworld_validate.faults.base import fault, load_with, text_model, wrap_forward
+from theworld_validate.faults.needs import Need
 
 GEMMA = "transformers.models.gemma3.modeling_gemma3"
 MASK = r"\(attention_mask\)"
@@ -20,7 +21,15 @@ def _config(subject: Any) -> Any:
     return TheWorldConfig.from_pretrained(subject.checkpoint)
 
 
-@fault("attention", "transformers #39067, #41944", "modules", r"", Cause.ATTENTION_IMPLEMENTATION, how="load")
+@fault(
+    "attention",
+    "transformers #39067, #41944",
+    "modules",
+    r"",
+    Cause.ATTENTION_IMPLEMENTATION,
+    how="load",
+    needs=(Need.ATTENTION,),
+)
 def eager_attention(subject: Any) -> Any:
     return load_with(subject, attn_implementation="eager")
 

@@ -7,16 +7,19 @@ with where it was seen and what must be said of it. Checks never read this.
 import functools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from theworld_validate.compare.causes import Cause
+from theworld_validate.documents.observations import Section
+from theworld_validate.faults.needs import Need
 from theworld_validate.subjects.subject import device_map_of
 
 CATALOGUE: dict[str, "Fault"] = {}
+FAMILY_FAULTS: dict[str, "Fault"] = {}  # those that are made for any family, beside the catalogue's that suit it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,8 @@ class Fault:
         around: entered before loading and left after running.
         folder: damages a copy of the checkpoint's folder, which both sides then load.
         needs_cuda: whether it cannot exist without a GPU.
+        needs: what a model of another family must have for it.
+        place: gives the location for what was observed of the reference, where it is not the same for every model.
     """
 
     name: str
@@ -48,6 +53,12 @@ class Fault:
     around: Callable[[], AbstractContextManager[object]] = nullcontext
     folder: Callable[[Path], object] | None = None
     needs_cuda: bool = False
+    needs: tuple[Need, ...] = (Need.GEMMA3,)
+    place: Callable[[Mapping[str, Section]], str] | None = None
+
+    def placed_in(self, sections: Mapping[str, Section]) -> "Fault":
+        """The same fault with its location in a model of which this was observed."""
+        return self if self.place is None else replace(self, location=self.place(sections))
 
     def load_spoilt(self, subject: Any) -> Any:
         """Load the subject with this fault in it; `around` is the caller's to enter."""
@@ -71,15 +82,18 @@ def fault(
     *causes: Cause,
     how: Literal["inject", "load", "around", "folder"] = "inject",
     needs_cuda: bool = False,
+    needs: tuple[Need, ...] = (Need.GEMMA3,),
+    place: Callable[[Mapping[str, Section]], str] | None = None,
+    catalogue: dict[str, Fault] = CATALOGUE,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Put the decorated function into the catalogue, under its own name, as what `how` names of a fault."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__.replace("_", "-")
-        if name in CATALOGUE:
+        if name in CATALOGUE or name in FAMILY_FAULTS:
             raise AssertionError(f"two faults are named {name}")
         entry: dict[str, Any] = {how: function}
-        CATALOGUE[name] = Fault(
+        catalogue[name] = Fault(
             name=name,
             group=group,
             seen=seen,
@@ -87,6 +101,8 @@ def fault(
             location=location,
             causes=causes,
             needs_cuda=needs_cuda,
+            needs=needs,
+            place=place,
             **entry,
         )
         return function
@@ -100,15 +116,29 @@ def text_model(model: Any) -> Any:
 
 
 def load_with(subject: Any, **arguments: Any) -> Any:
-    """Load the subject's checkpoint as TheWorld with the branch off, with other arguments beside the subject's."""
+    """Load the subject's checkpoint with other arguments beside the subject's: as TheWorld with the branch off, or as
+    the class of another family.
+    """
     import torch
 
     from theworld import TheWorld
+    from theworld_validate.subjects.architectures import architecture_of
 
-    own: dict[str, Any] = {"dtype": getattr(torch, subject.dtype), "enable_world": False}
+    own: dict[str, Any] = {"dtype": getattr(torch, subject.dtype)}
     own |= device_map_of(subject.device)
+    found = architecture_of(subject.checkpoint)
+    if found.is_the_worlds:
+        own["enable_world"] = False
     torch.manual_seed(subject.seed)
-    return TheWorld.from_pretrained(subject.checkpoint, **{**own, **arguments})
+    model_class: Any = TheWorld if found.is_the_worlds else found.model_class
+    return model_class.from_pretrained(subject.checkpoint, **{**own, **arguments})
+
+
+def integers(tensor: Any) -> Any:
+    """A tensor's bits, as integers that change it."""
+    import torch
+
+    return tensor.detach().view({2: torch.int16, 4: torch.int32}[tensor.element_size()])
 
 
 def become(module: Any, changed: type) -> None:

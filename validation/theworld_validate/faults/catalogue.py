@@ -1,11 +1,23 @@
 """The whole catalogue: every group's module is imported, and so registered."""
 
-from theworld_validate.faults import attention, files, generation, load_state, numerics, runtime, saving, training
-from theworld_validate.faults.base import CATALOGUE, Fault
+from theworld_validate.faults import (
+    any_family,
+    attention,
+    files,
+    generation,
+    load_state,
+    numerics,
+    runtime,
+    saving,
+    training,
+)
+from theworld_validate.faults.base import CATALOGUE, FAMILY_FAULTS, Fault
 
 __all__ = [
     "CATALOGUE",
+    "FAMILY_FAULTS",
     "Fault",
+    "any_family",
     "attention",
     "files",
     "generation",

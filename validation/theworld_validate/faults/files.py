@@ -27,7 +27,7 @@ def extra_key(folder: Path) -> None:
     )
 
 
-@fault("files", "pytorch #101107, nanoGPT #325", "files", r"_orig_mod", *_EXTRA, *_LOST, how="folder")
+@fault("files", "pytorch #101107, nanoGPT #325", "files", r"_orig_mod", *_EXTRA, *_LOST, how="folder", needs=())
 def keys_of_a_compiled_model(folder: Path) -> None:
     rewrite_files(folder, lambda state: {f"_orig_mod.{name}": tensor for name, tensor in state.items()})
 
@@ -42,7 +42,7 @@ def empty_tensor(folder: Path) -> None:
     rewrite_files(folder, lambda state: {n: t.new_empty(0) if "embed_tokens" in n else t for n, t in state.items()})
 
 
-@fault("files", "two saves into one folder", "files", r"model\.safetensors", *_SHADOWED, how="folder")
+@fault("files", "two saves into one folder", "files", r"model\.safetensors", *_SHADOWED, how="folder", needs=())
 def shadowed_file(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -9,6 +9,7 @@ import torch
 
 from theworld_validate.compare.causes import Cause
 from theworld_validate.faults.base import become, fault, text_model, wrap_forward, wrap_generate
+from theworld_validate.faults.needs import Need
 
 _ROOM = 256  # tokens that a static cache has beyond the prompt
 
@@ -32,7 +33,14 @@ def cache_switched_off(model: Any) -> None:
     model.generation_config.use_cache = False
 
 
-@fault("generation", "a repetition penalty crept in", "config", r"repetition_penalty", Cause.CONFIG_VALUE)
+@fault(
+    "generation",
+    "a repetition penalty crept in",
+    "config",
+    r"repetition_penalty",
+    Cause.CONFIG_VALUE,
+    needs=(Need.GENERATION,),
+)
 def repetition_penalty(model: Any) -> None:
     model.generation_config.repetition_penalty = 1.3
 

@@ -7,15 +7,11 @@ import torch
 from torch import nn
 
 from theworld_validate.compare.causes import Cause
-from theworld_validate.faults.base import become, fault, load_with, text_model
+from theworld_validate.faults.base import become, fault, integers, load_with, text_model
 
 INV_FREQ = r"rotary_emb\.\w+_inv_freq"
 NAN = (Cause.NON_FINITE_WEIGHT, Cause.WEIGHT_BITS)  # the second where nobody looked at the values
 FLOAT32_BUFFER = rf"{INV_FREQ}|embed_scale"  # the scale has the model's dtype, float32 among others
-
-
-def _integers(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().view({2: torch.int16, 4: torch.int32}[tensor.element_size()])
 
 
 @fault("load", "transformers #25681", "buffers", INV_FREQ, Cause.BUFFER_DTYPE)
@@ -116,7 +112,7 @@ def embedding_resized(model: Any) -> None:
 
 @fault("load", "one-ulp change", "parameters", r"layers\.3\.mlp\.down_proj", Cause.WEIGHT_BITS)
 def one_ulp(model: Any) -> None:
-    _integers(text_model(model).layers[3].mlp.down_proj.weight)[7, 11] += 1
+    integers(text_model(model).layers[3].mlp.down_proj.weight)[7, 11] += 1
 
 
 @fault("load", "sign flip", "parameters", r"layers\.0\.self_attn\.q_proj", Cause.WEIGHT_BITS)
@@ -144,7 +140,7 @@ def several_bits(model: Any) -> None:
         (text_model(model).layers[4].mlp.gate_proj.weight, 1 << 3),
         (text_model(model).norm.weight, 1 << 7),
     ):
-        _integers(weight).view(-1)[13] ^= flipped
+        integers(weight).view(-1)[13] ^= flipped
 
 
 @fault("load", "a diverged step was kept", "parameters", r"layers\.3\.mlp\.up_proj", *NAN)

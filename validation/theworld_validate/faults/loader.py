@@ -41,9 +41,9 @@ class FaultySubject:
 
     def load(self) -> Any:
         """Load the subject with the fault in it; what the fault holds open stays so until the process ends."""
-        from theworld_validate.faults.catalogue import CATALOGUE
+        from theworld_validate.faults.catalogue import CATALOGUE, FAMILY_FAULTS
 
-        fault = CATALOGUE[self.fault]
+        fault = (CATALOGUE | FAMILY_FAULTS)[self.fault]
         context = fault.around()
         context.__enter__()
         _ENTERED.append(context)

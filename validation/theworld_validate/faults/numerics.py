@@ -99,7 +99,15 @@ def _matmul_precision(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-@fault("numerics", "float32_matmul_precision", "globals", r"float32_matmul_precision", Cause.GLOBAL_FLAG, how="around")
+@fault(
+    "numerics",
+    "float32_matmul_precision",
+    "globals",
+    r"float32_matmul_precision",
+    Cause.GLOBAL_FLAG,
+    how="around",
+    needs=(),
+)
 def matmul_precision_lowered() -> Any:
     return _matmul_precision("medium")
 
@@ -114,23 +122,25 @@ def _flag(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, before)
 
 
-@fault("numerics", "transformers #20680", "globals", r"tf32|precision", Cause.GLOBAL_FLAG, how="around")
+@fault("numerics", "transformers #20680", "globals", r"tf32|precision", Cause.GLOBAL_FLAG, how="around", needs=())
 def tf32_switched_on() -> Any:
     return _flag(torch.backends.cudnn, "allow_tf32", not torch.backends.cudnn.allow_tf32)
 
 
-@fault("numerics", "reduced-precision reductions", "globals", r"bf16_reduced", Cause.GLOBAL_FLAG, how="around")
+@fault(
+    "numerics", "reduced-precision reductions", "globals", r"bf16_reduced", Cause.GLOBAL_FLAG, how="around", needs=()
+)
 def reductions_switched() -> Any:
     matmul = torch.backends.cuda.matmul
     return _flag(matmul, "allow_bf16_reduced_precision_reduction", False)
 
 
-@fault("numerics", "cuDNN autotuning", "globals", r"cudnn_benchmark", Cause.GLOBAL_FLAG, how="around")
+@fault("numerics", "cuDNN autotuning", "globals", r"cudnn_benchmark", Cause.GLOBAL_FLAG, how="around", needs=())
 def cudnn_benchmark_on() -> Any:
     return _flag(torch.backends.cudnn, "benchmark", True)
 
 
-@fault("numerics", "kernel order changed", "globals", r"num_threads", Cause.GLOBAL_FLAG, how="around")
+@fault("numerics", "kernel order changed", "globals", r"num_threads", Cause.GLOBAL_FLAG, how="around", needs=())
 @contextmanager
 def fewer_threads() -> Iterator[None]:
     before = torch.get_num_threads()

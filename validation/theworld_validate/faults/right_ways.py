@@ -1,4 +1,4 @@
-"""Ways of loading Gemma 3 that are right: none of them may have a finding.
+"""Ways of loading a checkpoint that are right: none of them may have a finding.
 
 In: a checkpoint and the keyword arguments of a loader. Out: a model. Each is a loader as a user would write it.
 """
@@ -11,17 +11,17 @@ from theworld_validate.target import REFERENCE_TARGET
 _HERE = "theworld_validate.faults.right_ways:"
 
 
-def _gemma() -> Any:
-    from transformers import Gemma3ForConditionalGeneration
+def _class_of(checkpoint: str) -> Any:
+    from theworld_validate.subjects.architectures import architecture_of
 
-    return Gemma3ForConditionalGeneration
+    return architecture_of(checkpoint).model_class
 
 
 def resharded(checkpoint: str, **arguments: Any) -> Any:
     """Save in shards and load those."""
     with tempfile.TemporaryDirectory() as folder:
-        _gemma().from_pretrained(checkpoint, **arguments).save_pretrained(folder, max_shard_size="600KB")
-        return _gemma().from_pretrained(folder, **arguments)
+        _class_of(checkpoint).from_pretrained(checkpoint, **arguments).save_pretrained(folder, max_shard_size="600KB")
+        return _class_of(checkpoint).from_pretrained(folder, **arguments)
 
 
 def saved_by_theworld(checkpoint: str, **arguments: Any) -> Any:
@@ -35,17 +35,17 @@ def saved_by_theworld(checkpoint: str, **arguments: Any) -> Any:
 
 def low_memory(checkpoint: str, **arguments: Any) -> Any:
     """Load shard by shard."""
-    return _gemma().from_pretrained(checkpoint, low_cpu_mem_usage=True, **arguments)
+    return _class_of(checkpoint).from_pretrained(checkpoint, low_cpu_mem_usage=True, **arguments)
 
 
 def device_map(checkpoint: str, **arguments: Any) -> Any:
     """Name the device of everything."""
-    return _gemma().from_pretrained(checkpoint, **{"device_map": {"": "cpu"}, **arguments})
+    return _class_of(checkpoint).from_pretrained(checkpoint, **{"device_map": {"": "cpu"}, **arguments})
 
 
 def old_dtype_word(checkpoint: str, dtype: Any = None, **arguments: Any) -> Any:
     """Use the former name of dtype."""
-    return _gemma().from_pretrained(checkpoint, torch_dtype=dtype, **arguments)
+    return _class_of(checkpoint).from_pretrained(checkpoint, torch_dtype=dtype, **arguments)
 
 
 def auto_class(checkpoint: str, **arguments: Any) -> Any:
@@ -59,12 +59,16 @@ def own_config(checkpoint: str, **arguments: Any) -> Any:
     """Hand the config over."""
     from transformers import AutoConfig
 
-    return _gemma().from_pretrained(checkpoint, config=AutoConfig.from_pretrained(checkpoint), **arguments)
+    return _class_of(checkpoint).from_pretrained(checkpoint, config=AutoConfig.from_pretrained(checkpoint), **arguments)
 
 
 def in_eval_mode(checkpoint: str, **arguments: Any) -> Any:
     """Say what is so already: evaluation mode, tied weights, and safetensors."""
-    model = _gemma().from_pretrained(checkpoint, use_safetensors=True, local_files_only=True, **arguments).eval()
+    model = (
+        _class_of(checkpoint)
+        .from_pretrained(checkpoint, use_safetensors=True, local_files_only=True, **arguments)
+        .eval()
+    )
     model.tie_weights()
     return model
 
@@ -86,3 +90,9 @@ RIGHT_WAYS = {
         )
     },
 }
+_OF_ANY_FAMILY = ("resharded", "low_memory", "device_map", "old_dtype_word", "own_config", "in_eval_mode")
+
+
+def ways_of_any_family(base: str) -> dict[str, str]:
+    """The ways for a checkpoint of another family than Gemma 3, whose own class is `base`."""
+    return {"base_class": base, **{name: RIGHT_WAYS[name] for name in _OF_ANY_FAMILY}}

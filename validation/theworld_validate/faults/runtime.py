@@ -8,9 +8,10 @@ import torch
 
 from theworld_validate.compare.causes import Cause
 from theworld_validate.faults.base import fault, rewrite_output, text_model
+from theworld_validate.faults.needs import Need
 
 
-@fault("runtime", "train mode", "modules", r"", Cause.MODE_FLAG)
+@fault("runtime", "train mode", "modules", r"", Cause.MODE_FLAG, needs=())
 def train_mode(model: Any) -> None:
     model.train()
 
@@ -20,7 +21,7 @@ def one_module_in_train_mode(model: Any) -> None:
     text_model(model).layers[5].self_attn.train()
 
 
-@fault("runtime", "transformers #36684", "config", r"generation_config", Cause.CONFIG_VALUE)
+@fault("runtime", "transformers #36684", "config", r"generation_config", Cause.CONFIG_VALUE, needs=(Need.GENERATION,))
 def generation_config_not_carried(model: Any) -> None:
     from transformers import GenerationConfig
 
@@ -32,12 +33,20 @@ def leftover_forward_hook(model: Any) -> None:
     text_model(model).layers[2].register_forward_hook(lambda *_: None)
 
 
-@fault("runtime", "transformers 5.17: enable then disable checkpointing", "modules", r"", Cause.HOOK, Cause.MODE_FLAG)
+@fault(
+    "runtime",
+    "transformers 5.17: enable then disable checkpointing",
+    "modules",
+    r"",
+    Cause.HOOK,
+    Cause.MODE_FLAG,
+    needs=(Need.EMBEDDINGS,),
+)
 def leftover_checkpointing_hook(model: Any) -> None:
     model.enable_input_require_grads()
 
 
-@fault("runtime", "checkpointing left on", "modules", r"", Cause.MODE_FLAG, Cause.HOOK)
+@fault("runtime", "checkpointing left on", "modules", r"", Cause.MODE_FLAG, Cause.HOOK, needs=(Need.CHECKPOINTING,))
 def checkpointing_left_on(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "gradient_checkpointing"):
@@ -68,7 +77,7 @@ def _autocast() -> Iterator[None]:
         yield
 
 
-@fault("runtime", "leftover autocast", "globals", r"autocast", Cause.GLOBAL_FLAG, how="around")
+@fault("runtime", "leftover autocast", "globals", r"autocast", Cause.GLOBAL_FLAG, how="around", needs=())
 def leftover_autocast() -> Any:
     return _autocast()
 
@@ -82,17 +91,17 @@ def _restoring(set_it: Any, value: Any, before: Any) -> Iterator[None]:
         set_it(before)
 
 
-@fault("runtime", "an import reset grad mode", "globals", r"grad_enabled", Cause.GLOBAL_FLAG, how="around")
+@fault("runtime", "an import reset grad mode", "globals", r"grad_enabled", Cause.GLOBAL_FLAG, how="around", needs=())
 def grad_mode_reset() -> Any:
     return _restoring(torch.set_grad_enabled, False, True)
 
 
-@fault("runtime", "default dtype changed", "globals", r"default_dtype", Cause.GLOBAL_FLAG, how="inject")
+@fault("runtime", "default dtype changed", "globals", r"default_dtype", Cause.GLOBAL_FLAG, how="inject", needs=())
 def default_dtype_changed(model: Any) -> None:  # noqa: ARG001
     torch.set_default_dtype(torch.float64)
 
 
-@fault("runtime", "loading draws random numbers", "globals", r"rng_state", Cause.RNG_USE)
+@fault("runtime", "loading draws random numbers", "globals", r"rng_state", Cause.RNG_USE, needs=())
 def random_draw_while_loading(model: Any) -> None:  # noqa: ARG001
     torch.rand(1)
 

@@ -8,6 +8,7 @@ import torch
 
 from theworld_validate.compare.causes import Cause
 from theworld_validate.faults.base import become, fault, rewrite_files, rewrite_saving
+from theworld_validate.faults.needs import Need
 
 State = dict[str, torch.Tensor]
 
@@ -28,7 +29,7 @@ def saved_in_lower_precision(model: Any) -> None:
     rewrite_saving(model, lowered)
 
 
-@fault("round trip", "saved twice as large", "round_trip", r"written/", Cause.WRITTEN_DTYPE)
+@fault("round trip", "saved twice as large", "round_trip", r"written/", Cause.WRITTEN_DTYPE, needs=())
 def saved_in_higher_precision(model: Any) -> None:
     wider = {torch.bfloat16: torch.float32, torch.float16: torch.float32, torch.float32: torch.float64}
 
@@ -76,7 +77,14 @@ def other_keys_on_disk(model: Any) -> None:
     become(model, OddKeys)
 
 
-@fault("round trip", "generation config not saved", "round_trip", r"generation_config", Cause.SAVING)
+@fault(
+    "round trip",
+    "generation config not saved",
+    "round_trip",
+    r"generation_config",
+    Cause.SAVING,
+    needs=(Need.GENERATION,),
+)
 def generation_config_not_saved(model: Any) -> None:
     original = type(model)
 

@@ -2,7 +2,8 @@
 
 In: what is to be loaded, and the catalogue. Out: one check a fault, the rates, and one over ways of loading that are
 right. Every fault has a worker of its own; the judge is used as it is, and is not told what was injected. Faults of
-training are not about what is loaded: the audit of training has the tiny model trained with them.
+training are not about what is loaded: the audit of training has the tiny model trained with them. Of a checkpoint of
+another family than Gemma 3, the faults are those whose needs its reference meets.
 """
 
 import tempfile
@@ -13,23 +14,25 @@ from pathlib import Path
 
 from theworld.checkpoints.error_text import did_you_mean
 from theworld_validate.faults.base import Fault
-from theworld_validate.faults.catalogue import CATALOGUE
+from theworld_validate.faults.catalogue import CATALOGUE, FAMILY_FAULTS
 from theworld_validate.faults.loader import FaultySubject
-from theworld_validate.faults.right_ways import RIGHT_WAYS
+from theworld_validate.faults.needs import met_by
+from theworld_validate.faults.right_ways import RIGHT_WAYS, ways_of_any_family
 from theworld_validate.faults.training_trials import TRAINING, right_training, try_training
 from theworld_validate.faults.verdicts import THREADS, broken_off, judge_findings, rates_of
 from theworld_validate.parity.check import Agreed, find_causes, observe_job, plan_parity, refuse_files, side_of
 from theworld_validate.parity.judge import Comparison, Side, judge
 from theworld_validate.parity.loader import Loader
 from theworld_validate.results import CheckResult, Finding, InputError, Plan, Status
-from theworld_validate.subjects.default_targets import check_the_worlds
+from theworld_validate.subjects.default_targets import default_targets
 from theworld_validate.subjects.subject import Subject
-from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET, Target
+from theworld_validate.target import CANDIDATE_TARGET, Target
 from theworld_validate.workers.child import Job
 from theworld_validate.workers.pool import Outcome
 from theworld_validate.workers.run import Run, describe_failure
 
 _GRID = (("float32", "sdpa"), ("float32", "eager"), ("bfloat16", "sdpa"), ("bfloat16", "eager"))
+_FAMILY_GRID = (("float32", None), ("bfloat16", None))  # attention as the family has it
 NUM_BASE_RUNS = len(RIGHT_WAYS) * len(_GRID)
 
 
@@ -48,20 +51,22 @@ def run_selftest(
     """Inject every fault, and load in every way that is right.
 
     Args:
-        names: of faults; all of the catalogue if none is named.
+        names: of faults; all of the catalogue if none is named, and for another family than Gemma 3 those that are
+            made for any.
         num_base_runs: right ways to try, over dtypes and attention implementations.
 
     Raises:
         InputError: if a name is not in the catalogue, or the checkpoint cannot be used.
     """
+    base, own = default_targets(target.checkpoint)
+    known = CATALOGUE if own is not None else CATALOGUE | FAMILY_FAULTS
     for name in names:
-        if name not in CATALOGUE:
-            hint = did_you_mean(name, CATALOGUE, otherwise="; theworld-validate selftest --list shows them")
+        if name not in known:
+            hint = did_you_mean(name, known, otherwise="; theworld-validate selftest --list shows them")
             raise InputError(f"--fault {name}: no such fault{hint}")
-    check_the_worlds(target.checkpoint, "the catalogue of faults")
-    faults = [CATALOGUE[name] for name in names] if names else list(CATALOGUE.values())
-    candidate = Subject.of(target, CANDIDATE_TARGET)
-    reference = replace(candidate, target=REFERENCE_TARGET)
+    faults = [known[name] for name in names] if names else list(known.values())
+    candidate = Subject.of(target, own or base)
+    reference = replace(candidate, target=base)
     agreed = plan_parity(reference, run, ())
     run.plan = agreed.plan
     run.add_subject(reference.record("reference"))
@@ -69,18 +74,20 @@ def run_selftest(
     run.expect(len(faults) + num_base_runs + bool(num_base_runs))
     has_gpu = run.environment is not None and run.environment.gpu is not None
     checks = []
-    of_models = [fault for fault in faults if fault.group != TRAINING]
+    of_training = [fault for fault in faults if fault.group == TRAINING and own is not None]
+    of_models = [fault for fault in faults if fault not in of_training]
     if of_models:
         for check in _try_faults(of_models, reference, candidate, agreed, run, has_gpu=has_gpu):
             checks.append(check)
             yield check
-    for check in try_training([fault for fault in faults if fault.group == TRAINING], run):
+    for check in try_training(of_training, run):
         checks.append(check)
         yield check
     yield rates_of(checks)
     if num_base_runs:
         yield _right_ways(reference, agreed, num_base_runs, run)
-        yield right_training(run)
+        if own is not None:
+            yield right_training(run)
 
 
 def _try_faults(
@@ -90,16 +97,21 @@ def _try_faults(
     plan = agreed.plan
     (seen,) = run.do([_job("reference", reference, plan)])
     if not seen.is_whole:
-        raise InputError(f"{REFERENCE_TARGET}: {describe_failure(seen)}")
+        raise InputError(f"{reference.target}: {describe_failure(seen)}")
     expected = side_of(seen)
+    sections = expected.fingerprint.sections
+    met = None if candidate.target == CANDIDATE_TARGET else met_by(sections, plan.probes)
     with tempfile.TemporaryDirectory(prefix="theworld-selftest-") as scratch:
         trials = []
         for fault in faults:
             if fault.needs_cuda and not has_gpu:
                 reason = "this fault cannot exist without a CUDA device"
                 yield CheckResult(id=f"selftest.{fault.name}", status=Status.SKIPPED, reason=reason, seconds=0.0)
+            elif met is not None and (unmet := [need for need in fault.needs if need not in met]):
+                reason = f"not applicable: {unmet[0]}"
+                yield CheckResult(id=f"selftest.{fault.name}", status=Status.SKIPPED, reason=reason, seconds=0.0)
             else:
-                trials.append(_make_trial(fault, reference, candidate, Path(scratch)))
+                trials.append(_make_trial(fault.placed_in(sections), reference, candidate, Path(scratch)))
         jobs = [_job(trial.fault.name, trial.candidate, plan) for trial in trials]
         work = run.work(jobs, at_once=2)
         done: set[int] = set()
@@ -160,14 +172,16 @@ def _right_ways(base: Subject, agreed: Agreed, num_runs: int, run: Run) -> Check
     started = time.perf_counter()
     findings: list[Finding] = []
     rows: list[dict[str, str | int | None]] = []
-    tried = [(dtype, attn, way) for dtype, attn in _GRID for way in RIGHT_WAYS][:num_runs]
-    for dtype, attn in _GRID:
+    is_the_worlds = default_targets(base.checkpoint)[1] is not None
+    targets, grid = (RIGHT_WAYS, _GRID) if is_the_worlds else (ways_of_any_family(base.target), _FAMILY_GRID)
+    tried = [(dtype, attn, way) for dtype, attn in grid for way in targets][:num_runs]
+    for dtype, attn in grid:
         ways = [way for d, a, way in tried if (d, a) == (dtype, attn)]
         if not ways:
             continue
         reference = replace(base, dtype=dtype, attn=attn)
         jobs = [_job("reference", reference, agreed.plan)]
-        jobs += [_job(way, replace(reference, target=RIGHT_WAYS[way]), agreed.plan) for way in ways]
+        jobs += [_job(way, replace(reference, target=targets[way]), agreed.plan) for way in ways]
         seen, *outcomes = run.do(jobs, at_once=2)
         for way, outcome in zip(ways, outcomes, strict=True):
             side = side_of(outcome)

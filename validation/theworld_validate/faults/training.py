@@ -12,6 +12,7 @@ from unittest import mock
 from theworld_validate.audits.training import check_training
 from theworld_validate.compare.causes import Cause
 from theworld_validate.faults.base import CATALOGUE, fault
+from theworld_validate.faults.needs import Need
 from theworld_validate.workers.child import say
 from theworld_validate.workers.messages import Checked, Message, Step
 
@@ -30,7 +31,9 @@ def _tell(text: str) -> None:
     say(Step(text=text))
 
 
-@fault("training", "transformers #48805", "resume", _TRAINED, Cause.RESUMED_WEIGHTS, how="around")
+@fault(
+    "training", "transformers #48805", "resume", _TRAINED, Cause.RESUMED_WEIGHTS, how="around", needs=(Need.TRAINER,)
+)
 @contextlib.contextmanager
 def resumed_from_the_base() -> Iterator[None]:
     """A loader that finds no key of its own only warns, and leaves the weights that training began with."""
@@ -40,7 +43,9 @@ def resumed_from_the_base() -> Iterator[None]:
         yield
 
 
-@fault("training", "LLaVA-NeXT #492", "rates", r"param_groups", Cause.LEARNING_RATE, how="around")
+@fault(
+    "training", "LLaVA-NeXT #492", "rates", r"param_groups", Cause.LEARNING_RATE, how="around", needs=(Need.TRAINER,)
+)
 @contextlib.contextmanager
 def one_rate_for_all_groups() -> Iterator[None]:
     """The groups are built with the arguments' one rate; the trainer itself refuses this."""
@@ -55,7 +60,15 @@ def one_rate_for_all_groups() -> Iterator[None]:
         yield
 
 
-@fault("training", "LLaVA-NeXT #492", "rates", "language_model|temporal_embedding", Cause.LEARNING_RATE, how="around")
+@fault(
+    "training",
+    "LLaVA-NeXT #492",
+    "rates",
+    "language_model|temporal_embedding",
+    Cause.LEARNING_RATE,
+    how="around",
+    needs=(Need.TRAINER,),
+)
 @contextlib.contextmanager
 def rates_lost_before_a_step() -> Iterator[None]:
     """All is right where training begins, and each step then goes by the first group's rate."""
@@ -71,7 +84,15 @@ def rates_lost_before_a_step() -> Iterator[None]:
         yield
 
 
-@fault("training", "the freeze stage is lost on loading", "frozen", r"vae\.encoder", Cause.FREEZE, how="around")
+@fault(
+    "training",
+    "the freeze stage is lost on loading",
+    "frozen",
+    r"vae\.encoder",
+    Cause.FREEZE,
+    how="around",
+    needs=(Need.TRAINER,),
+)
 @contextlib.contextmanager
 def frozen_component_trains() -> Iterator[None]:
     """A component that the stage has frozen comes from the loader as trainable."""
@@ -87,7 +108,9 @@ def frozen_component_trains() -> Iterator[None]:
         yield
 
 
-@fault("training", "pytorch #186998, #187376", "reduction", _TRAINED, Cause.REDUCTION, how="around")
+@fault(
+    "training", "pytorch #186998, #187376", "reduction", _TRAINED, Cause.REDUCTION, how="around", needs=(Need.TRAINER,)
+)
 @contextlib.contextmanager
 def gradients_reduced_in_bfloat16() -> Iterator[None]:
     """As a group of FSDP2's that first ran frozen reduces them."""
@@ -99,7 +122,15 @@ def gradients_reduced_in_bfloat16() -> Iterator[None]:
         yield
 
 
-@fault("training", "transformers #48972, verl #6334", "export", r"lm_head", Cause.LOST_TIE, how="around")
+@fault(
+    "training",
+    "transformers #48972, verl #6334",
+    "export",
+    r"lm_head",
+    Cause.LOST_TIE,
+    how="around",
+    needs=(Need.TRAINER,),
+)
 @contextlib.contextmanager
 def tie_lost_on_export() -> Iterator[None]:
     """The head is gathered apart from the embeddings, as from shards, and written as a table of its own."""
@@ -116,7 +147,7 @@ def tie_lost_on_export() -> Iterator[None]:
         yield
 
 
-@fault("training", "transformers #37197", "accumulation", "loss", Cause.LOSS_COUNT, how="around")
+@fault("training", "transformers #37197", "accumulation", "loss", Cause.LOSS_COUNT, how="around", needs=(Need.TRAINER,))
 @contextlib.contextmanager
 def accumulation_scales_the_loss() -> Iterator[None]:
     """The count of tokens does not reach the loss: each part is a mean of its own."""

@@ -11,7 +11,7 @@ from theworld_validate.faults.verdicts import THREADS, broken_off, judge_finding
 from theworld_validate.results import CheckResult, InputError, Status, combine
 from theworld_validate.workers.child import Job
 from theworld_validate.workers.messages import Checked
-from theworld_validate.workers.run import Run, check_in_worker, describe_failure
+from theworld_validate.workers.run import Audit, Run, check_in_worker, describe_failure
 
 TRAINING = "training"  # the group of these faults
 _OBSERVE = "theworld_validate.faults.training:observe"
@@ -41,7 +41,7 @@ def _training_job(fault: Fault | None) -> Job:
 def right_training(run: Run) -> CheckResult:
     """Train without a fault: any finding would be false."""
     run.progress("training without a fault")
-    checks = list(check_in_worker(run, _training_job(None)))
+    checks = list(check_in_worker(run, Audit(job=_training_job(None))))
     return CheckResult(
         id="selftest.right_training",
         status=combine([check.status for check in checks]) if len(checks) == len(ASPECTS) else Status.FAILED,

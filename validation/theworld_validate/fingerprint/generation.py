@@ -1,7 +1,8 @@
 """Generation: greedily, sampled, by beams, and greedily with a preallocated cache.
 
 In: a loaded model, a probe and a way. Out: `Answers`. The model's own generation config is not changed, and what
-`generate` leaves on the model is taken off again: the next call's cache would have its length.
+`generate` leaves on the model is taken off again: the next call's cache would have its length. Of beams the best is set
+back at each step, so that they change places whatever the model: only then does the order of their caches matter.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from theworld_validate.probes.gemma3 import NEW_TOKENS
 from theworld_validate.probes.probe import Generation, Probe
 
 NUM_BEAMS = 3
+_SET_BACK = 5.0  # the best beam, in log-probability: more than beams of one prompt are apart
 _LEFT_BEHIND = "_previous_max_cache_length"  # by transformers, for the next call's static cache
 _ALWAYS = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS}
 _GREEDY = {
@@ -42,7 +44,8 @@ def generate(model: Any, probe: Probe, way: Generation, *, seed: int) -> Answers
         return {way: f"{NONE}: the model has no generate"}
     torch.manual_seed(seed)
     with torch.no_grad(), _as_before(model):
-        made = model.generate(**to_tensors(probe, model), **_ALWAYS, **_OPTIONS[way])
+        more = {"logits_processor": _changing_places()} if way == "beams" else {}
+        made = model.generate(**to_tensors(probe, model), **_ALWAYS, **_OPTIONS[way], **more)
     if isinstance(made, torch.Tensor):
         return {way: made}
     answers: Answers = {way: made.sequences}
@@ -50,6 +53,19 @@ def generate(model: Any, probe: Probe, way: Generation, *, seed: int) -> Answers
     if getattr(made, "sequences_scores", None) is not None:
         answers[f"{way}_scores"] = made.sequences_scores
     return answers
+
+
+def _changing_places() -> Any:
+    """What has beams change places: a random model's best beam would stay the best to the end."""
+    from transformers import LogitsProcessor, LogitsProcessorList
+
+    class SetBestBack(LogitsProcessor):
+        def __call__(self, _input_ids: Any, scores: Any) -> Any:
+            scores = scores.clone()
+            scores[::NUM_BEAMS] -= _SET_BACK
+            return scores
+
+    return LogitsProcessorList([SetBestBack()])
 
 
 def observe_random_state(prefix: str) -> Section:

@@ -53,7 +53,7 @@ def fingerprint_gradients(
     try:
         on_cuda = deterministic and device_of(model).type == "cuda"
         with _training(model), deterministic_kernels(enabled=on_cuda, warn_only=False):
-            loss = loss_of(model(**inputs), probe)
+            loss = loss_of(model(**inputs), has_labels=probe.labels is not None)
             if loss is not None and loss.requires_grad:
                 loss.backward()
         parameters: dict[int, tuple[str, Any]] = {}
@@ -69,12 +69,12 @@ def fingerprint_gradients(
     return Fingerprint(sections={"gradients": section}, num_bytes={"gradients": num_bytes}, sketches=sketches)
 
 
-def loss_of(output: Any, probe: Probe) -> Any:
+def loss_of(output: Any, *, has_labels: bool) -> Any:
     """What a step goes back from: the forward's own loss; where it takes no labels, of what it gives.
 
     The stand-in is the mean square of every floating-point tensor of the output that has a gradient.
     """
-    if probe.labels is not None:
+    if has_labels:
         return output.loss
     tensors = [tensor for _, tensor in iterate_tensors(output) if tensor.is_floating_point() and tensor.requires_grad]
     return sum(tensor.float().square().mean() for tensor in tensors) if tensors else None

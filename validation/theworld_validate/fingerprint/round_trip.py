@@ -15,10 +15,12 @@ from typing import Any
 
 from theworld.checkpoints.safetensors_header import TORCH_DTYPE_NAMES, read_safetensors_header
 from theworld_validate.documents.observations import Failure, Fingerprint, Section
-from theworld_validate.fingerprint.failures import describe_error, failure_of
+from theworld_validate.fingerprint.failures import CannotAsk, describe_error, failure_of
 from theworld_validate.fingerprint.scalars import clean_text
 from theworld_validate.fingerprint.scratch import scratch_folder
 from theworld_validate.fingerprint.state import fingerprint_state
+from theworld_validate.fingerprint.tensor_parts import is_distributed
+from theworld_validate.fingerprint.tree import iterate_parameters
 from theworld_validate.subjects.targets import resolve_target
 from theworld_validate.subjects.wrappers import Wrapped, unwrap
 from theworld_validate.target import REFERENCE_TARGET
@@ -34,17 +36,31 @@ def fingerprint_round_trip(model: Any, *, base_target: str = REFERENCE_TARGET) -
     Args:
         model: what a loader returned, or its `Wrapped`.
         base_target: the class that others will load the files with.
+
+    Raises:
+        CannotAsk: for a model in shards.
     """
-    return _RoundTrip(unwrap(model), base_target).take()
+    wrapped = unwrap(model)
+    _refuse_shards(wrapped)
+    return _RoundTrip(wrapped, base_target).take()
+
+
+def _refuse_shards(wrapped: Wrapped) -> None:
+    if any(is_distributed(parameter) for _, parameter in iterate_parameters(wrapped.model)):
+        raise CannotAsk("a model in shards is saved by what sharded it: save it gathered, and compare what loads that")
 
 
 def fingerprint_written(model: Any) -> Fingerprint:
     """See what keys and dtypes saving writes, without writing a tensor: for a class of transformers' own.
 
     Only the last step of `save_pretrained` is replaced, so every key goes through the class's own conversions. A
-    model of any other class takes the whole round trip.
+    model of any other class takes the whole round trip, and one in shards cannot be asked.
     """
     wrapped = unwrap(model)
+    try:
+        _refuse_shards(wrapped)
+    except CannotAsk as error:
+        return Fingerprint(sections={}, failures=(failure_of(error, SECTION),))
     if wrapped.adapter is not None or not type(wrapped.model).__module__.startswith("transformers."):
         return fingerprint_round_trip(wrapped)
     seen: Section = {}

@@ -37,19 +37,35 @@ def _is_strided(tensor: "torch.Tensor") -> bool:
 
 
 def parts_of(tensor: "torch.Tensor") -> list[tuple[str, "torch.Tensor"]]:
-    """Name the plain tensors that hold the bits of one that is not plain; of a distributed one, this rank's share.
+    """Name the plain tensors that hold the bits of one that is not plain; a distributed one is gathered.
+
+    To gather is a collective: every rank has to observe the same model, in the same order.
 
     Raises:
         NoBits: if it has none that can be read.
     """
     from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+    if is_distributed(tensor):
+        return _plain_parts(_gathered(tensor))
     if is_traceable_wrapper_subclass(tensor):
         inner: list[tuple[str, Any]] = [(name, getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0]]
         return [(f"{name}.{path}".rstrip("."), part) for name, value in inner for path, part in _plain_parts(value)]
     if not _is_strided(tensor):
         return _parts_of_layout(tensor)
     return [("", _without_subclass(tensor))]
+
+
+def is_distributed(tensor: "torch.Tensor") -> bool:
+    """Whether each rank holds a share of it: FSDP2's parameters, and tensor-parallel ones."""
+    return hasattr(tensor, "placements") and hasattr(tensor, "full_tensor")
+
+
+def _gathered(tensor: Any) -> "torch.Tensor":
+    import torch
+
+    with torch.no_grad():
+        return tensor.detach().full_tensor()
 
 
 def _plain_parts(value: "torch.Tensor") -> list[tuple[str, "torch.Tensor"]]:
@@ -97,7 +113,7 @@ def name_of_subclass(tensor: "torch.Tensor") -> str | None:
     kind = type(tensor)
     if kind in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer):
         return None if tensor.layout == torch.strided else str(tensor.layout).removeprefix("torch.")
-    placements = getattr(tensor, "placements", None)  # of a DTensor: only this rank's share can be read
+    placements = getattr(tensor, "placements", None)  # of a DTensor
     return kind.__name__ if placements is None else f"{kind.__name__}{list(map(str, placements))}"
 
 

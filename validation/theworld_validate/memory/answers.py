@@ -14,6 +14,7 @@ from theworld_validate.memory.cells import Cell
 from theworld_validate.memory.gpus import Gpu
 from theworld_validate.memory.outcomes import Prediction
 from theworld_validate.results import InputError, SubjectRecord
+from theworld_validate.subjects.default_targets import default_targets
 from theworld_validate.target import CANDIDATE_TARGET
 
 if TYPE_CHECKING:
@@ -80,11 +81,19 @@ class ModelSource:
         """What the user named."""
         return self.checkpoint or self.geometry
 
+    @property
+    def target(self) -> str:
+        """What would load it."""
+        if self.checkpoint is None:
+            return CANDIDATE_TARGET
+        base, own = default_targets(self.checkpoint)
+        return own or base
+
     def record(self) -> SubjectRecord:
         """What a report says of it: no weight is loaded."""
         return SubjectRecord(
             role="model",
-            target=CANDIDATE_TARGET,
+            target=self.target,
             checkpoint=self.name,
             cosmos=self.cosmos,
             dtype="bfloat16",
@@ -92,13 +101,17 @@ class ModelSource:
         )
 
     def read(self) -> Any:
-        """The `TheWorldConfig` with a world branch.
+        """The `TheWorldConfig` with a world branch; of another family, its own config.
 
         Raises:
             InputError: if there is none, or no model can be built from it.
         """
         from theworld_validate.subjects import empty_models
 
+        if self.checkpoint is not None and self.target != CANDIDATE_TARGET:
+            from theworld_validate.subjects.architectures import architecture_of
+
+            return architecture_of(self.checkpoint).config
         if self.checkpoint is not None:
             return empty_models.blueprint_of_checkpoint(self.checkpoint, self.cosmos)
         if Path(self.geometry).suffix == ".json":
@@ -128,7 +141,18 @@ def answer(predictor: "Predictor", cell: Cell, question: Question) -> Prediction
     except InputError:
         raise
     except Exception as error:
-        return Prediction(cell=cell, error=one_line(f"{type(error).__name__}: {error}"))
+        return Prediction(cell=cell, error=one_line(_said(error)))
+
+
+def _said(error: Exception) -> str:
+    from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+
+    if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
+        return (
+            f"the model's code reads values of its tensors ({error}), and there are none without data; "
+            "theworld-validate memory measure has them"
+        )
+    return f"{type(error).__name__}: {error}"
 
 
 def answer_all(

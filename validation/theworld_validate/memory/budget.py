@@ -39,8 +39,11 @@ class Budget:
         return all(getattr(cell, name) == value for name, value in self.choices.items())
 
 
-def read_budgets(path: Path) -> tuple[Budget, ...]:
+def read_budgets(path: Path, *, any_preset: bool = False) -> tuple[Budget, ...]:
     """Read a budget file.
+
+    Args:
+        any_preset: take any text as a preset: those of another family than Gemma 3 are its model's parts.
 
     Raises:
         InputError: if it cannot be read, holds no budget, an unknown key, a value out of its range or no limit.
@@ -56,7 +59,7 @@ def read_budgets(path: Path) -> tuple[Budget, ...]:
         budgets: list[Budget] = []
         number_of: dict[tuple[tuple[str, str | int | bool], ...], int] = {}
         for number, entry in enumerate(entries, start=1):
-            budget = _read_one(entry, f"{where}: budget {number}")
+            budget = _read_one(entry, f"{where}: budget {number}", any_preset=any_preset)
             first = number_of.setdefault(tuple(sorted(budget.choices.items())), number)
             if first != number:
                 raise InputError(f"{where}: budget {number} is about the same cells as budget {first}; keep one")
@@ -66,7 +69,7 @@ def read_budgets(path: Path) -> tuple[Budget, ...]:
     return tuple(budgets)
 
 
-def _read_one(entry: Any, where: str) -> Budget:
+def _read_one(entry: Any, where: str, *, any_preset: bool) -> Budget:
     from theworld.checkpoints.error_text import shown_name
 
     if not isinstance(entry, dict):
@@ -81,6 +84,8 @@ def _read_one(entry: Any, where: str) -> Budget:
         raise InputError(f"{where} has no limit; give {' or '.join(_LIMITS)}")
     choices = {name: value for name, value in entry.items() if name in _CHOICES}
     for name, value in choices.items():
+        if any_preset and name == "preset" and isinstance(value, str):
+            continue
         try:
             check_value(name, value)
         except ValueError as error:

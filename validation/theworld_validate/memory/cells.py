@@ -8,11 +8,12 @@ same code from here.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
 
 from theworld.freezing import PRESETS, FreezeConfig
+from theworld_validate.memory import family_steps
 
 # The model's presets, and one that only the documented claims need: what the VAE's encoder adds.
 FREEZES = {**PRESETS, "vae": FreezeConfig.from_flags(gemma_vision=True, gemma_language=True, cosmos_vae=False)}
@@ -42,9 +43,9 @@ class Cell:
         checkpointing: recompute activations, layer by layer.
         chunked_loss: compute head and loss in pieces.
         precision: "bfloat16" (everything), or "mixed" (float32 master weights for what trains, under autocast).
-        world_tokens: of one clip, in one latent step: a square number.
+        world_tokens: of one clip, in one latent step: a square number; 0 for a model of another family.
         batch: rows.
-        text_tokens: of each row, besides one image and the clip.
+        text_tokens: of each row, besides one image (where the model takes any) and the clip.
         optimizer: "adamw" (its states in the parameters' dtype), or "adamw-8bit" (predicted only).
         num_gpus: that share parameters, gradients and optimizer states (FSDP2); above 1 predicted only, for one rank.
     """
@@ -60,6 +61,11 @@ class Cell:
     text_tokens: int = 1024
     optimizer: str = "adamw"
     num_gpus: int = 1
+
+    @property
+    def is_the_worlds(self) -> bool:
+        """Whether it is of TheWorld with its branch; else of another family, whose step `family_steps` knows."""
+        return self.world_tokens > 0
 
     @property
     def grid_side(self) -> int:
@@ -80,7 +86,8 @@ class Cell:
     @property
     def title(self) -> str:
         """The configuration and its workload, on one line."""
-        return f"{self.name}: {self.batch} x ({self.text_tokens:,} text + {self.world_tokens:,} world tokens)"
+        world = f" + {self.world_tokens:,} world" if self.is_the_worlds else ""
+        return f"{self.name}: {self.batch} x ({self.text_tokens:,} text{world} tokens)"
 
 
 def build_matrix(**choices: Sequence[Any]) -> tuple[Cell, ...]:
@@ -104,6 +111,16 @@ def build_matrix(**choices: Sequence[Any]) -> tuple[Cell, ...]:
     for cell in cells:
         check_cell(cell)
     return cells
+
+
+def build_family_matrix(*, preset: Sequence[Any], **choices: Sequence[Any]) -> tuple[Cell, ...]:
+    """Every combination of the choices, for a model of another family, whose presets it knows itself.
+
+    Raises:
+        ValueError: as `build_matrix`.
+    """
+    cells = build_matrix(**choices)
+    return tuple(replace(cell, preset=name, world_tokens=0) for name in dict.fromkeys(preset) for cell in cells)
 
 
 def check_cell(cell: Cell) -> None:
@@ -143,6 +160,9 @@ def shown_value(value: object) -> str:
 
 def check_length(cell: Cell, config: Any) -> None:
     """Raise a ValueError if a cell's prompt is longer than the model's positions."""
+    if not cell.is_the_worlds:
+        family_steps.batch_of(config, text_tokens=cell.text_tokens, num_rows=cell.batch)
+        return
     length, most = prompt_length(cell, config), config.text_config.max_position_embeddings
     if length > most:
         raise ValueError(f"the prompt has {length:,} tokens, and the model has positions for {most:,}; ask for less")
@@ -171,6 +191,8 @@ def input_shapes(cell: Cell, config: Any) -> dict[str, tuple[int, ...]]:
 
 def input_bytes(cell: Cell, config: Any) -> int:
     """Bytes of one batch: int64 and float32."""
+    if not cell.is_the_worlds:
+        return family_steps.batch_of(config, text_tokens=cell.text_tokens, num_rows=cell.batch).num_bytes
     return sum(
         math.prod(shape) * (4 if name in ("pixel_values", "world_frames") else 8)
         for name, shape in input_shapes(cell, config).items()
@@ -181,7 +203,7 @@ def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any
     """One batch: input_ids, attention_mask, token_type_ids, labels (B, L) int64; pixel_values; world_frames.
 
     Args:
-        config: a `TheWorldConfig` with a world branch.
+        config: a `TheWorldConfig` with a world branch; of another family, its inputs are the family's own.
         device: where the tensors go.
         make: makes a tensor of zeros from a shape and a dtype, for tensors without data; real values if None.
     """
@@ -189,6 +211,9 @@ def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any
 
     from theworld.levers.chunked_loss import IGNORED_LABEL
 
+    if not cell.is_the_worlds:
+        batch = family_steps.batch_of(config, text_tokens=cell.text_tokens, num_rows=cell.batch)
+        return batch.make(device=device, make=make)
     world, shapes = config.world_config, input_shapes(cell, config)
     if make is not None:
         dtypes = {name: torch.float32 if name in ("pixel_values", "world_frames") else torch.int64 for name in shapes}
@@ -213,6 +238,9 @@ def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any
 
 def prepare_model(model: Any, cell: Cell) -> None:
     """Freeze, switch the levers and set training mode, as a cell says; the precision is the caller's."""
+    if not cell.is_the_worlds:
+        family_steps.prepare_family(model, preset=cell.preset, checkpointing=cell.checkpointing)
+        return
     model.set_freeze(FREEZES[cell.preset])
     if cell.checkpointing:
         model.gradient_checkpointing_enable()
@@ -226,6 +254,7 @@ def forward_and_backward(model: Any, inputs: dict[str, Any], *, on_phase: Callab
     """The first two phases of a step; `on_phase` is told each phase's name before it begins."""
     on_phase("forward")
     with autocast:
-        loss = model(**inputs, use_cache=False).loss
+        loss = family_steps.family_loss(model, inputs)
     on_phase("backward")
-    loss.backward()
+    if loss is not None and loss.requires_grad:  # with the preset "none" nothing does
+        loss.backward()

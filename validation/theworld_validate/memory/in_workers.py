@@ -16,7 +16,8 @@ from theworld_validate.memory.answers import ModelSource, Question, answer
 from theworld_validate.memory.cells import Cell, check_length
 from theworld_validate.memory.outcomes import Measured, Prediction
 from theworld_validate.results import InputError
-from theworld_validate.target import CANDIDATE_TARGET, Target
+from theworld_validate.subjects.default_targets import default_targets
+from theworld_validate.target import Target
 from theworld_validate.workers.child import Job, say
 from theworld_validate.workers.messages import Answer, Message, Step, Where
 from theworld_validate.workers.pool import Outcome
@@ -84,7 +85,8 @@ def measure_in_worker(
     """
     from theworld_validate.subjects.subject import Subject
 
-    subject = Subject.of(replace(target, dtype="bfloat16"), CANDIDATE_TARGET, cosmos=target.cosmos)
+    base, own = default_targets(target.checkpoint)
+    subject = Subject.of(replace(target, dtype="bfloat16"), own or base, cosmos=target.cosmos)
     arguments = {"subject": subject, "cells": tuple(cells), "snapshots": snapshots}
     job = Job(name="memory.measure", function=f"{_HERE}measure_share", arguments=arguments, is_subject=True)
     work = run.work([job])
@@ -129,6 +131,8 @@ def _check_measurable(cell: Cell, model: Any) -> None:
         check_length(cell, model.config)
     except ValueError as error:
         raise InputError(str(error)) from error
+    if not cell.is_the_worlds:
+        return
     if model.world_config.use_temporal_embedding == (cell.preset == "documented"):
         raise InputError(
             f"--preset {cell.preset}: it describes another model than the other presets; "

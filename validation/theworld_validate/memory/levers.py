@@ -52,7 +52,7 @@ LEVERS = (
     Lever(title="a clip of half the side", apply=_smaller_clip, step_time=None),
     Lever(
         title="chunked loss",
-        apply=lambda cell: None if cell.chunked_loss else replace(cell, chunked_loss=True),
+        apply=lambda cell: replace(cell, chunked_loss=True) if cell.is_the_worlds and not cell.chunked_loss else None,
         step_time=1.00,
     ),
     Lever(

@@ -175,7 +175,8 @@ class _Step:
         self.model, self.cell, self.phase = model, cell, "inputs"
         self.inputs: dict[str, Any] = {}
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.trainable, lr=LEARNING_RATE)
+        # With the preset "none" of a family nothing trains; an optimizer of nothing is refused.
+        self.optimizer = torch.optim.AdamW(self.trainable or [torch.zeros(1)], lr=LEARNING_RATE)
         is_mixed = cell.precision == "mixed"
         self.autocast = torch.autocast(model.device.type, torch.bfloat16) if is_mixed else contextlib.nullcontext()
         self.peaks: dict[str, int] = {}

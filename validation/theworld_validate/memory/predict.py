@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+from theworld_validate.memory import family_steps
 from theworld_validate.memory.allocator import OutOfMemoryError
 from theworld_validate.memory.cells import (
     FREEZES,
@@ -34,7 +35,7 @@ class Predictor:
     """Predicts cells of one model; what cells have in common is built once.
 
     Args:
-        config: a `TheWorldConfig` with a world branch.
+        config: a `TheWorldConfig` with a world branch, or the config of a model of another family.
 
     Raises:
         InputError: if no model can be built from the config.
@@ -118,6 +119,10 @@ class Predictor:
         from theworld.freezing import has_temporal_embedding
         from theworld_validate.subjects.empty_models import build_without_data
 
+        if not cell.is_the_worlds:
+            if False not in self._models:
+                self._models[False] = family_steps.build_without_data(self._config)
+            return self._models[False]
         has_temporal = has_temporal_embedding(FREEZES[cell.preset])
         freeze = "projection" if has_temporal else "documented"
         if cell.num_gpus > 1:  # sharding changes a model for good
@@ -129,7 +134,9 @@ class Predictor:
 
 @contextlib.contextmanager
 def tensors_without_data() -> Iterator[None]:
-    """Switch off the model's checks of values: there are none to look at."""
+    """Switch off the model's checks of values: there are none to look at; no row holds several packed texts."""
+    from transformers import masking_utils
+
     from theworld import world_encoder
     from theworld_validate.memory.cuda_routes import attention_as_on_cuda
 
@@ -137,6 +144,7 @@ def tensors_without_data() -> Iterator[None]:
     with (
         mock.patch.dict(os.environ, environment),
         mock.patch.object(world_encoder, "check_frames"),
+        mock.patch.object(masking_utils, "find_packed_sequence_indices", return_value=None),
         attention_as_on_cuda(),
     ):
         yield

@@ -100,16 +100,18 @@ def observe_subject(
     """Load a subject and observe it.
 
     Args:
-        control: run it a second time.
+        control: run it a second time, with its modules' attributes as they were before the first.
         round_trip: "whole" saves and loads it; "written" only sees what keys saving would write, and writes none;
             "none" leaves it to `observe_round_trip`, in another worker.
         sketch: also sketch the tensors of every run.
 
     Messages: a `Part` for each step; those of the second run are marked as the control's.
     """
+    from theworld_validate.fingerprint.kept_state import remember_attributes
     from theworld_validate.fingerprint.round_trip import fingerprint_written
     from theworld_validate.fingerprint.take import count_run_steps, count_steps, observe, observe_run
     from theworld_validate.parity.questions import questions_of
+    from theworld_validate.subjects.wrappers import unwrap
 
     asked = questions_of(loader, probe_names)
     probes = asked.probes
@@ -117,6 +119,7 @@ def observe_subject(
     yield Expect(num_steps=num_steps - (round_trip == "none"))
     yield Step(text="loading")
     model = loader.load()
+    put_back = remember_attributes(unwrap(model).model)
     options: dict[str, Any] = {
         "seed": loader.seed,
         "deterministic": deterministic,
@@ -125,6 +128,7 @@ def observe_subject(
     }
     yield from _parts(observe(model, probes, **options, round_trip=False), "first")
     if control:
+        put_back()
         yield from _parts(observe_run(model, probes, **options), CONTROL)
     if round_trip == "whole":  # last: it loads further models beside this one
         only: dict[str, Any] = {"only": ("round_trip",), "base_target": asked.base_target}

@@ -6,7 +6,7 @@ In: a subject and a run. Out: everything observable about it, with what it is of
 from dataclasses import replace
 
 from theworld_validate.documents.fingerprint import FingerprintFile, make_file
-from theworld_validate.documents.observations import PROBE_SECTIONS
+from theworld_validate.documents.observations import NOT_ASKED, PROBE_SECTIONS
 from theworld_validate.environment import describe_machine
 from theworld_validate.parity.check import observe_job, plan_parity, side_of
 from theworld_validate.parity.loader import Loader
@@ -31,8 +31,9 @@ def take_file(loader: Loader, run: Run, *, sketch: bool = False) -> FingerprintF
     if side.ended:
         raise InputError(f"{loader.record('model').target}: {side.ended}")
     fingerprint = replace(side.fingerprint, sections={"files": agreed.files, **side.fingerprint.sections})
-    if fingerprint.failures:
-        first = fingerprint.failures[0]
+    # What cannot be put to a model is written down, and a comparison is then inconclusive there.
+    if raised := [failure for failure in fingerprint.failures if failure.place != NOT_ASKED]:
+        first = raised[0]
         raise InputError(f"{loader.record('model').target}: {first.section}: raises {first.error} at {first.place}")
     return make_file(
         fingerprint,

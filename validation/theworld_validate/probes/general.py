@@ -17,7 +17,7 @@ from theworld_validate.probes.labels import labels_for
 from theworld_validate.probes.probe import Extra, Generation, Inputs, Probe
 from theworld_validate.results import InputError
 
-_TEXT, _DECODED, _BEYOND = 96, 8, 32  # tokens
+_TEXT, _DECODED, _BEYOND, _AFTER_IMAGE = 96, 8, 32, 24  # tokens
 _BATCH = (40, 24, 9)  # tokens of its rows
 _SAMPLES = 4_000
 _OTHER_SENSES = {"input_features", "input_values", "input_audio_embeds", "audio_values"}
@@ -39,7 +39,10 @@ class General(Family):
         probes = [] if stand_beside or "pixel_values" in self.needs else self._of_text()
         if "pixel_values" in self.takes:
             try:
-                probes.append(self._with_image("image", self.image()))
+                image = self.image()
+                probes.append(self._with_image("image", image))
+                if image.image_token is not None and len(probes) > 1:
+                    probes.append(self._text_after_image())
             except Exception as error:  # whatever a class says of inputs that are not its own
                 unasked.append(f"images: {type(error).__name__}: {summary(error)}")
         unasked += [f"{name}: no general probe has it" for name in sorted(_OTHER_SENSES & self.takes)]
@@ -55,6 +58,11 @@ class General(Family):
         if self.decodes and {"past_key_values", "attention_mask", "use_cache"} <= self.takes and not self._has_decoder:
             probes.append(self._text("cached_decode", self._length(_TEXT), decode_steps=_DECODED))
         return probes
+
+    def _text_after_image(self) -> Probe:
+        """A text whose positions may go by what a model keeps of the image before."""
+        embeds: tuple[Extra, ...] = ("embeds",) if "inputs_embeds" in self.takes else ()
+        return self._text("text_after_image", self._length(_AFTER_IMAGE), extras=embeds)
 
     # What a family with special inputs overrides.
 
@@ -86,6 +94,19 @@ class General(Family):
             return {"input_features": self.random.standard_normal((1, 128, bins)).astype(np.float32)}
         named = ", ".join(sorted(self.takes))
         raise InputError(f"no general probe for a forward of ({named}); give your own with --probes MODULE:FUNCTION")
+
+    def row(self, num_tokens: int) -> Probe:
+        """One row of so many tokens of text, of the encoder and the decoder each, with an image where one is taken.
+
+        Raises:
+            Exception: whatever says that no image can be built.
+        """
+        ids = self.ids(num_tokens)
+        if "pixel_values" not in self.takes:
+            return self.make("row", self._prompt([ids], decoder_length=num_tokens))
+        image = self.image()
+        inputs = {**self._prompt([np.array([*image.ids, *ids], dtype=np.int64)]), **image.inputs}
+        return self.make("row", inputs, image=image)
 
     # What they may use.
 
@@ -172,7 +193,9 @@ class General(Family):
         name = "left_padded_batch" if left else "right_padded_batch"
         return self.make(name, inputs, gradients=True, extras=("rows",), generation=_GREEDY)
 
-    def _prompt(self, rows: "list[np.ndarray]", *, pad_on_left: bool = False) -> Inputs:
+    def _prompt(
+        self, rows: "list[np.ndarray]", *, pad_on_left: bool = False, decoder_length: int | None = None
+    ) -> Inputs:
         length = max(len(row) for row in rows)
         pad = fields.first_of(self.config, "text_config.pad_token_id", "pad_token_id", default=0)
 
@@ -184,7 +207,7 @@ class General(Family):
         if "attention_mask" in self.takes:
             inputs["attention_mask"] = np.stack([padded(np.ones(len(row), dtype=np.int64), 0) for row in rows])
         if self._has_decoder:
-            inputs["decoder_input_ids"] = np.stack([self.ids(self._length(24)) for _ in rows])
+            inputs["decoder_input_ids"] = np.stack([self.ids(decoder_length or self._length(24)) for _ in rows])
         return inputs
 
     def _with_image(self, name: str, image: Image) -> Probe:
@@ -196,7 +219,8 @@ class General(Family):
 
     def _sensed(self) -> Probe:
         inputs = self.senses()
-        name = {"pixel_values": "pixels", "input_values": "sound", "input_features": "sound"}[next(iter(inputs))]
+        first = next(iter(inputs))
+        name = {"pixel_values": "pixels", "input_values": "sound", "input_features": "sound"}.get(first, first)
         if self._has_decoder:
             inputs["decoder_input_ids"] = np.stack([self.ids(self._length(24))])
         return self.make(name, inputs, gradients=True, generation=_GREEDY)

@@ -33,10 +33,15 @@ def vocab_size(config: Any) -> int:
 
 
 def longest_row(config: Any) -> int:
-    """How many tokens a row may have."""
+    """How many tokens a probe's row may have."""
+    return min(most_positions(config) or _LONGEST, _LONGEST)
+
+
+def most_positions(config: Any) -> int | None:
+    """How many positions a model has; None where nothing limits them."""
     text = text_config(config)
     found = [getattr(text, name, None) for name in _POSITIONS]
-    return min([size for size in found if isinstance(size, int) and size > 0] + [_LONGEST])
+    return min((size for size in found if isinstance(size, int) and size > 0), default=None)
 
 
 def sliding_window(config: Any) -> int | None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from theworld_validate.rendering.grid_rows import VERDICTS, Grid, grid_of
 from theworld_validate.rendering.memory_rows import Bar, Course, Curve, drawable_of, kinds_of
 from theworld_validate.rendering.names import stem_of
 from theworld_validate.rendering.tables import title_of
@@ -26,7 +27,7 @@ _GB = 1e9
 _PANELS_A_ROW = 4
 _POINTS_A_PANEL = 120
 _MAX_DRAWN = 200  # bars, panels or curves of one figure
-FIGURE_KINDS = ("split", "timeline", "sweep")
+FIGURE_KINDS = ("split", "timeline", "sweep", "grid")
 _SETTINGS = {
     "svg.hashsalt": "theworld",
     "svg.fonttype": "none",
@@ -43,7 +44,7 @@ def figure_name(check_id: str, kind: str) -> str:
 
 
 def plan_figures(report: Report) -> dict[str, Callable[[], str]]:
-    """The figures of the memory checks, by file name, each with the function that draws it."""
+    """The figures of all checks that have something to draw, by file name, each with the function that draws it."""
     figures: dict[str, Callable[[], str]] = {}
     for check in report.checks:
         found = drawable_of(check)
@@ -56,6 +57,8 @@ def plan_figures(report: Report) -> dict[str, Callable[[], str]]:
         if found.curves:
             name = figure_name(check.id, "sweep")
             figures[name] = partial(_draw_sweep, found.curves, found.capacity_bytes)
+        if (grid := grid_of(check)) is not None:
+            figures[figure_name(check.id, "grid")] = partial(_draw_grid, grid)
     return figures
 
 
@@ -124,6 +127,28 @@ def _draw_timelines(courses: Sequence[Course], workload: str) -> str:
         figure.supylabel("GB allocated", fontsize=8)
         figure.suptitle(title, fontsize="small")
         return _to_svg(figure)
+
+
+def _draw_grid(grid: Grid) -> str:
+    """A square a release and a probe, coloured by its verdict; the worst verdict of a release stands beside it."""
+    colours = dict(zip(VERDICTS, (_COLOURS[2], _COLOURS[5], _COLOURS[1], _COLOURS[3], _COLOURS[4]), strict=True))
+    releases = grid.releases[:_MAX_DRAWN]
+    with _new_figure(height=1.6 + 0.3 * len(releases)) as (figure, (axes,)):
+        for i, row in enumerate(grid.cells[:_MAX_DRAWN]):
+            for j, verdict in enumerate(row):
+                if verdict in colours:
+                    axes.barh(i, 0.94, left=j, height=0.88, color=colours[verdict])
+                    axes.text(j + 0.47, i, verdict, ha="center", va="center", fontsize=6)
+        axes.set_yticks(range(len(releases)), [f"{a} ({b})" for a, b in zip(releases, grid.verdicts, strict=False)])
+        axes.set_xticks([j + 0.47 for j in range(len(grid.probes))], [_wrapped(name) for name in grid.probes])
+        axes.tick_params(labelsize=7, length=0)
+        axes.set_ylim(len(releases) - 0.5, -0.5)
+        axes.set_title("each release against the one before it" + _cut_note(grid.releases), fontsize="small")
+        return _to_svg(figure)
+
+
+def _wrapped(name: str) -> str:
+    return "\n".join(textwrap.wrap(title_of(name), 12))
 
 
 def thinned(values: Sequence[int], num_points: int) -> list[int]:

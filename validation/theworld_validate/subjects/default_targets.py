@@ -37,7 +37,7 @@ def check_the_worlds(checkpoint: str, what: str) -> None:
     if own is None:
         raise InputError(
             f"{checkpoint}: {what} is TheWorld's own, and this is for {base}; parity, fingerprint, diff, files, "
-            "buffers, params and gradients are for every family"
+            "buffers, params, gradients, memory and selftest are for every family"
         )
 
 

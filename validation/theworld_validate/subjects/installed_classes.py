@@ -61,14 +61,28 @@ def find_class(values: dict[str, Any], *, where: str) -> tuple[Any, Any]:
         raise file_error(where, what, f"install a release that has it; {_NEVER_RUN}")
     if not named:
         raise file_error(where, "architectures is missing", "name the class that the weights are of")
+    if len(named) > 1:
+        raise file_error(where, f"architectures names {len(named)} classes", "name the one that the weights are of")
     model_class = getattr(transformers, named[0], None)
     config_class = getattr(model_class, "config_class", None)
-    if config_class is None:
+    if model_class is None:
         what = f"architectures names {shown_name(named[0])}, which {installed} does not have"
         raise file_error(where, what, f"install a release that has it; {_NEVER_RUN}")
+    if config_class is None or not _is_a_model(model_class):
+        what = f"architectures names {shown_name(named[0])}, which is no model that can be run"
+        raise file_error(where, what, "name the class that the weights are of")
     if config_class.model_type != model_type:
         what = f"model_type is {model_type!r}, and {named[0]} is of model_type {config_class.model_type!r}"
         raise file_error(where, what, "correct the one that is wrong")
     values = config_class._decode_special_floats(values)  # as transformers reads infinity from JSON
     check_builds(config_class, values, where=where)
     return config_class.from_dict(values), model_class
+
+
+def _is_a_model(model_class: Any) -> bool:
+    """Whether a class is a model of torch with a forward of its own; the base class of a family has none."""
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    is_model = isinstance(model_class, type) and issubclass(model_class, PreTrainedModel)
+    return is_model and model_class.forward is not nn.Module.forward

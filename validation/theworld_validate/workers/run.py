@@ -5,6 +5,7 @@ In: jobs. Out: their outcomes, and the records that the report needs of the subj
 
 import contextlib
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,26 +124,65 @@ def ask(run: Run, job: Job) -> Measurements:
     return outcome.values
 
 
-def check_in_worker(run: Run, job: Job, record: SubjectRecord | None = None) -> Iterator[CheckResult]:
-    """Have a job make checks in a worker; one more check says so where it did not end well.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """A job that makes checks.
 
     Args:
-        record: the subject that it loads, for the report.
+        job: with a name that no other of the same run has.
+        record: the subject that it loads, for the report; None where it loads none.
+    """
+
+    job: Job
+    record: SubjectRecord | None = None
+
+
+def check_in_worker(run: Run, audit: Audit) -> Iterator[CheckResult]:
+    """Have a job make checks in a worker; see `check_in_workers`."""
+    yield from check_in_workers(run, [audit])
+
+
+def check_in_workers(run: Run, audits: Sequence[Audit], *, at_once: int = 1) -> Iterator[CheckResult]:
+    """Have jobs make checks, each in a worker of its own; one more check says so where a job did not end well.
+
+    Args:
+        at_once: how many workers may be at work at the same time.
+
+    Yields:
+        The checks in the order of the jobs, whoever is done first.
 
     Raises:
-        InputError: if it has a line for the user.
+        InputError: with the line that a job has for the user, once the jobs before it are done.
     """
-    work = run.work([job])
-    for _, message in work.messages():
-        run.tell(message)
-        if isinstance(message, Checked):
-            yield message.check
-    (outcome,) = work.outcomes
-    if record is not None:
-        run.add_subject(record, outcome)
+    work = run.work([audit.job for audit in audits], at_once=at_once)
+    made: dict[str, list[CheckResult]] = {audit.job.name: [] for audit in audits}
+    waiting = deque(zip(audits, work.outcomes, strict=True))
+    with contextlib.closing(work.messages()) as messages:
+        for job, message in messages:
+            run.tell(message, who=job.name if len(audits) > 1 else None)
+            if isinstance(message, Checked):
+                made[job.name].append(message.check)
+            while len(waiting) > 1 and waiting[0][1].is_over:
+                yield from _concluded(run, *waiting.popleft(), made)
+            yield from _taken(made[waiting[0][0].job.name])
+    while waiting:
+        yield from _concluded(run, *waiting.popleft(), made)
+
+
+def _concluded(run: Run, audit: Audit, outcome: Outcome, made: dict[str, list[CheckResult]]) -> Iterator[CheckResult]:
+    """What is left to say of a job that is over."""
+    yield from _taken(made[audit.job.name])
+    if audit.record is not None:
+        run.add_subject(audit.record, outcome)
     run.settle([outcome])
     if not outcome.is_whole:
-        yield failed_worker(outcome, check_id=f"{job.name}.worker")
+        yield failed_worker(outcome, check_id=f"{audit.job.name}.worker")
+
+
+def _taken(checks: list[CheckResult]) -> Iterator[CheckResult]:
+    """Checks that were not given yet."""
+    while checks:
+        yield checks.pop(0)
 
 
 def describe_failure(outcome: Outcome) -> str:

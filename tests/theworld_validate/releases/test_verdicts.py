@@ -1,0 +1,137 @@
+"""Verdicts from planted documents: renamed paths, masks of another form, files that a neighbour cannot read."""
+
+from dataclasses import replace
+
+from theworld_validate.documents.fingerprint import FingerprintFile, make_file
+from theworld_validate.documents.observations import Failure, Fingerprint
+from theworld_validate.releases.alignment import align
+from theworld_validate.releases.candidates import judge_candidate
+from theworld_validate.releases.exchanged import check_exchange
+from theworld_validate.releases.requests import Exchange, Loading
+from theworld_validate.releases.verdicts import Seen, Verdict, judge_first, judge_neighbours
+from theworld_validate.results import Environment, Plan, Status, SubjectRecord
+
+A, B, C = ("a" * 32, "b" * 32, "c" * 32)
+
+
+def _seen(version: str, fingerprint: Fingerprint, **more: object) -> Seen:
+    subject = SubjectRecord(role="model", target="x:y", checkpoint="c", dtype="float32", device="cpu")
+    file: FingerprintFile = make_file(
+        fingerprint,
+        subject=subject,
+        environment=Environment(python="3.11"),
+        plan=Plan(sections=("trace", "outputs"), probes=("text",)),
+    )
+    whole = Seen(version=version, file=file, loading=Loading(num_keys=2), exchange={})
+    return replace(whole, **more)
+
+
+def _fingerprint(tower: str = "tower.inner", *, logits: str = B, mask: str = "None", norm: str = A) -> Fingerprint:
+    return Fingerprint(
+        sections={
+            "parameters": {f"{tower}.norm.weight": {"dtype": "float32", "shape": "[4]", "digest": A}},
+            "buffers": {f"{tower}.ids": {"dtype": "int64", "shape": "[4]", "digest": C}},
+            "modules": {f"{tower}.norm": {"class": "torch.nn.LayerNorm"}},
+            "trace": {
+                "text/layers.0.self_attn(attention_mask)": {"tensor": mask},
+                f"text/{tower}.norm": {"tensor": "float32[4]", "digest": norm},
+            },
+            "outputs": {"text/logits": {"tensor": "float32[9]", "digest": logits}},
+            "generation": {"text/static": {"tensor": "int64[9]", "digest": C}},
+        }
+    )
+
+
+def test_another_path_for_the_same_bits_is_a_rename_and_no_change() -> None:
+    before, after = _fingerprint("tower.inner"), _fingerprint("tower")
+    aligned = align(before, after)
+    assert aligned.renamed == {"tower.norm.weight": "tower.inner.norm.weight"}
+    for name in ("parameters", "buffers", "trace"):
+        assert list(aligned.fingerprint.sections[name]) == list(before.sections[name])
+    judged = judge_neighbours(_seen("1", before), _seen("2", after), ("text",))
+    assert (judged.verdict, judged.renamed, judged.findings) == (Verdict.EQUAL, 1, ())
+
+
+def test_a_mask_of_another_form_is_not_where_a_result_changed() -> None:
+    before, after = _fingerprint(), _fingerprint(mask="bool[1, 1, 4, 4]", norm=B, logits=A)
+    judged = judge_neighbours(_seen("1", before), _seen("2", after), ("text",))
+    assert (judged.verdict, judged.place) == (Verdict.CHANGED, "text/tower.inner.norm")
+
+
+def test_equal_answers_are_equal_whatever_is_inside() -> None:
+    judged = judge_neighbours(_seen("1", _fingerprint()), _seen("2", _fingerprint(norm=B)), ("text",))
+    assert judged.verdict is Verdict.EQUAL
+
+
+def test_an_answer_that_a_release_no_longer_gives_is_a_change_at_that_answer() -> None:
+    whole = _fingerprint()
+    failure = Failure(section="generation", probe="text", error="IndexError: 256", place="f.py:1")
+    broken = replace(whole, sections={**whole.sections, "generation": {}}, failures=(failure,))
+    judged = judge_neighbours(_seen("1", whole), _seen("2", broken), ("text",))
+    assert (judged.verdict, judged.place) == (Verdict.CHANGED, "text/static")
+    assert "raises IndexError: 256" in judged.findings[0].message
+    mended = judge_neighbours(_seen("2", broken), _seen("3", whole), ("text",))
+    assert (mended.verdict, mended.place) == (Verdict.CHANGED, "text/static")
+    both = judge_neighbours(_seen("1", broken), _seen("2", broken), ("text",))
+    assert both.verdict is Verdict.EQUAL
+
+
+def test_a_probe_of_which_nothing_came_is_no_pass() -> None:
+    empty = replace(_fingerprint(), sections={**_fingerprint().sections, "outputs": {}, "generation": {}})
+    judged = judge_neighbours(_seen("1", empty), _seen("2", empty), ("text",))
+    assert judged.verdict is Verdict.FAILED
+
+
+def test_neighbours_that_cannot_read_each_others_files_are_unsafe() -> None:
+    lost = Exchange(loading=Loading(num_keys=2, missing=("tower.weight",), unexpected=("tower.inner.weight",)))
+    old = _seen("1", _fingerprint(), exchange={"2": lost})
+    new = _seen("2", _fingerprint(), exchange={"1": Exchange(loading=Loading(num_keys=2))})
+    judged = judge_neighbours(old, new, ("text",))
+    assert judged.verdict is Verdict.UNSAFE
+    assert judged.findings[0].message.startswith("what 2 saves of a new model, 1 loads with 1 of 2 tensors missing")
+    (files,) = check_exchange([old, new])
+    assert files.status is Status.FAILED
+    fails = Exchange(failure="KeyError: 'tower'")
+    (files,) = check_exchange([replace(old, exchange={"2": fails}), new])
+    assert files.findings[0].code == "releases.exchange_failed"
+
+
+def test_the_first_release_is_judged_by_what_it_loads() -> None:
+    assert judge_first(_seen("1", _fingerprint()), ("text",)).verdict is Verdict.EQUAL
+    random = _seen("1", _fingerprint(), loading=Loading(num_keys=2, random=("head.weight",)))
+    assert judge_first(random, ("text",)).verdict is Verdict.UNSAFE
+    failed = Seen(version="1", exchange={}, failure="ImportError: no such class")
+    assert judge_first(failed, ("text",)).verdict is Verdict.FAILED
+
+
+def test_after_a_release_that_failed_there_is_nothing_to_compare_with() -> None:
+    failed = Seen(version="1", exchange={}, failure="ImportError: no such class")
+    judged = judge_neighbours(failed, _seen("2", _fingerprint()), ("text",))
+    assert (judged.verdict, judged.findings[0].code) == (Verdict.CHANGED, "releases.not_compared")
+
+
+def test_a_candidate_is_compared_with_the_base_of_its_own_release_bit_for_bit() -> None:
+    base = _seen("1", _fingerprint())
+    assert judge_candidate(base, _seen("1", _fingerprint()), ("text",)).status is Status.PASSED
+    other = judge_candidate(base, _seen("1", _fingerprint(norm=B, logits=A)), ("text",))
+    assert (other.status, other.findings[0].location) == (Status.FAILED, "text/tower.inner.norm")
+    lost = _seen("1", _fingerprint(), loading=Loading(num_keys=2, missing=("tower.norm.weight",)))
+    assert judge_candidate(base, lost, ("text",)).findings[0].code == "releases.missing"
+    dead = Seen(version="1", exchange={}, failure="its process exited with code 1")
+    assert judge_candidate(base, dead, ("text",)).status is Status.FAILED
+    assert judge_candidate(dead, base, ("text",)).status is Status.INCONCLUSIVE
+
+
+def test_a_module_of_another_class_explains_only_what_changes_inside_of_it() -> None:
+    def of_class(name: str, *, norm: str, logits: str) -> Fingerprint:
+        seen = _fingerprint(norm=norm, logits=logits)
+        return replace(seen, sections={**seen.sections, "modules": {"tower": {"class": name}, "head": {"class": name}}})
+
+    before, after = of_class("x.Old", norm=A, logits=A), of_class("x.New", norm=B, logits=B)
+    inside = judge_neighbours(_seen("1", before), _seen("2", after), ("text",)).findings
+    assert [f.location for f in inside if f.section == "modules"] == ["tower"]
+    failure = Failure(section="generation", probe="text", error="IndexError: 256", place="f.py:1")
+    broken = of_class("x.New", norm=A, logits=A)
+    broken = replace(broken, sections={**broken.sections, "generation": {}}, failures=(failure,))
+    raised = judge_neighbours(_seen("1", before), _seen("2", broken), ("text",)).findings
+    assert [f.section for f in raised] == ["generation"]

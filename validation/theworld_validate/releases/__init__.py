@@ -1,0 +1,1 @@
+"""Releases: the same checkpoint in several releases of a library, neighbours judged."""

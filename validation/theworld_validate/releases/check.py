@@ -1,0 +1,166 @@
+"""Releases compared: environments, then each release observed, then neighbours judged.
+
+In: a library, its releases, a subject. Out: a check for each release against the one before it, one for a candidate
+in each, one for the files that releases save for each other, and the whole table.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from theworld.checkpoints.error_text import one_line
+from theworld_validate.documents.writing import check_place
+from theworld_validate.releases.candidates import judge_candidate
+from theworld_validate.releases.environments import Overlay, check_names, find_overlay, install_overlay
+from theworld_validate.releases.exchanged import check_exchange
+from theworld_validate.releases.lock import passing_releases, write_lock
+from theworld_validate.releases.observing import BASE, CANDIDATE, Asked, make_questions, observe_releases
+from theworld_validate.releases.verdicts import Judged, Seen, Verdict, judge_first, judge_neighbours
+from theworld_validate.results import CheckResult, Plan, Row, Status
+from theworld_validate.subjects.subject import Subject
+from theworld_validate.workers.run import Run
+
+_SECTIONS = ("config", "modules", "parameters", "buffers", "trace", "outputs", "generation", "gradients")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What is compared.
+
+    Args:
+        library: whose releases.
+        versions: in the order in which they are compared: each with the one before it.
+        environments: the folder of overlays.
+        candidate: "module:name" of a loader that is compared with the checkpoint's own class in each release.
+        lock: where to write what passed; None for nowhere.
+    """
+
+    library: str
+    versions: tuple[str, ...]
+    environments: Path
+    candidate: str | None = None
+    lock: Path | None = None
+
+
+def check_releases(subject: Subject, options: Options, run: Run) -> Iterator[CheckResult]:
+    """Compare releases of a library on one checkpoint.
+
+    Raises:
+        InputError: if a release cannot be installed, or the checkpoint cannot be used.
+    """
+    check_names(options.library, options.versions)
+    if options.lock is not None:
+        check_place(options.lock, option="--lock")
+    overlays = {named: _environment(named, options, run) for named in options.versions}
+    with tempfile.TemporaryDirectory(prefix="theworld-releases-") as scratch:
+        folder = Path(scratch)
+        asked = make_questions(subject, folder, run)
+        seen = observe_releases(subject, asked, overlays, folder, run, name=BASE, target=asked.target)
+        mine: dict[str, Seen] = {}
+        if options.candidate is not None:
+            mine = observe_releases(subject, asked, overlays, folder, run, name=CANDIDATE, target=options.candidate)
+        run.plan = Plan(sections=_SECTIONS, probes=asked.probes)
+        yield from _judge(list(seen.values()), mine, asked, overlays, options, subject)
+
+
+def _environment(named: str, options: Options, run: Run) -> Overlay:
+    found = find_overlay(options.library, named, options.environments)
+    if found is None:
+        run.progress(f"installing {options.library} {named}")
+        found = install_overlay(options.library, named, options.environments)
+    return found
+
+
+def _judge(
+    seen: list[Seen],
+    mine: dict[str, Seen],
+    asked: Asked,
+    overlays: dict[str, Overlay],
+    options: Options,
+    subject: Subject,
+) -> Iterator[CheckResult]:
+    started = time.perf_counter()
+    judged = [judge_first(seen[0], asked.probes)]
+    judged += [judge_neighbours(before, after, asked.probes) for before, after in pairwise(seen)]
+    each = (time.perf_counter() - started) / len(judged)
+    for release, own in zip(judged, seen, strict=True):
+        yield _check(release, own, seconds=own.seconds + each)
+    refused = []
+    for version, own in mine.items():
+        base = next(one for one in seen if one.version == version)
+        check = judge_candidate(base, own, asked.probes)
+        refused += [version] * (check.status is not Status.PASSED)
+        yield check
+    yield from check_exchange(seen)
+    passing = passing_releases(judged, refused)
+    yield _table(judged, seen, overlays, passing)
+    if options.lock is not None:
+        yield _lock(passing, overlays, options.lock, subject)
+
+
+def _check(judged: Judged, seen: Seen, *, seconds: float) -> CheckResult:
+    reasons = {
+        Verdict.EQUAL: f"equal to {judged.before}",
+        Verdict.EQUIVALENT: f"equivalent to {judged.before}",
+        Verdict.CHANGED: f"changed since {judged.before}" + (f", first at {judged.place}" if judged.place else ""),
+        Verdict.UNSAFE: "unsafe" if judged.before is None else f"unsafe after {judged.before}",
+        Verdict.FAILED: "it failed",
+    }
+    reason = reasons[judged.verdict]
+    if judged.before is None and judged.verdict.passes:
+        reason = "the first release: it loads the checkpoint whole"
+    return CheckResult(
+        id=f"releases.{_id(judged.version)}",
+        status=Status.PASSED if judged.verdict.passes else Status.FAILED,
+        reason=reason,
+        seconds=seconds,
+        measurements={
+            "tensors_compared": judged.compared,
+            "parameters_renamed": judged.renamed,
+            "parameters": seen.loading.num_keys if seen.loading is not None else None,
+        },
+        findings=judged.findings,
+    )
+
+
+def _id(version: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in version)
+
+
+def _table(
+    judged: Sequence[Judged], seen: Sequence[Seen], overlays: dict[str, Overlay], passing: Sequence[str]
+) -> CheckResult:
+    rows: list[Row] = []
+    for release, own in zip(judged, seen, strict=True):
+        row: Row = {"release": release.version, "verdict": release.verdict.value, "first_place": release.place}
+        row |= {cell.probe: cell.verdict.value for cell in release.cells}
+        packages = overlays[release.version].packages
+        with_it = " ".join(f"{name} {number}" for name, number in packages.items() if number != release.version)
+        rows.append({**row, "observed_seconds": own.seconds, "with": with_it or None})
+    worst = [release for release in judged if not release.verdict.passes]
+    return CheckResult(
+        id="releases.table",
+        status=Status.PASSED if passing else Status.FAILED,
+        reason=f"{len(judged) - len(worst)} of {len(judged)} releases give what the one before them gives"
+        if judged
+        else None,
+        seconds=0.0,
+        measurements={"releases": len(judged), "passing": len(judged) - len(worst), "grid": rows},
+    )
+
+
+def _lock(passing: Sequence[str], overlays: dict[str, Overlay], path: Path, subject: Subject) -> CheckResult:
+    shown = one_line(path, 4096)
+    if not passing:
+        return CheckResult(
+            id="releases.lock",
+            status=Status.FAILED,
+            reason=f"{shown} was not written: the first release does not pass",
+            seconds=0.0,
+        )
+    write_lock(path, passing, overlays, checkpoint=one_line(subject.checkpoint))
+    reason = f"{shown}: {passing[-1]}, the newest of {len(passing)} that agree"
+    return CheckResult(id="releases.lock", status=Status.PASSED, reason=reason, seconds=0.0)
