@@ -3,7 +3,8 @@
     python benchmarks/gpu_trace.py CHECKPOINT [--output FILE]
 
 Prints one JSON object: the state's digest against one device-to-device copy of it, and traced forwards against
-plain ones at two lengths, with the peak of extra memory. A forward is one of parity's: an image, labels and a cache.
+plain ones at two lengths, with the peak of extra memory; and traces with sketches against those without. A forward is
+one of parity's: an image, labels and a cache.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from transformers import Gemma3ForConditionalGeneration
 
 from theworld_validate.fingerprint.behaviour import bytes_to_hold
 from theworld_validate.fingerprint.digest import DigestQueue
+from theworld_validate.fingerprint.sketch import SketchBook
 from theworld_validate.fingerprint.trace import Recording, Tracer
 
 REPEATS = 7
@@ -81,6 +83,10 @@ def measure_trace(model: Any, num_tokens: int) -> dict[str, Any]:
             model(**inputs)
         traced[:] = [recording]
 
+    def sketch() -> None:
+        with torch.no_grad(), tracer.record(Recording("", held, sketches=SketchBook())):
+            model(**inputs)
+
     def peak(work: Callable[[], object]) -> int:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -93,12 +99,14 @@ def measure_trace(model: Any, num_tokens: int) -> dict[str, Any]:
         # Each after one of its own kind: parity puts its hooks on once and runs many forwards through them.
         plain_once = seconds(plain, repeats=1, warm_ups=1)
         with Tracer(model) as tracer:
-            pairs.append((plain_once, seconds(trace, repeats=1, warm_ups=1)))
-    ratios = [traced_once / plain_once for plain_once, traced_once in pairs]
+            times = [seconds(work, repeats=1, warm_ups=1) for work in (trace, sketch)]
+            pairs.append((plain_once, *times))
+    ratios = [traced_once / plain_once for plain_once, traced_once, _ in pairs]
+    sketched = [sketched_once / traced_once for _, traced_once, sketched_once in pairs]
     plain_peak_bytes = peak(plain)
     with Tracer(model) as tracer:
-        trace_peak_bytes = peak(trace)
-    plain_seconds, traced_seconds = (statistics.median(times) for times in zip(*pairs, strict=True))
+        trace_peak_bytes, sketch_peak_bytes = peak(trace), peak(sketch)
+    plain_seconds, traced_seconds, sketched_seconds = (statistics.median(times) for times in zip(*pairs, strict=True))
     return {
         "tokens": num_tokens,
         "module_outputs": len(traced[0].layer),
@@ -108,8 +116,11 @@ def measure_trace(model: Any, num_tokens: int) -> dict[str, Any]:
         "traced_seconds": traced_seconds,
         "traced_over_plain": statistics.median(ratios),
         "traced_over_plain_quartiles": statistics.quantiles(ratios, n=4),
+        "sketched_seconds": sketched_seconds,
+        "sketched_over_traced": statistics.median(sketched),
         "plain_peak_bytes": plain_peak_bytes,
         "extra_peak_bytes": trace_peak_bytes - plain_peak_bytes,
+        "sketch_extra_peak_bytes": sketch_peak_bytes - trace_peak_bytes,
     }
 
 

@@ -39,22 +39,39 @@ def check_parity(
     return list(check(reference, candidate, run=Run(timeout_seconds=timeout_seconds), probe_names=probes))
 
 
-def take_fingerprint(subject: Subject, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> FingerprintFile:
+def take_fingerprint(
+    subject: Subject, *, sketch: bool = False, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+) -> FingerprintFile:
     """Observe everything about one subject.
+
+    Args:
+        sketch: also sketch every tensor, so that `compare_fingerprints` can tell how far two are apart.
+        timeout_seconds: for the subject.
 
     Raises:
         InputError: if it cannot be loaded, or does not deliver all that it is asked.
     """
     from theworld_validate.parity.take_file import take_file
 
-    return take_file(subject, Run(timeout_seconds=timeout_seconds))
+    return take_file(subject, Run(timeout_seconds=timeout_seconds), sketch=sketch)
 
 
-def compare_fingerprints(reference: FingerprintFile, candidate: FingerprintFile) -> list[CheckResult]:
-    """Compare two fingerprints that were made apart: what differs around them first, then what differs in them."""
+def compare_fingerprints(
+    reference: FingerprintFile,
+    candidate: FingerprintFile,
+    *,
+    accept_rounding: bool = False,
+    truth: FingerprintFile | None = None,
+) -> list[CheckResult]:
+    """Compare two fingerprints that were made apart: what differs around them first, then what differs in them.
+
+    Args:
+        accept_rounding: have the referee judge numbers that are not equal bit for bit; all three then need sketches.
+        truth: the reference in a wider dtype, which it judges by.
+    """
     from theworld_validate.parity.diff_files import compare_files
 
-    return list(compare_files(reference, candidate))
+    return list(compare_files(reference, candidate, accept_rounding=accept_rounding, truth=truth))
 
 
 def check_files(

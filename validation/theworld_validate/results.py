@@ -122,7 +122,7 @@ class SubjectRecord:
     """What a report is about: one model, and how it was loaded.
 
     Args:
-        role: "reference", "candidate", "control" or "model".
+        role: "reference", "candidate", "control", "truth" or "model".
         target: "module:name" of what loaded it.
         checkpoint_digest: of its safetensors files; None where they were not read.
         printed: what it wrote to stdout and stderr, cut at a stated length; None for nothing.

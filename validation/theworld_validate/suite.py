@@ -75,12 +75,17 @@ def compare_targets(
     probe_names: Sequence[str] = (),
     control_in_own_process: bool = False,
     allowances: "Sequence[Allowance]" = (),
+    accept_rounding: bool = False,
+    truth: str | None = None,
+    sketch: bool = False,
     prefix: str | None = None,
 ) -> Checks:
     """Two loaders on one checkpoint; see `parity.check.check_parity`.
 
     Args:
         reference, candidate: "module:name"; by the checkpoint's family if None.
+        accept_rounding: have the referee judge numbers that are not equal.
+        truth: the dtype that the reference is also run in, which the referee judges by; None for none.
         prefix: where the model lies in what the candidate's loader returns, such as "lm."; None to find it.
 
     Raises:
@@ -94,13 +99,17 @@ def compare_targets(
             f"{target.checkpoint}: {CANDIDATE_TARGET} loads Gemma 3, and this is for {base}; "
             "name what loads your model with --candidate MODULE:NAME"
         )
+    expected = Subject.of(target, reference or base)
     yield from check_parity(
-        Subject.of(target, reference or base),
+        expected,
         replace(Subject.of(target, candidate or own or CANDIDATE_TARGET), prefix=prefix),
         run=run,
         probe_names=probe_names,
         control_in_own_process=control_in_own_process,
         allowances=allowances,
+        accept_rounding=accept_rounding,
+        truth=None if truth is None else replace(expected, dtype=truth),
+        sketch=sketch,
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 REFERENCE_TARGET = "transformers:Gemma3ForConditionalGeneration"
 CANDIDATE_TARGET = "theworld:TheWorld"
-DTYPES = ("bfloat16", "float16", "float32")
+DTYPES = ("bfloat16", "float16", "float32", "float64")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flex_attention")
 
 

@@ -30,6 +30,28 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
 
 
+class Accept(StrEnum):
+    """What a comparison accepts."""
+
+    IDENTICAL = "identical"
+    EQUIVALENT = "equivalent"
+
+
+class Truth(StrEnum):
+    """What the reference is also run in, for the referee to judge by."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    NONE = "none"
+
+    def dtype_for(self, dtype: str) -> str | None:
+        """The dtype; by itself the next wider one than `dtype`."""
+        if self is Truth.AUTO:
+            return "float64" if dtype in ("float32", "float64") else "float32"
+        return None if self is Truth.NONE else self.value
+
+
 class Size(StrEnum):
     """Sizes of synthetic checkpoints."""
 
@@ -67,6 +89,17 @@ DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, 
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="What weights are loaded in.")]
 Attn = Annotated[str | None, typer.Option("--attn", help="Attention: sdpa, eager, flash_attention_2, flex_attention.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of probes and sampling.")]
+AcceptOption = Annotated[
+    Accept,
+    typer.Option("--accept", help="identical: bit for bit. equivalent: numbers may be rounded otherwise."),
+]
+TruthOption = Annotated[
+    Truth,
+    typer.Option("--truth", help="What the reference is also run in, to tell rounding from a bug; auto: one dtype up."),
+]
+Sketch = Annotated[
+    bool, typer.Option("--sketch", help="Also sketch each tensor: 1 KiB, from which distances between files are known.")
+]
 Timeout = Annotated[
     float,
     typer.Option("--timeout", metavar="SECONDS", min=1, max=10**6, help="What each subject's process may take."),

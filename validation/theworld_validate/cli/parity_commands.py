@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from theworld_validate.cli.app import app
-from theworld_validate.cli.options import Loading, shared_options
+from theworld_validate.cli.options import (
+    Accept,
+    AcceptOption,
+    Loading,
+    Sketch,
+    Truth,
+    TruthOption,
+    shared_options,
+)
 from theworld_validate.cli.session import Options, guard, run_checks
 from theworld_validate.results import CheckResult
 from theworld_validate.workers.run import Run
@@ -60,8 +68,12 @@ def parity(
         str | None,
         typer.Option("--prefix", metavar="PATH.", help="The model lies here in what the candidate's loader returns."),
     ] = None,
+    accept: AcceptOption = Accept.IDENTICAL,
+    truth: TruthOption = Truth.AUTO,
+    sketch: Sketch = False,
 ) -> int:
     """Compare a candidate with its base class, bit for bit: state, trace, outputs, generation, gradients, files."""
+    accept_rounding = accept is Accept.EQUIVALENT
 
     def body(run: Run) -> Iterable[CheckResult]:
         from theworld_validate.parity.allowances import EXTRA, PREFIX, Allowance, parse_allowance
@@ -79,6 +91,9 @@ def parity(
             probe_names=probe or (),
             control_in_own_process=isolate,
             allowances=allowances,
+            accept_rounding=accept_rounding,
+            truth=truth.dtype_for(loading.dtype.value) if accept_rounding else None,
+            sketch=sketch,
             prefix=prefix,
         )
 
@@ -95,14 +110,16 @@ def fingerprint(
     ],
     target: Annotated[str | None, typer.Option("--target", metavar="MODULE:CLASS", help=_TARGET_HELP)] = None,
     probes: Annotated[str | None, _PROBES] = None,
+    sketch: Sketch = False,
+    truth: TruthOption = Truth.NONE,
 ) -> int:
-    """Write everything observable about one model to a file, for `diff`."""
+    """Write everything observable about one model to a file, for `diff`; its --truth to NAME.truth.json beside it."""
 
     def action() -> int:
         from theworld.checkpoints.error_text import one_line
-        from theworld_validate.documents.fingerprint import place_of, write_fingerprint
+        from theworld_validate.documents.fingerprint import place_of, truth_beside, write_fingerprint
         from theworld_validate.documents.writing import check_place
-        from theworld_validate.parity.take_file import take_file
+        from theworld_validate.parity.take_file import take_file, take_truth
         from theworld_validate.progress import show_progress
         from theworld_validate.subjects.default_targets import default_targets
         from theworld_validate.subjects.subject import Subject
@@ -114,8 +131,13 @@ def fingerprint(
             run.timeout_seconds = options.timeout or run.timeout_seconds
             loaded = replace(loading.target(run), probes=probes)
             base, own = default_targets(loaded.checkpoint)
-            made = take_file(Subject.of(loaded, target or own or base), run)
+            subject = Subject.of(loaded, target or own or base)
+            made = take_file(subject, run, sketch=sketch or truth is not Truth.NONE)
+            wider = truth.dtype_for(loaded.dtype)
+            true = None if wider is None else take_truth(replace(subject, dtype=wider), run)
         path = write_fingerprint(made, place)
+        if true is not None:
+            write_fingerprint(true, truth_beside(place))
         if options.json:
             print(path.read_text(encoding="utf-8"), flush=True)
         elif not options.quiet:
@@ -131,19 +153,27 @@ def diff(
     options: Options,
     reference: Annotated[Path, typer.Argument(metavar="A", help="What is taken as right: a file or folder.")],
     candidate: Annotated[Path, typer.Argument(metavar="B", help="What is compared with it.")],
+    accept: AcceptOption = Accept.IDENTICAL,
+    truth: Annotated[
+        Path | None,
+        typer.Option("--truth", metavar="FILE", help="What equivalence is judged by. Default: A's NAME.truth.json."),
+    ] = None,
 ) -> int:
     """Compare two fingerprints, made by any process, machine or release: surroundings first, then the models."""
+    accept_rounding = accept is Accept.EQUIVALENT
 
     def body(run: Run) -> Iterable[CheckResult]:
-        from theworld_validate.documents.fingerprint import read_fingerprint
+        from theworld_validate.documents.fingerprint import find_truth, read_fingerprint
         from theworld_validate.parity.diff_files import compare_files, joint_plan
 
+        place = find_truth(reference) if truth is None else truth
+        true = read_fingerprint(place) if accept_rounding and place is not None else None
         files = read_fingerprint(reference), read_fingerprint(candidate)
         run.plan = joint_plan(*files)
         for role, file in zip(("reference", "candidate"), files, strict=True):
             run.add_subject(file.subject, role=role)
         run.environment = files[1].environment
-        return compare_files(*files)
+        return compare_files(*files, accept_rounding=accept_rounding, truth=true)
 
     return run_checks("theworld-validate diff", options, body)
 

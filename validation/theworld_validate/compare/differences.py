@@ -44,7 +44,7 @@ def differing_places(section_name: str, reference: Section, candidate: Section) 
 
 def diff_trace(reference: Section, candidate: Section) -> Finding | None:
     """Find the first place, in the reference's call order, where two traces differ; all later ones may follow."""
-    candidate = _aligned("trace", reference, candidate)
+    candidate = aligned_section("trace", reference, candidate)
     in_order = [*reference, *(location for location in candidate if location not in reference)]
     differing = [location for location in in_order if not _same(reference.get(location), candidate.get(location))]
     if not differing:
@@ -82,7 +82,7 @@ def divergence_by_module(reference: Section, candidate: Section) -> dict[str, li
         Columns of equal length: `modules` (a numbered layer each, or a whole path), `outputs` (how many
         were compared) and `differing` (how many of them differ); empty where nothing differs.
     """
-    candidate = _aligned("trace", reference, candidate)
+    candidate = aligned_section("trace", reference, candidate)
     differs = {name: not _same(reference.get(name), candidate.get(name)) for name in {**reference, **candidate}}
     if not any(differs.values()):
         return {}
@@ -100,7 +100,7 @@ def divergence_by_module(reference: Section, candidate: Section) -> dict[str, li
 
 
 def _differing(section_name: str, reference: Section, candidate: Section) -> dict[tuple[str, str], _Places]:
-    candidate = _aligned(section_name, reference, candidate)
+    candidate = aligned_section(section_name, reference, candidate)
     differing: dict[tuple[str, str], _Places] = defaultdict(list)
     in_order = [*reference, *(key for key in candidate if key not in reference)]
     if section_name == "gradients":  # they flow from the last parameter to the first
@@ -131,7 +131,7 @@ def _same(expected: Observation | None, actual: Observation | None) -> bool:
     )
 
 
-def _aligned(section_name: str, reference: Section, candidate: Section) -> Section:
+def aligned_section(section_name: str, reference: Section, candidate: Section) -> Section:
     """Find what a wrapper inside the candidate only pushed down a step under the name that the reference has.
 
     An adapter's `q_proj.base_layer.weight` is compared with `q_proj.weight`; that the module is wrapped is a

@@ -1,12 +1,12 @@
 """Fingerprints as files: one JSON object, written whole and read strictly.
 
 In: what was observed, of which model and where. Out: a file that another process, machine or release compares.
-Digests are all that is kept of tensors, so the file needs nothing beside it.
+Digests, and sketches where they were asked for, are all that is kept of tensors, so the file needs nothing beside it.
 """
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,13 @@ from theworld_validate.documents.observations import (
     count_observations,
 )
 from theworld_validate.documents.reading import document_at, parse, read_json_object
+from theworld_validate.documents.sketches import ALGORITHM as SKETCH_ALGORITHM
+from theworld_validate.documents.sketches import Sketch, why_no_sketch
 from theworld_validate.documents.writing import write_file
 from theworld_validate.results import Environment, InputError, Plan, SubjectRecord
 
-SCHEMA = "theworld-fingerprint/2"
+SCHEMA = "theworld-fingerprint/3"
+_READ = ("theworld-fingerprint/2", SCHEMA)  # the one before had no sketches
 FILE_NAME = "fingerprint.json"  # inside a folder
 MAX_FINGERPRINT_BYTES = 64 * 2**20
 MAX_FINGERPRINT_VALUES = 800_000  # that of Gemma 3 27B has some 200,000
@@ -43,6 +46,8 @@ class FingerprintFile:
         environment: versions and devices; two environments may differ where no model does.
         plan: what was to be observed.
         num_observations: how many were, section by section.
+        sketch: the algorithm of its sketches.
+        sketches: digest -> sketch of the tensor that has it; empty where none were asked for.
     """
 
     __pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
@@ -56,11 +61,15 @@ class FingerprintFile:
     sections: dict[str, Section]
     num_bytes: dict[str, int]
     failures: tuple[Failure, ...] = ()
+    sketch: str = SKETCH_ALGORITHM
+    sketches: dict[str, Sketch] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> Fingerprint:
         """What was observed."""
-        return Fingerprint(sections=self.sections, num_bytes=self.num_bytes, failures=self.failures)
+        return Fingerprint(
+            sections=self.sections, num_bytes=self.num_bytes, failures=self.failures, sketches=self.sketches
+        )
 
 
 def make_file(
@@ -75,6 +84,7 @@ def make_file(
         sections=fingerprint.sections,
         num_bytes=fingerprint.num_bytes,
         failures=fingerprint.failures,
+        sketches=fingerprint.sketches,
     )
 
 
@@ -84,6 +94,20 @@ def place_of(path: Path) -> Path:
         return path if path.suffix and not path.is_dir() else path / FILE_NAME
     except OSError:  # one that no file can have is named when it is written
         return path
+
+
+def truth_beside(place: Path) -> Path:
+    """Where the truth of a fingerprint is written: NAME.truth.json for NAME.json."""
+    return place.with_name(f"{place.stem}.truth{place.suffix}")
+
+
+def find_truth(path: Path) -> Path | None:
+    """The truth beside a fingerprint, or in the folder of one; None where there is none."""
+    place = truth_beside(document_at(path, FILE_NAME))
+    try:
+        return place if place.is_file() else None
+    except OSError:
+        return None
 
 
 def write_fingerprint(file: FingerprintFile, path: Path) -> Path:
@@ -116,10 +140,11 @@ def parse_fingerprint(values: dict[str, Any], *, source: str) -> FingerprintFile
     Raises:
         InputError: as `read_fingerprint`.
     """
-    for field, expected in (("schema", SCHEMA), ("digest", ALGORITHM)):
-        if values.get(field) != expected:
-            found = str(values.get(field))[:60]
-            raise InputError(f"{source}: field {field} is {found!r}, expected {expected!r}; {_AGAIN}")
+    expected = {"schema": _READ, "digest": (ALGORITHM,), "sketch": (SKETCH_ALGORITHM,)}
+    for name, known in expected.items():
+        if values.get(name, SKETCH_ALGORITHM if name == "sketch" else None) not in known:
+            found = str(values.get(name))[:60]
+            raise InputError(f"{source}: field {name} is {found!r}, expected {known[-1]!r}; {_AGAIN}")
     file = parse(_adapter(), values, source=source)
     _check(file, source)
     return file
@@ -136,9 +161,9 @@ def _check(file: FingerprintFile, source: str) -> None:
     """What types do not say: known sections, whole sections, digests that are digests, locations of known probes."""
     from theworld.checkpoints.error_text import shown_name
 
-    for field, names in (("sections", file.sections), ("plan.sections", file.plan.sections)):
+    for where, names in (("sections", file.sections), ("plan.sections", file.plan.sections)):
         if unknown := [name for name in names if name not in SECTIONS]:
-            raise InputError(f"{source}: field {field} names {unknown[0][:60]!r}, which is no section; {_AGAIN}")
+            raise InputError(f"{source}: field {where} names {unknown[0][:60]!r}, which is no section; {_AGAIN}")
     for name, section in file.sections.items():
         if len(section) != file.num_observations.get(name):
             were = file.num_observations.get(name)
@@ -153,5 +178,9 @@ def _check(file: FingerprintFile, source: str) -> None:
                 problem = "names no probe"
             if problem is not None:
                 raise InputError(f"{source}: section {name}, {shown_name(location)}: {problem}; {_AGAIN}")
+    for digest, sketch in file.sketches.items():
+        problem = why_no_sketch(sketch) if _DIGEST.fullmatch(digest) else "its name is no digest"
+        if problem is not None:
+            raise InputError(f"{source}: sketch {shown_name(digest)}: {problem}; {_AGAIN}")
     if any(size < 0 for size in file.num_bytes.values()):
         raise InputError(f"{source}: field num_bytes has a size below 0; {_AGAIN}")

@@ -6,6 +6,7 @@ In: nothing. Out: `Fingerprint`, its `Failure`s, and the order in which its sect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from theworld_validate.documents.sketches import Sketch
 from theworld_validate.results import Plan, Scalar
 
 ALGORITHM = "xxh3-128/16384"  # of digests: XXH3 over chunks of so many bytes, see `fingerprint.chunks`
@@ -47,11 +48,13 @@ class Fingerprint:
         sections: section name -> its observations.
         num_bytes: bytes of the tensors that were digested, section by section.
         failures: what is missing because it raised.
+        sketches: digest -> sketch of the tensor that has it; only where it was asked for.
     """
 
     sections: dict[str, Section]
     num_bytes: dict[str, int] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    sketches: dict[str, Sketch] = field(default_factory=dict)
 
     def merge(self, other: "Fingerprint") -> "Fingerprint":
         """Put two parts of what was observed of one model together; their bytes add up."""
@@ -61,6 +64,7 @@ class Fingerprint:
             sections={name: {**self.sections.get(name, {}), **other.sections.get(name, {})} for name in names},
             num_bytes={name: self.num_bytes.get(name, 0) + other.num_bytes.get(name, 0) for name in sizes},
             failures=(*self.failures, *other.failures),
+            sketches={**self.sketches, **other.sketches},
         )
 
     def subset(self, section: str, prefix: str = "") -> Section:

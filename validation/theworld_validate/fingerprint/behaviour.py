@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from theworld_validate.documents.observations import EMPTY, Fingerprint, Observation, Section
+from theworld_validate.documents.sketches import Sketch
 from theworld_validate.fingerprint.compiled import COMPILED_NOTE, COMPILED_PLACE, is_compilers_error
 from theworld_validate.fingerprint.digest import DigestQueue, describe_shape
 from theworld_validate.fingerprint.failures import failure_of
@@ -31,6 +32,7 @@ from theworld_validate.fingerprint.generation import generate, observe_random_st
 from theworld_validate.fingerprint.kernels import deterministic_kernels
 from theworld_validate.fingerprint.placement import device_of
 from theworld_validate.fingerprint.scalars import clean_text
+from theworld_validate.fingerprint.sketch import SketchBook
 from theworld_validate.fingerprint.tensor_parts import NoBits
 from theworld_validate.fingerprint.trace import Recording, Tracer
 from theworld_validate.probes.probe import Extra, Probe
@@ -60,7 +62,7 @@ _TELLING = ("logits", "loss", "output")  # answers that must be finite have one 
 
 
 def behaviour_steps(
-    model: Any, probes: Sequence[Probe], *, seed: int = 0, deterministic: bool = True
+    model: Any, probes: Sequence[Probe], *, seed: int = 0, deterministic: bool = True, sketch: bool = False
 ) -> Iterator[tuple[str, Fingerprint]]:
     """Run every probe and observe trace, outputs and generation, step by step.
 
@@ -70,10 +72,11 @@ def behaviour_steps(
         probes: what to ask.
         seed: set before each step.
         deterministic: choose deterministic kernels on CUDA; without them some decode steps differ run by run.
+        sketch: also sketch every tensor that is digested.
     """
     on_cuda = deterministic and device_of(model).type == "cuda"
     for probe in probes:
-        for name, ask in _Interview(model, probe, seed=seed).steps():
+        for name, ask in _Interview(model, probe, seed=seed, sketch=sketch).steps():
             with deterministic_kernels(enabled=on_cuda):
                 part = ask()
             yield name, part
@@ -108,9 +111,10 @@ def fingerprint_behaviour(
 class _Interview:
     """One probe put to one model."""
 
-    def __init__(self, model: Any, probe: Probe, *, seed: int) -> None:
+    def __init__(self, model: Any, probe: Probe, *, seed: int, sketch: bool) -> None:
         self._model, self._probe, self._seed = model, probe, seed
         self._prefix = f"{probe.name}/"
+        self._sketch = sketch
         self._is_said = False  # that an answer is not finite; the first time is enough
 
     def steps(self) -> Iterator[tuple[str, Callable[[], Fingerprint]]]:
@@ -149,8 +153,8 @@ class _Interview:
         return trace.merge(self._answer("outputs", self._ask_again))
 
     def _trace_and_outputs(self, tracer: Tracer) -> Fingerprint:
-        recording, answers = self._record(tracer)
-        return _trace_part(recording).merge(self._observe("outputs", answers, self._ask_again))
+        part, answers = self._record(tracer)
+        return part.merge(self._observe("outputs", answers, self._ask_again))
 
     def _trace_alone(self, *, is_said: bool) -> Fingerprint:
         """Trace with the compiler off.
@@ -158,10 +162,10 @@ class _Interview:
         Args:
             is_said: whether the section "modules" says that something is compiled; else the trace says it.
         """
-        recording, _ = self._record(Tracer(self._model, without_compiler=True))
+        part, _ = self._record(Tracer(self._model, without_compiler=True))
         if not is_said:
-            recording.section[f"{self._prefix}{COMPILED_PLACE}"] = {"value": COMPILED_NOTE}
-        return _trace_part(recording)
+            part.sections["trace"][f"{self._prefix}{COMPILED_PLACE}"] = {"value": COMPILED_NOTE}
+        return part
 
     def _inputs(self) -> "dict[str, torch.Tensor]":
         return to_tensors(self._probe, self._model)
@@ -169,15 +173,23 @@ class _Interview:
     def _ask_again(self) -> Answers:
         return ask_probe(self._model, self._probe, self._inputs(), seed=self._seed)
 
-    def _record(self, tracer: Tracer) -> tuple[Recording, Answers]:
+    def _book(self) -> SketchBook | None:
+        if not self._sketch:
+            return None
+        mask = self._inputs().get("attention_mask")
+        return SketchBook(None if mask is None or mask.dim() != 2 or mask.all() else mask == 0)
+
+    def _record(self, tracer: Tracer) -> tuple[Fingerprint, Answers]:
         model, probe, inputs = self._model, self._probe, self._inputs()
         with tracer:
-            recording = Recording(self._prefix, bytes_to_hold(model, probe.num_tokens))
+            book = self._book()
+            recording = Recording(self._prefix, bytes_to_hold(model, probe.num_tokens), sketches=book)
             answers = run_probe(model, tracer, probe, inputs, recording, seed=self._seed)
             if recording.changed_in_place:
-                recording = Recording(self._prefix, max_held_bytes=0)
+                book = self._book()
+                recording = Recording(self._prefix, max_held_bytes=0, sketches=book)
                 answers = run_probe(model, tracer, probe, inputs, recording, seed=self._seed)
-        return recording, answers
+        return _trace_part(recording, book), answers
 
     def _answer(self, section: str, ask: Callable[[], Answers], *, is_sampled: bool = False) -> Fingerprint:
         def take() -> Fingerprint:
@@ -190,7 +202,8 @@ class _Interview:
 
     def _observe(self, section: str, answers: Answers, ask: Callable[[], Answers]) -> Fingerprint:
         """Digest answers; if logits or loss are not finite, ask once more to find the module."""
-        queue = DigestQueue()
+        book = self._book()
+        queue = DigestQueue(sketches=book)
         num_bytes = 0
         found: Section = {}
         for location, answer in answers.items():
@@ -205,7 +218,11 @@ class _Interview:
                 seen["unreadable"] = clean_text(str(error))
         queue.finish()
         sections = {section: found}
-        part = Fingerprint(sections=sections, num_bytes={"outputs": num_bytes} if section == "outputs" else {})
+        part = Fingerprint(
+            sections=sections,
+            num_bytes={"outputs": num_bytes} if section == "outputs" else {},
+            sketches=_sketches_of(book),
+        )
         return part.merge(self._finite_part(answers, ask))
 
     def _finite_part(self, answers: Answers, ask: Callable[[], Answers]) -> Fingerprint:
@@ -233,5 +250,13 @@ class _Interview:
         return recording.first()
 
 
-def _trace_part(recording: Recording) -> Fingerprint:
-    return Fingerprint(sections={"trace": recording.section}, num_bytes={"trace": recording.num_bytes})
+def _trace_part(recording: Recording, book: SketchBook | None) -> Fingerprint:
+    return Fingerprint(
+        sections={"trace": recording.section},
+        num_bytes={"trace": recording.num_bytes},
+        sketches=_sketches_of(book),
+    )
+
+
+def _sketches_of(book: SketchBook | None) -> dict[str, Sketch]:
+    return {} if book is None else book.sketches

@@ -22,6 +22,8 @@ from theworld_validate.fingerprint.tensor_parts import NoBits, is_plain, parts_o
 if TYPE_CHECKING:
     import torch
 
+    from theworld_validate.fingerprint.sketch import SketchBook
+
 # What a queue keeps alive of activations, before they are hashed: a launch costs the host 200 to 500 µs amid a forward.
 MAX_HELD_BYTES = 512 * 2**20
 MAX_HELD_TENSORS = 512
@@ -61,14 +63,16 @@ class DigestQueue:
 
     Args:
         max_held_bytes: launch when the held ones exceed this; 0 launches for each, None not before `finish`.
+        sketches: where to put a sketch of each plain tensor of floating point beside its digest; None for none.
 
     Attributes:
         changed_in_place: whether a queued tensor was written to before it was hashed; its digest is of what was
             written, so the caller asks again with `max_held_bytes=0`.
     """
 
-    def __init__(self, max_held_bytes: int | None = MAX_HELD_BYTES) -> None:
+    def __init__(self, max_held_bytes: int | None = MAX_HELD_BYTES, *, sketches: "SketchBook | None" = None) -> None:
         self.changed_in_place = False
+        self._sketches = sketches
         self._max_held_bytes = float("inf") if max_held_bytes is None else max_held_bytes
         self._held: list[_Held] = []
         self._held_bytes = 0
@@ -92,6 +96,8 @@ class DigestQueue:
         description = description or describe_shape(tensor)
         if not tensor.is_cuda or not num_bytes:  # it is still in the processor's cache, and held memory would be missed
             into["digest"] = _digest_on_cpu(tensor, num_bytes, description)
+            if self._sketches is not None:
+                self._sketches.add(tensor, into)
             return num_bytes
         self._held.append((tensor, version_of(tensor), num_bytes, description, into))
         self._held_bytes += num_bytes
@@ -122,6 +128,8 @@ class DigestQueue:
             lines = "\n".join(f"{name} {seen['digest']}" for name, seen in parts)
             into["digest"] = _finish_digest(description, lines.encode())
         self._composites.clear()
+        if self._sketches is not None:
+            self._sketches.finish()
 
     def _hash_held(self) -> None:
         held, self._held, self._held_bytes = self._held, [], 0
@@ -129,6 +137,8 @@ class DigestQueue:
         for device in {entry[0].device for entry in held}:
             group = [entry for entry in held if entry[0].device == device]
             self._launched.setdefault(device, []).append(_launch(device, group))
+            if self._sketches is not None:
+                self._sketches.launch([entry[0] for entry in group], [entry[4] for entry in group])
 
 
 def version_of(tensor: "torch.Tensor") -> int:

@@ -15,6 +15,7 @@ from theworld_validate.fingerprint.forward import cache_argument, labels_of, to_
 from theworld_validate.fingerprint.kernels import deterministic_kernels
 from theworld_validate.fingerprint.placement import device_of
 from theworld_validate.fingerprint.scalars import clean_text
+from theworld_validate.fingerprint.sketch import SketchBook
 from theworld_validate.fingerprint.tensor_parts import NoBits, find_offloaded
 from theworld_validate.fingerprint.trace import iterate_tensors
 from theworld_validate.fingerprint.tree import iterate_modules, iterate_parameters
@@ -22,7 +23,9 @@ from theworld_validate.probes.probe import Probe
 from theworld_validate.subjects.wrappers import own_name, unwrap
 
 
-def fingerprint_gradients(model: Any, probe: Probe, *, seed: int = 0, deterministic: bool = True) -> Fingerprint:
+def fingerprint_gradients(
+    model: Any, probe: Probe, *, seed: int = 0, deterministic: bool = True, sketch: bool = False
+) -> Fingerprint:
     """Run one forward and backward pass on `probe` in training mode, and observe every parameter's gradient.
 
     Args:
@@ -30,6 +33,7 @@ def fingerprint_gradients(model: Any, probe: Probe, *, seed: int = 0, determinis
         probe: one with an image, so that the vision side takes part.
         seed: set before the pass.
         deterministic: choose deterministic kernels on CUDA; an operation that has none is a RuntimeError.
+        sketch: also sketch every gradient.
 
     Raises:
         CannotAsk: for a model whose weights are offloaded: what the backward pass needs is gone by then.
@@ -40,7 +44,8 @@ def fingerprint_gradients(model: Any, probe: Probe, *, seed: int = 0, determinis
     if find_offloaded(model):
         raise CannotAsk("weights that are offloaded have no gradients: load the model without offloading")
     section: Section = {}
-    queue = DigestQueue(max_held_bytes=None)
+    book = SketchBook() if sketch else None
+    queue = DigestQueue(max_held_bytes=None, sketches=book)
     inputs = {**to_tensors(probe, model), **labels_of(probe, model), **cache_argument(probe, wanted=False)}
     rename = own_name(model)
     model.zero_grad(set_to_none=True)
@@ -60,7 +65,8 @@ def fingerprint_gradients(model: Any, probe: Probe, *, seed: int = 0, determinis
         num_bytes = sum(p.grad.nbytes for _, p in parameters.values() if p.grad is not None)
     finally:
         model.zero_grad(set_to_none=True)
-    return Fingerprint(sections={"gradients": section}, num_bytes={"gradients": num_bytes})
+    sketches = {} if book is None else book.sketches
+    return Fingerprint(sections={"gradients": section}, num_bytes={"gradients": num_bytes}, sketches=sketches)
 
 
 def loss_of(output: Any, *, has_labels: bool) -> Any:

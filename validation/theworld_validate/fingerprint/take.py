@@ -29,6 +29,7 @@ def observe(
     *,
     seed: int = 0,
     deterministic: bool = True,
+    sketch: bool = False,
     round_trip: bool = True,
     only: Sequence[str] | None = None,
     base_target: str = REFERENCE_TARGET,
@@ -41,6 +42,7 @@ def observe(
         probes: what to ask; one with an image also gives the gradients.
         seed: set before each probe, before sampling and before the gradients.
         deterministic: choose deterministic kernels on CUDA.
+        sketch: also sketch the tensors of trace, outputs, generation and gradients.
         round_trip: whether to save and load it at the end.
         only: sections that are wanted; None for all.
         base_target: what else loads the files that it saves.
@@ -53,7 +55,8 @@ def observe(
         for name, part in _step("state", state, lambda: fingerprint_state(wrapped, state), announce=announce):
             before = before.merge(part)
             yield name, part
-    yield from observe_run(wrapped, probes, seed=seed, deterministic=deterministic, only=only, announce=announce)
+    running: Any = {"seed": seed, "deterministic": deterministic, "sketch": sketch}
+    yield from observe_run(wrapped, probes, **running, only=only, announce=announce)
     if state and probes and _wanted((*PROBE_SECTIONS, "gradients"), only):
         yield from _step("state again", state, lambda: fingerprint_changes(wrapped, before), announce=announce)
     if round_trip and _wanted(("round_trip",), only):
@@ -69,6 +72,7 @@ def observe_run(
     *,
     seed: int = 0,
     deterministic: bool = True,
+    sketch: bool = False,
     only: Sequence[str] | None = None,
     announce: bool = False,
 ) -> Steps:
@@ -80,13 +84,13 @@ def observe_run(
         # What was compiled from outside is asked there, or the compiled code would not run.
         asked = wrapped.outer if wrapped.is_compiled_outside else wrapped.model
         for probe in probes:
-            yield from _ask(asked, probe, seed=seed, deterministic=deterministic, announce=announce)
+            yield from _ask(asked, probe, seed=seed, deterministic=deterministic, sketch=sketch, announce=announce)
     chosen = gradient_probe(probes)
     if chosen is not None and _wanted(("gradients",), only):
         yield from _step(
             "gradients",
             ("gradients",),
-            lambda: fingerprint_gradients(wrapped, chosen, seed=seed, deterministic=deterministic),
+            lambda: fingerprint_gradients(wrapped, chosen, seed=seed, deterministic=deterministic, sketch=sketch),
             announce=announce,
         )
 
@@ -117,9 +121,9 @@ def _guarded(sections: Sequence[str], take: Callable[[], Fingerprint], probe: st
         return Fingerprint(sections={}, failures=tuple(failure_of(error, section, probe) for section in sections))
 
 
-def _ask(asked: Any, probe: Probe, *, seed: int, deterministic: bool, announce: bool) -> Steps:
+def _ask(asked: Any, probe: Probe, *, seed: int, deterministic: bool, sketch: bool, announce: bool) -> Steps:
     """Ask one probe; if it ends before all its steps are done, what is missing is said."""
-    steps = behaviour_steps(asked, (probe,), seed=seed, deterministic=deterministic)
+    steps = behaviour_steps(asked, (probe,), seed=seed, deterministic=deterministic, sketch=sketch)
     for name in names_of_steps(probe):
         if announce:
             yield name, EMPTY
@@ -142,6 +146,8 @@ def take_fingerprint(
     *,
     seed: int = 0,
     deterministic: bool = True,
+    sketch: bool = False,
+    round_trip: bool = True,
     base_target: str = REFERENCE_TARGET,
     progress: Progress = lambda step: None,
 ) -> Fingerprint:
@@ -150,7 +156,8 @@ def take_fingerprint(
     Args:
         progress: called with a line before each of `count_steps` steps.
     """
-    steps = observe(model, probes, seed=seed, deterministic=deterministic, base_target=base_target, announce=True)
+    running: Any = {"seed": seed, "deterministic": deterministic, "sketch": sketch}
+    steps = observe(model, probes, **running, round_trip=round_trip, base_target=base_target, announce=True)
     return _merge(steps, progress)
 
 
@@ -160,10 +167,12 @@ def fingerprint_run(
     *,
     seed: int = 0,
     deterministic: bool = True,
+    sketch: bool = False,
     progress: Progress = lambda step: None,
 ) -> Fingerprint:
     """Observe what running a model gives, all at once: see `observe_run`."""
-    return _merge(observe_run(model, probes, seed=seed, deterministic=deterministic, announce=True), progress)
+    running: Any = {"seed": seed, "deterministic": deterministic, "sketch": sketch}
+    return _merge(observe_run(model, probes, **running, announce=True), progress)
 
 
 def _merge(steps: Steps, progress: Progress) -> Fingerprint:

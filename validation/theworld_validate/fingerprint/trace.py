@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from theworld_validate.fingerprint.sketch import SketchBook
+
 
 def iterate_tensors(value: Any, path: str = "") -> Iterator[tuple[str, "torch.Tensor"]]:
     """Find every tensor in a module's output: (path, tensor), through tuples, lists and mappings."""
@@ -41,6 +43,7 @@ class Recording:
     Args:
         prefix: what every location starts with.
         max_held_bytes: of CUDA outputs kept until many are digested in one launch; see `DigestQueue`.
+        sketches: where sketches of outputs go; None for none.
 
     Attributes:
         section: "<prefix><module><path>" -> tensor description and digest, in call order. A module that is called
@@ -49,14 +52,16 @@ class Recording:
         num_bytes: bytes that were digested.
     """
 
-    def __init__(self, prefix: str = "", max_held_bytes: int = MAX_HELD_BYTES) -> None:
+    def __init__(
+        self, prefix: str = "", max_held_bytes: int = MAX_HELD_BYTES, *, sketches: "SketchBook | None" = None
+    ) -> None:
         import torch
 
         self._tensor_type = torch.Tensor
         self.section: Section = {}
         self.num_bytes = 0
         self._prefix = prefix
-        self._queue = DigestQueue(max_held_bytes)
+        self._queue = DigestQueue(max_held_bytes, sketches=sketches)
         self._num_calls: dict[str, int] = {}
         self._digested: dict[int, tuple[weakref.ref[torch.Tensor], int, Observation]] = {}
 

@@ -13,6 +13,7 @@ from typing import Any
 from theworld_validate.compare.differences import diff_section
 from theworld_validate.compare.explain import Evidence
 from theworld_validate.documents.observations import EMPTY, Fingerprint, Section, probe_of
+from theworld_validate.parity.accepting import accept_equivalent, settle
 from theworld_validate.parity.allowances import Allowance, allow
 from theworld_validate.parity.causes import explain_checks, gather_evidence
 from theworld_validate.parity.judge import Comparison, Side, check_files, judge
@@ -26,6 +27,7 @@ from theworld_validate.parity.observing import (
     PLAN,
     ROUND_TRIP,
     STATE,
+    TRUTH,
     RoundTrip,
 )
 from theworld_validate.results import CheckResult, Finding, Measurement, Plan, Status
@@ -38,6 +40,7 @@ from theworld_validate.workers.run import Run, describe_failure, failed_worker
 # Sections that loading alone decides: if they differ between two loads of the reference, loading is at fault.
 _REPEATABLE = ("parameters", "buffers", "globals")
 _DIGEST = "digest"  # the name of the job that digests the checkpoint
+_TRUTH = "truth"  # of the job that runs the reference in a wider dtype
 _MAX_WEIGHTS = 8  # that the second look measures
 
 
@@ -69,6 +72,9 @@ def check_parity(
     deterministic: bool = True,
     control_in_own_process: bool = False,
     allowances: Sequence[Allowance] = (),
+    accept_rounding: bool = False,
+    truth: Loader | None = None,
+    sketch: bool = False,
 ) -> Iterator[CheckResult]:
     """Compare two subjects on everything observable.
 
@@ -79,6 +85,9 @@ def check_parity(
         deterministic: choose deterministic kernels on CUDA.
         control_in_own_process: run the control in a third process, not as the reference's second run.
         allowances: differences that are expected: shown, and no failure.
+        accept_rounding: have the referee judge numbers that are not equal; see `compare.judgement`.
+        truth: the reference in a wider dtype, which the referee judges by.
+        sketch: sketch what is observed though nothing is judged by it.
 
     Yields:
         Where something differs, the check with the likeliest root cause first. Where the control itself differs, the
@@ -97,7 +106,15 @@ def check_parity(
         return
 
     def job(name: str, loader: Loader, *, control: bool, round_trip: RoundTrip) -> Job:
-        own = observe_job(name, loader, plan, control=control, round_trip=round_trip, deterministic=deterministic)
+        own = observe_job(
+            name,
+            loader,
+            plan,
+            control=control,
+            round_trip=round_trip,
+            deterministic=deterministic,
+            sketch=sketch or accept_rounding,
+        )
         return replace(own, threads=agreed.threads)
 
     jobs = [
@@ -107,10 +124,18 @@ def check_parity(
     ]
     if control_in_own_process:
         jobs.append(job("control", reference, control=False, round_trip="none"))
+    if truth is not None:
+        arguments = {"loader": truth, "probe_names": plan.probes, "deterministic": deterministic}
+        truth_job = Job(name=_TRUTH, function=TRUTH, arguments=arguments, is_subject=True, threads=agreed.threads)
+        jobs.append(truth_job)
     digest_jobs = _digest_jobs(reference)
     names = [job.name for job in (*jobs, *digest_jobs)]
     seen = dict(zip(names, run.do([*jobs, *digest_jobs], at_once=agreed.at_once), strict=True))
+    true_seen = seen.pop(_TRUTH, None)
+    true = None if true_seen is None else side_of(true_seen)
     _record_subjects(run, reference, candidate, seen, seen.pop(_DIGEST, None))
+    if truth is not None:
+        run.add_subject(truth.record("truth"), true_seen)
     comparison = Comparison(
         plan=plan,
         reference=side_of(seen["reference"]),
@@ -122,14 +147,17 @@ def check_parity(
     )
     comparison, allowed = allow(comparison, allowances)
     run.plan = comparison.plan
-    checks = [*_written_to(reference.checkpoint, stamp), *allowed, *_unasked(agreed), *judge(comparison)]
+    accepted = accept_equivalent(comparison, true) if accept_rounding else None
+    judged = judge(comparison) if accepted is None else accepted.checks
+    checks = [*_written_to(reference.checkpoint, stamp), *allowed, *_unasked(agreed), *judged]
     if any(check.status is Status.FAILED and check.id.removeprefix("parity.") in _REPEATABLE for check in checks):
         checks = _repeat_load(reference, comparison.expected, checks, run, threads=agreed.threads)
     if any(check.status is Status.FAILED and check.id == "parity.round_trip" for check in checks):
         checks = _ask_reference_too(reference, comparison, checks, run, threads=agreed.threads)
     checks = [*_endings(seen), *checks]
     save_to = run.scratch() if run.keeps_tensors else None
-    yield from find_causes(reference, candidate, checks, comparison, run, threads=agreed.threads, save_to=save_to)
+    checks = find_causes(reference, candidate, checks, comparison, run, threads=agreed.threads, save_to=save_to)
+    yield from checks if accepted is None else settle(checks, accepted.judgement)
 
 
 def _written_to(checkpoint: str, before: dict[str, tuple[int, int, int]]) -> Iterator[CheckResult]:
@@ -226,6 +254,7 @@ def observe_job(
     control: bool,
     round_trip: RoundTrip = "whole",
     deterministic: bool = True,
+    sketch: bool = False,
 ) -> Job:
     """The job of loading and observing one side."""
     arguments = {
@@ -234,6 +263,7 @@ def observe_job(
         "control": control,
         "round_trip": round_trip,
         "deterministic": deterministic,
+        "sketch": sketch,
     }
     return Job(name=name, function=OBSERVE, arguments=arguments, is_subject=True)
 

@@ -11,15 +11,26 @@ from theworld_validate.compare.differences import diff_section
 from theworld_validate.compare.places import WHOLE_MODEL
 from theworld_validate.documents.fingerprint import FingerprintFile
 from theworld_validate.documents.observations import Section, whole_plan
+from theworld_validate.parity.accepting import accept_equivalent, settle
 from theworld_validate.parity.causes import explain_checks, gather_evidence
 from theworld_validate.parity.judge import Comparison, Side, judge
 from theworld_validate.results import CheckResult, Plan, Status
 
 
-def compare_files(reference: FingerprintFile, candidate: FingerprintFile) -> Iterator[CheckResult]:
+def compare_files(
+    reference: FingerprintFile,
+    candidate: FingerprintFile,
+    *,
+    accept_rounding: bool = False,
+    truth: FingerprintFile | None = None,
+) -> Iterator[CheckResult]:
     """Compare two fingerprints that were made apart: what differs around them first, then what differs in them.
 
     A difference in subject or environment is no failure: it is what explains one.
+
+    Args:
+        accept_rounding: have the referee judge numbers that are not equal; see `compare.judgement`.
+        truth: the reference in a wider dtype, with sketches, which the referee judges by.
     """
     around = [
         *diff_section("subject", _as_section(reference.subject), _as_section(candidate.subject)),
@@ -38,7 +49,13 @@ def compare_files(reference: FingerprintFile, candidate: FingerprintFile) -> Ite
         reference=Side(fingerprint=reference.fingerprint),
         candidate=Side(fingerprint=candidate.fingerprint),
     )
-    yield from explain_checks(list(judge(comparison)), gather_evidence(comparison, {}))
+    evidence = gather_evidence(comparison, {})
+    if not accept_rounding:
+        yield from explain_checks(list(judge(comparison)), evidence)
+        return
+    true = None if truth is None else Side(fingerprint=truth.fingerprint)
+    accepted = accept_equivalent(comparison, true)
+    yield from settle(explain_checks(accepted.checks, evidence), accepted.judgement)
 
 
 def joint_plan(reference: FingerprintFile, candidate: FingerprintFile) -> Plan:

@@ -18,6 +18,7 @@ OBSERVE = "theworld_validate.parity.observing:observe_subject"
 PLAN = "theworld_validate.parity.observing:make_plan"
 STATE = "theworld_validate.parity.observing:observe_state"
 ROUND_TRIP = "theworld_validate.parity.observing:observe_round_trip"
+TRUTH = "theworld_validate.parity.observing:observe_truth"
 DIGEST = "theworld_validate.parity.observing:digest_checkpoint"
 RoundTrip = Literal["whole", "written", "none"]
 BEFORE = "before"  # the name of the run that a round trip starts from
@@ -94,6 +95,7 @@ def observe_subject(
     control: bool,
     round_trip: RoundTrip = "whole",
     deterministic: bool = True,
+    sketch: bool = False,
 ) -> Iterator[Message]:
     """Load a subject and observe it.
 
@@ -101,6 +103,7 @@ def observe_subject(
         control: run it a second time, with its modules' attributes as they were before the first.
         round_trip: "whole" saves and loads it; "written" only sees what keys saving would write, and writes none;
             "none" leaves it to `observe_round_trip`, in another worker.
+        sketch: also sketch the tensors of every run.
 
     Messages: a `Part` for each step; those of the second run are marked as the control's.
     """
@@ -117,7 +120,12 @@ def observe_subject(
     yield Step(text="loading")
     model = loader.load()
     put_back = remember_attributes(unwrap(model).model)
-    options: dict[str, Any] = {"seed": loader.seed, "deterministic": deterministic, "announce": True}
+    options: dict[str, Any] = {
+        "seed": loader.seed,
+        "deterministic": deterministic,
+        "sketch": sketch,
+        "announce": True,
+    }
     yield from _parts(observe(model, probes, **options, round_trip=False), "first")
     if control:
         put_back()
@@ -128,6 +136,19 @@ def observe_subject(
     elif round_trip == "written":
         yield Step(text="keys that saving writes")
         yield Part(fingerprint=fingerprint_written(model))
+
+
+def observe_truth(loader: Loader, probe_names: Sequence[str], *, deterministic: bool = True) -> Iterator[Message]:
+    """Run a reference that is loaded in a wider dtype, with sketches; of its state nothing is told."""
+    from theworld_validate.fingerprint.take import count_run_steps, observe_run
+    from theworld_validate.parity.questions import questions_of
+
+    probes = questions_of(loader, probe_names).probes
+    yield Expect(num_steps=1 + count_run_steps(probes))
+    yield Step(text="loading")
+    model = loader.load()
+    options: dict[str, Any] = {"seed": loader.seed, "deterministic": deterministic, "sketch": True, "announce": True}
+    yield from _parts(observe_run(model, probes, **options), "first")
 
 
 def observe_round_trip(loader: Loader) -> Iterator[Message]:

@@ -105,8 +105,11 @@ class _Builder:
 
 
 def _labels_of(inputs: Inputs) -> np.ndarray:
-    """Every text token as a target; padding and image tokens are left out."""
-    is_target = (inputs["attention_mask"] == 1) & (inputs["token_type_ids"] == 0)
+    """Every text token as a target; left out are padding, image tokens, and what is predicted at padding: of that no
+    two attentions give the same."""
+    is_token = inputs["attention_mask"] == 1
+    is_target = is_token & (inputs["token_type_ids"] == 0)
+    is_target[:, 1:] &= is_token[:, :-1]
     return np.where(is_target, inputs["input_ids"], IGNORED_LABEL)
 
 

@@ -1,0 +1,240 @@
+"""The referee: each verdict with a planted fault, and no verdict where evidence is cut."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.theworld_validate.compare.rounded import (
+    fingerprint_of,
+    rounded,
+    truth_tensors,
+    with_state,
+)
+from theworld_validate.compare.judgement import Judgement, Verdict, judge
+from theworld_validate.documents.observations import Failure, Fingerprint
+from theworld_validate.documents.sketches import Sketch
+from theworld_validate.results import Scalar
+
+NUMBERS = truth_tensors()
+TRUTH = fingerprint_of(NUMBERS)
+REFERENCE = fingerprint_of(rounded(NUMBERS))
+EQUIVALENT = fingerprint_of(rounded(NUMBERS, seed=1))
+UNSKETCHED = replace(REFERENCE, sketches={})
+
+
+def put(base: Fingerprint, section: str, place: str, tensor: torch.Tensor) -> Fingerprint:
+    """A fingerprint with another tensor at one place."""
+    seen = fingerprint_of({section: {place: tensor}}, {})
+    sections = {**base.sections, section: {**base.sections[section], **seen.sections[section]}}
+    return replace(base, sections=sections, sketches={**base.sketches, **seen.sketches})
+
+
+def without(base: Fingerprint, section: str, place: str) -> Fingerprint:
+    """A fingerprint without one place."""
+    left = {name: seen for name, seen in base.sections[section].items() if name != place}
+    return replace(base, sections={**base.sections, section: left})
+
+
+def first_of(judgement: Judgement) -> str:
+    assert judgement.verdict is Verdict.DIFFERENT
+    assert judgement.first is not None
+    return judgement.first.key
+
+
+def test_equal_bits_are_identical_and_need_no_evidence() -> None:
+    judgement = judge(UNSKETCHED, UNSKETCHED)
+    assert (judgement.verdict, judgement.worst) == (Verdict.IDENTICAL, None)
+    assert judgement.reason == "equal bit for bit"
+
+
+def test_another_rounding_is_equivalent_and_the_worst_place_is_named() -> None:
+    judgement = judge(REFERENCE, EQUIVALENT, TRUTH)
+    assert judgement.verdict is Verdict.EQUIVALENT, judgement.reason
+    assert judgement.worst is not None
+    assert 1.2 < judgement.worst.ratio < judgement.bounds.ratio
+    assert judgement.worst.location in judgement.reason
+
+
+def test_the_first_place_whose_ratio_jumps_is_named() -> None:
+    """The attention of layer 1 is as far off as ten roundings; all that comes later is, too."""
+    other = rounded(NUMBERS, seed=1)
+    for section, place in (("trace", "layers.1"), ("outputs", "p/logits")):
+        other[section] |= rounded({section: NUMBERS[section]}, seed=2, times=10, only=place)[section] | {
+            name: seen for name, seen in other[section].items() if place not in name
+        }
+    judgement = judge(REFERENCE, fingerprint_of(other), TRUTH)
+    assert first_of(judgement) == "trace.ratio@p/layers.1.self_attn"
+    (part, *_) = judgement.parts
+    assert [f.location for f in part.findings] == ["p/layers.1.self_attn", "p/logits"]
+    assert "(first of 2 places)" in part.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("section", "location", "fields"),
+    [
+        ("parameters", "layers.0.mlp.weight", {"digest": "f" * 32}),
+        ("config", "config.hidden_size", {"value": 65}),
+        ("globals", "grad_enabled", {"value": False}),
+        ("modules", "layers.0.mlp", {"hooks": 1}),
+        ("modules", "layers.0.mlp", {"training": True}),
+        ("modules", "layers.0.mlp", {"attribute.scaling": 2.0}),
+    ],
+)
+def test_what_a_model_is_stays_exact(section: str, location: str, fields: dict[str, Scalar]) -> None:
+    for base in (REFERENCE, EQUIVALENT):
+        judgement = judge(REFERENCE, with_state(base, section, location, **fields), TRUTH)
+        assert first_of(judgement) == f"{section}.{next(iter(fields))}@{location}"
+
+
+@pytest.mark.parametrize(
+    ("section", "location", "fields"),
+    [
+        ("globals", "num_threads", {"value": 2}),
+        ("modules", "layers.0.mlp", {"class": "b.Fused", "attribute.size": 3}),
+        ("modules", "layers.0.mlp", {"overrides": "forward"}),
+        ("modules", "layers.0.mlp", {"compiled": True}),
+        ("modules", "(model)", {"attn_implementation": "eager"}),
+        ("parameters", "layers.0.mlp.weight", {"stride": "[1, 2]"}),
+        ("modules", "layers.0.mlp.inner", {"class": "b.Inner"}),
+    ],
+)
+def test_how_it_is_computed_is_listed_and_judged_by_its_numbers(
+    section: str, location: str, fields: dict[str, Scalar]
+) -> None:
+    for base in (REFERENCE, EQUIVALENT):
+        judgement = judge(REFERENCE, with_state(base, section, location, **fields), TRUTH)
+        assert judgement.verdict is Verdict.EQUIVALENT, judgement.reason
+        assert judgement.computing
+        assert all(finding.severity == "warning" for finding in judgement.computing)
+    wrong = put(REFERENCE, "trace", "p/layers.0.mlp", torch.zeros(20, 64, dtype=torch.bfloat16))
+    judgement = judge(REFERENCE, with_state(wrong, section, location, **fields), TRUTH)
+    assert first_of(judgement) == "trace.ratio@p/layers.0.mlp"
+
+
+def cut(side: Fingerprint) -> Fingerprint:
+    """One sketch is gone: of the last gradient, where nothing else shows it."""
+    digest = str(side.sections["gradients"]["layers.1.mlp.weight"]["digest"])
+    return replace(side, sketches={name: sketch for name, sketch in side.sketches.items() if name != digest})
+
+
+def of_another(side: Fingerprint) -> Fingerprint:
+    """A sketch that stands under the digest of another tensor."""
+    digest = str(side.sections["gradients"]["layers.1.mlp.weight"]["digest"])
+    sketch = side.sketches[digest]
+    other = Sketch(values=sketch.values, dtype="float16", elements=sketch.elements)
+    return replace(side, sketches={**side.sketches, digest: other})
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "truth", "missing"),
+    [
+        (REFERENCE, EQUIVALENT, None, "there is no truth"),
+        (REFERENCE, EQUIVALENT, REFERENCE, "the truth rounds as the reference does"),
+        (REFERENCE, EQUIVALENT, replace(TRUTH, sketches={}), "the truth rounds as the reference does"),
+        (cut(REFERENCE), EQUIVALENT, TRUTH, "layers.1.mlp.weight: the reference has no sketch"),
+        (REFERENCE, cut(EQUIVALENT), TRUTH, "layers.1.mlp.weight: the candidate has no sketch"),
+        (REFERENCE, EQUIVALENT, cut(TRUTH), "layers.1.mlp.weight: the truth has no sketch"),
+        (REFERENCE, of_another(EQUIVALENT), TRUTH, "the candidate's sketch is of another tensor"),
+        (REFERENCE, EQUIVALENT, without(TRUTH, "outputs", "p/logits"), "p/logits: the truth has no such place"),
+        (REFERENCE, replace(REFERENCE, sections={**REFERENCE.sections, "gradients": {}}), TRUTH, "gradients of the ca"),
+        (REFERENCE, replace(REFERENCE, sections={**REFERENCE.sections, "trace": {}}), TRUTH, "trace of the candidate"),
+        (replace(REFERENCE, sections={}), replace(REFERENCE, sections={}), TRUTH, "nothing was compared"),
+    ],
+)
+def test_missing_evidence_is_undecidable_and_said(
+    reference: Fingerprint, candidate: Fingerprint, truth: Fingerprint | None, missing: str
+) -> None:
+    judgement = judge(reference, candidate, truth)
+    assert judgement.verdict is Verdict.UNDECIDABLE
+    assert missing in judgement.reason
+
+
+def test_a_difference_is_one_whatever_is_missing() -> None:
+    judgement = judge(UNSKETCHED, with_state(EQUIVALENT, "config", "config.hidden_size", value=65))
+    assert judgement.verdict is Verdict.DIFFERENT
+
+
+def test_where_the_reference_rounds_nothing_one_rounding_is_the_unit() -> None:
+    exact = rounded(NUMBERS)["trace"]["p/embed_tokens"]
+    reference, truth = (
+        put(REFERENCE, "trace", "p/embed_tokens", exact),
+        put(TRUTH, "trace", "p/embed_tokens", exact.float()),
+    )
+    for times, verdict in ((1, Verdict.EQUIVALENT), (12, Verdict.DIFFERENT)):
+        noise = torch.randn(exact.shape, generator=torch.Generator().manual_seed(3)) * 2.0**-9 * times
+        candidate = put(REFERENCE, "trace", "p/embed_tokens", (exact.float() * (1 + noise)).bfloat16())
+        assert judge(reference, candidate, truth).verdict is verdict
+
+
+def test_one_number_that_the_reference_hits_by_chance_is_judged_by_what_rounding_does_elsewhere() -> None:
+    loss = NUMBERS["outputs"]["p/loss"]
+    for off, verdict in ((2.0**-9, Verdict.EQUIVALENT), (2.0**-4, Verdict.DIFFERENT)):
+        sides = [put(base, "outputs", "p/loss", loss) for base in (REFERENCE, TRUTH)]
+        candidate = put(REFERENCE, "outputs", "p/loss", loss * (1 + off))
+        assert judge(sides[0], candidate, sides[1]).verdict is verdict
+
+
+def test_places_of_other_code_are_let_go_only_where_the_code_is_another() -> None:
+    fewer = without(EQUIVALENT, "trace", "p/layers.0.mlp")
+    assert first_of(judge(REFERENCE, fewer, TRUTH)) == "trace.missing@p/layers.0.mlp"
+    other_code = with_state(fewer, "modules", "layers.0.mlp", **{"class": "b.Fused"})
+    assert judge(REFERENCE, other_code, TRUTH).verdict is Verdict.EQUIVALENT
+    assert first_of(judge(REFERENCE, without(other_code, "outputs", "p/logits"), TRUTH)) == "outputs.missing@p/logits"
+
+
+def test_masks_have_no_rounding() -> None:
+    mask = torch.zeros(1, 1, 4, 4, dtype=torch.bfloat16)
+    place = "p/layers.0.self_attn(attention_mask)"
+    other = mask.clone()
+    other[0, 0, 0, 3] = -1
+    sides = [put(base, "trace", place, seen) for base, seen in ((REFERENCE, mask), (EQUIVALENT, other), (TRUTH, mask))]
+    assert first_of(judge(*sides)) == f"trace.digest@{place}"
+
+
+def test_tokens_may_part_at_a_tie_and_only_there() -> None:
+    tokens = torch.tensor([0, 1, 9, 9])
+    parted = put(EQUIVALENT, "generation", "p/greedy", tokens)
+    parted = put(parted, "generation", "p/greedy_logits[2]", torch.ones(1, 300, dtype=torch.bfloat16))
+    judgement = judge(REFERENCE, parted, TRUTH)
+    assert judgement.verdict is Verdict.EQUIVALENT, judgement.reason
+    assert [line for part in judgement.parts for line in part.unjudged] == [
+        "p/greedy: tokens part where logits are rounded otherwise"
+    ]
+    # No logit is rounded otherwise: the choice itself is another one.
+    assert first_of(judge(REFERENCE, put(REFERENCE, "generation", "p/greedy", tokens), TRUTH)) == (
+        "generation.digest@p/greedy"
+    )
+    # The tokens are the same, so the prompts did not part.
+    jump = put(EQUIVALENT, "generation", "p/greedy_logits[2]", torch.ones(1, 300, dtype=torch.bfloat16))
+    assert first_of(judge(REFERENCE, jump, TRUTH)) == "generation.ratio@p/greedy_logits[2]"
+    # The first logits are another model's: no token had been chosen yet.
+    wrong = put(parted, "generation", "p/greedy_logits[0]", torch.ones(1, 300, dtype=torch.bfloat16))
+    assert first_of(judge(REFERENCE, wrong, TRUTH)) == "generation.ratio@p/greedy_logits[0]"
+
+
+def test_the_references_own_noise_counts_as_rounding() -> None:
+    noisy = fingerprint_of(rounded(NUMBERS, seed=5, times=8, only="layers.1.mlp"))
+    candidate = fingerprint_of(rounded(NUMBERS, seed=6, times=8, only="layers.1.mlp"))
+    assert judge(REFERENCE, candidate, TRUTH).verdict is Verdict.DIFFERENT
+    assert judge(REFERENCE, candidate, TRUTH, control=noisy).verdict is Verdict.EQUIVALENT
+
+
+def test_what_is_not_finite_is_different() -> None:
+    tensor = NUMBERS["trace"]["p/layers.0.mlp"].bfloat16()
+    tensor[3, 4] = float("nan")
+    judgement = judge(REFERENCE, put(REFERENCE, "trace", "p/layers.0.mlp", tensor), TRUTH)
+    assert first_of(judgement) == "trace.ratio@p/layers.0.mlp"
+
+
+def test_another_shape_or_dtype_is_different() -> None:
+    for tensor in (torch.ones(21, 100, dtype=torch.bfloat16), torch.ones(20, 100)):
+        judgement = judge(REFERENCE, put(REFERENCE, "outputs", "p/logits", tensor), TRUTH)
+        assert first_of(judgement) == "outputs.tensor@p/logits"
+
+
+def test_who_raises_is_different_and_a_reference_that_raises_proves_nothing() -> None:
+    failure = Failure(section="outputs", probe="p", error="ValueError: no", place="model.py:3")
+    assert first_of(judge(REFERENCE, replace(REFERENCE, failures=(failure,)), TRUTH)) == "outputs.raised@p"
+    judgement = judge(replace(REFERENCE, failures=(failure,)), REFERENCE, TRUTH)
+    assert judgement.verdict is Verdict.UNDECIDABLE

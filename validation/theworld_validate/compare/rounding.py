@@ -1,0 +1,144 @@
+"""How far from the truth a tensor is, in units of what rounding does there.
+
+In: three fingerprints with sketches: reference, candidate, and the truth, which is the reference in a wider dtype.
+Out: a `Ratio` for a place: |candidate - truth| over |reference - truth|. About 1 is another rounding of the same
+numbers; a bug is a multiple.
+
+Where the reference rounds nothing (an embedding is looked up), or by chance hardly anything (a loss is one number),
+the unit is a floor: one rounding of every element, eps / sqrt(12) of the norm (the standard deviation of a number
+that is rounded to multiples of eps); and for tensors of fewer than `FEW` elements also what rounding does to the
+probe's other tensors, relative to their norms. What the control, the reference's second run, differs by counts as
+rounding too.
+"""
+
+import math
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+from theworld_validate.documents.observations import PROBE_SECTIONS, Fingerprint, Observation, probe_of
+from theworld_validate.documents.sketches import Sketch, distance_between, norm_of
+
+# Spacing of a dtype's numbers above 1: torch.finfo(dtype).eps.
+EPS = {
+    "float64": 2.0**-52,
+    "float32": 2.0**-23,
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
+    "float8_e4m3fn": 2.0**-3,
+    "float8_e5m2": 2.0**-2,
+}
+ONE_ROUNDING = 1 / math.sqrt(12)
+FEW = 256
+MOST = 1e12  # a ratio that is shown; of what nothing rounds, it would be infinite
+_DESCRIBED = re.compile(r"(?P<dtype>[a-z0-9_]+)(?P<shape>\[[0-9, ]*\])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """How far a candidate's tensor is from the truth.
+
+    Args:
+        section, location: where.
+        ratio: its distance, in units of `rounding`.
+        rounding: the unit, relative to the truth's norm; None where that is 0.
+    """
+
+    section: str
+    location: str
+    ratio: float
+    rounding: float | None
+
+
+class Missing(Exception):  # noqa: N818 - no error: what is told is what is missing
+    """Why a place cannot be judged by its numbers."""
+
+
+def shape_of(seen: Observation) -> tuple[str, str] | None:
+    """Dtype and shape of an observed tensor, "bfloat16" and "[2, 3]"; None where it is none."""
+    described = seen.get("tensor", seen.get("gradient"))
+    found = _DESCRIBED.fullmatch(described) if isinstance(described, str) else None
+    return (found["dtype"], found["shape"]) if found else None
+
+
+def is_number(seen: Observation) -> bool:
+    """Whether an observed tensor is of a floating-point dtype."""
+    shape = shape_of(seen)
+    return shape is not None and shape[0] in EPS
+
+
+class Rounding:
+    """What rounding does to a reference, place by place, and how far a candidate is from the truth beside it."""
+
+    def __init__(
+        self, reference: Fingerprint, candidate: Fingerprint, truth: Fingerprint, control: Fingerprint | None
+    ) -> None:
+        self._reference, self._candidate, self._truth, self._control = reference, candidate, truth, control
+
+    def ratio_at(self, section: str, location: str) -> Ratio:
+        """Judge one place that both sides have, of one shape.
+
+        Raises:
+            Missing: if a sketch or the truth of it is missing.
+        """
+        ours = _sketch_of("the reference", self._reference, section, location)
+        theirs = _sketch_of("the candidate", self._candidate, section, location)
+        true = _sketch_of("the truth", self._truth, section, location)
+        if not ours.elements == theirs.elements == true.elements:
+            raise Missing(f"{location}: the truth has another size")
+        norm = norm_of(true)
+        unit = max(distance_between(ours, true), EPS.get(ours.dtype, 0.0) * ONE_ROUNDING * norm)
+        if ours.elements < FEW:
+            unit = max(unit, self._usual.get(_group(section, location), 0.0) * norm)
+        if self._control is not None:
+            again = self._control.sections.get(section, {}).get(location, {}).get("digest")
+            if (other := self._control.sketches.get(str(again))) is not None and other.elements == ours.elements:
+                unit = max(unit, distance_between(ours, other))
+        apart = distance_between(theirs, true)
+        if theirs.non_finite_chunks != ours.non_finite_chunks:
+            apart = math.inf
+        ratio = 0.0 if not apart else min(apart / unit, MOST) if unit else MOST
+        return Ratio(section=section, location=location, ratio=ratio, rounding=unit / norm if norm else None)
+
+    @cached_property
+    def _usual(self) -> dict[str, float]:
+        """What rounding does to tensors of many elements, relative to their norm: the median of each probe's."""
+        seen: dict[str, list[float]] = defaultdict(list)
+        for section in (*PROBE_SECTIONS, "gradients"):
+            for location in self._reference.sections.get(section, {}):
+                try:
+                    ours = _sketch_of("the reference", self._reference, section, location)
+                    true = _sketch_of("the truth", self._truth, section, location)
+                except Missing:
+                    continue
+                if ours.elements == true.elements and ours.elements >= FEW and (norm := norm_of(true)):
+                    seen[_group(section, location)].append(distance_between(ours, true) / norm)
+        return {group: median(values) for group, values in seen.items()}
+
+
+def is_wider(truth: Fingerprint, reference: Fingerprint) -> bool:
+    """Whether most of the truth's tensors are of a dtype that rounds less than that of most of the reference's."""
+    usual = []
+    for side in (truth, reference):
+        dtypes = Counter(sketch.dtype for sketch in side.sketches.values())
+        usual.append(EPS.get(dtypes.most_common(1)[0][0], math.inf) if dtypes else math.inf)
+    return usual[0] < usual[1]
+
+
+def _group(section: str, location: str) -> str:
+    return section if section == "gradients" else probe_of(location)
+
+
+def _sketch_of(who: str, side: Fingerprint, section: str, location: str) -> Sketch:
+    seen = side.sections.get(section, {}).get(location)
+    if seen is None:
+        raise Missing(f"{location}: {who} has no such place")
+    sketch = side.sketches.get(str(seen.get("digest")))
+    if sketch is None:
+        raise Missing(f"{location}: {who} has no sketch of it; take it with --sketch")
+    described = shape_of(seen)
+    if described is None or described[0] != sketch.dtype:
+        raise Missing(f"{location}: {who}'s sketch is of another tensor")
+    return sketch
