@@ -4,11 +4,12 @@ In: the reference's sections and probes. Out: the needs that it meets. A fault w
 applicable: it is listed with the reason, and is never counted as caught.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from enum import StrEnum
 
-from theworld_validate.documents.observations import Section
+from theworld_validate.documents.observations import Fingerprint
 from theworld_validate.faults.places import first_norm
+from theworld_validate.parity.round_trip import compare_round_trips
 
 
 class Need(StrEnum):
@@ -22,16 +23,18 @@ class Need(StrEnum):
     EMBEDDINGS = "the forward takes no inputs_embeds"
     IMAGES = "no prompt of this family has images"
     DECODER = "the model is no encoder and decoder"
+    COMES_BACK = "the reference itself does not come back as it was saved"
     NORM = "the model has no norm with a weight"
 
 
-def met_by(sections: Mapping[str, Section], probes: Collection[str]) -> frozenset[Need]:
+def met_by(reference: Fingerprint, probes: Collection[str]) -> frozenset[Need]:
     """The needs that a model of another family than Gemma 3 meets.
 
     Args:
-        sections: what was observed of the reference.
+        reference: what was observed of it.
         probes: their names.
     """
+    sections = reference.sections
     sides = {part for name in sections.get("parameters", {}) for part in name.split(".")}
     modules = sections.get("modules", {})
     has = {
@@ -41,6 +44,7 @@ def met_by(sections: Mapping[str, Section], probes: Collection[str]) -> frozense
         Need.EMBEDDINGS: any("/embeds/" in name for name in sections.get("outputs", {})),
         Need.IMAGES: "image" in probes,
         Need.DECODER: {"encoder", "decoder"} <= sides,
+        Need.COMES_BACK: "round_trip" in sections and compare_round_trips(reference, reference)[2] is None,
         Need.NORM: bool(first_norm(sections.get("parameters", {}))),
     }
     return frozenset(need for need, is_met in has.items() if is_met)

@@ -29,7 +29,7 @@ def saved_in_lower_precision(model: Any) -> None:
     rewrite_saving(model, lowered)
 
 
-@fault("round trip", "saved twice as large", "round_trip", r"written/", Cause.WRITTEN_DTYPE, needs=())
+@fault("round trip", "saved twice as large", "round_trip", r"written/", Cause.WRITTEN_DTYPE, needs=(Need.COMES_BACK,))
 def saved_in_higher_precision(model: Any) -> None:
     wider = {torch.bfloat16: torch.float32, torch.float16: torch.float32, torch.float32: torch.float64}
 
@@ -83,7 +83,7 @@ def other_keys_on_disk(model: Any) -> None:
     "round_trip",
     r"generation_config",
     Cause.SAVING,
-    needs=(Need.GENERATION,),
+    needs=(Need.GENERATION, Need.COMES_BACK),
 )
 def generation_config_not_saved(model: Any) -> None:
     original = type(model)

@@ -100,7 +100,7 @@ def _try_faults(
         raise InputError(f"{reference.target}: {describe_failure(seen)}")
     expected = side_of(seen)
     sections = expected.fingerprint.sections
-    met = None if candidate.target == CANDIDATE_TARGET else met_by(sections, plan.probes)
+    met = None if candidate.target == CANDIDATE_TARGET else met_by(expected.fingerprint, plan.probes)
     with tempfile.TemporaryDirectory(prefix="theworld-selftest-") as scratch:
         trials = []
         for fault in faults:
