@@ -1,6 +1,7 @@
 """Memory of inference: predicted as the same call with real tensors allocates it, and what is said of it."""
 
 import gc
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +127,20 @@ def test_weights_that_predict_come_and_go(predictor: Predictor) -> None:
     assert offloaded.split_bytes["parameters"] < resident.split_bytes["parameters"]
     assert set(resident.phase_peaks_bytes) == {"encode", "text", "denoise", "prefill", "decode"}
     assert sum(resident.split_bytes.values()) == resident.peak_allocated_bytes
+
+
+@pytest.mark.parametrize("cell", [ROLLOUT, replace(ROLLOUT, offload=True)], ids=["resident", "offloaded"])
+def test_nothing_is_taken_twice(predictor: Predictor, cell: Cell) -> None:
+    """What predicts is small beside a workspace at the tiny size; taken twice, it is 14 GB at the real one."""
+    trace = predictor.trace(cell)
+    assert isinstance(trace, CallTrace)
+    living = {number for number, _ in trace.persistent}
+    for event in itertools.chain(*trace.calls):
+        if event.num_bytes > 0:
+            assert event.storage not in living, event
+            living.add(event.storage)
+        else:
+            living.discard(event.storage)
 
 
 def test_predict_25_is_predicted_too(tiny: SyntheticCheckpoint, tmp_path: Path) -> None:

@@ -53,20 +53,20 @@ def pipeline_of_repository(cosmos: str) -> PipelineGeometry:
 class EmptyParts:
     """The parts of a world model, as `theworld.cosmos_components.RepositoryParts` gives them, without data.
 
-    To be asked inside a `FakeTensorMode`.
+    To be made inside a `FakeTensorMode`, and before anything is traced: building them takes no memory of the device.
     """
 
     def __init__(self, shape: PipelineGeometry) -> None:
         from theworld.cosmos_components import GENERATIONS
+        from theworld.pipeline_geometries import build_text_encoder, build_transformer
 
         self._shape = shape
+        self._transformer, self._text_encoder = _build(build_transformer, shape), _build(build_text_encoder, shape)
         self.generation = next(one for one in GENERATIONS if _PIPELINES[one.pipeline] == shape.generation)
 
     def transformer(self) -> Any:
         """The diffusion transformer, in bfloat16."""
-        from theworld.pipeline_geometries import build_transformer
-
-        return _build(build_transformer, self._shape)
+        return self._transformer
 
     def scheduler(self) -> Any:
         """The scheduler, whose schedule is made without data too: it reads sigmas' values."""
@@ -96,9 +96,7 @@ class EmptyParts:
 
     def text_encoder(self) -> tuple[Any, Any]:
         """The text encoder, in bfloat16, and a tokenizer: the pipelines pad every prompt to one length."""
-        from theworld.pipeline_geometries import build_text_encoder
-
-        return _build(build_text_encoder, self._shape), _Padded()
+        return self._text_encoder, _Padded()
 
 
 class _Padded:
