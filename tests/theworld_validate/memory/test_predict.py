@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
 from tests.conftest import load_world
@@ -16,11 +18,12 @@ from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.memory.allocator import SMALL_SEGMENT
 from theworld_validate.memory.answers import ModelSource, Question, answer_all
 from theworld_validate.memory.cells import Cell, build_matrix, forward_and_backward, make_inputs, prepare_model
-from theworld_validate.memory.cuda_routes import attention_as_on_cuda, attention_scratch_bytes
+from theworld_validate.memory.cuda_routes import attention_as_on_cuda, attention_scratch_bytes, scratch_bytes
 from theworld_validate.memory.gpus import find_gpu, gpu_bytes
 from theworld_validate.memory.in_workers import answer_in_workers
 from theworld_validate.memory.levers import find_levers, sweep
 from theworld_validate.memory.predict import Predictor
+from theworld_validate.memory.tracer import StorageTracer
 from theworld_validate.results import InputError
 from theworld_validate.subjects.empty_models import blueprint_of_size
 from theworld_validate.workers.run import Run
@@ -207,6 +210,23 @@ def test_what_cannot_be_predicted_is_refused(predictor: Predictor) -> None:
 def test_a_matrix_that_cannot_be_is_refused(choices: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_matrix(**choices)
+
+
+def test_a_mask_that_no_fused_kernel_reads_costs_what_an_h200_takes() -> None:
+    """T5's attention of 128 heads over 512 tokens: scores twice in float32, and five copies of a projection."""
+    tracer = StorageTracer(scratch=scratch_bytes)
+    with FakeTensorMode(), torch.no_grad():
+        query, key, value = (torch.empty(1, 128, 512, 128, dtype=torch.bfloat16) for _ in range(3))
+        bias = torch.empty(512, 512, 128, dtype=torch.bfloat16).permute(2, 0, 1)[None]
+        for tensor in (query, key, value, bias):
+            tracer.adopt(tensor, "inputs", "")
+        with attention_as_on_cuda(), tracer:
+            functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
+    now = peak = 0
+    for event in tracer.trace.events:
+        now += event.num_bytes
+        peak = max(peak, now)
+    assert abs(peak / (2 * 134_217_728 + 5 * 33_554_432) - 1) < 0.001
 
 
 def test_attention_scratch_was_measured() -> None:

@@ -59,12 +59,18 @@ def _attention(
     key: Any,
     value: Any,
     attn_mask: Any = None,
-    dropout_p: float = 0.0,  # noqa: ARG001
-    is_causal: bool = False,  # noqa: ARG001
-    scale: float | None = None,  # noqa: ARG001
-    enable_gqa: bool = False,  # noqa: ARG001
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Any:
     """`scaled_dot_product_attention` with the memory of CUDA's choice."""
+    if attn_mask is not None and attn_mask.stride(-1) != 1:
+        # No fused kernel reads such a mask, as T5's bias is until transformers 5.23: PyTorch's own steps, in float32.
+        out, _ = torch._scaled_dot_product_attention_math(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+        return out
     if torch.is_autocast_enabled("cpu"):  # which knows nothing of this function, and CUDA's casts for attention
         query, key, value = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (query, key, value))
     return _FusedAttention.apply(query, key, value, attn_mask)
@@ -87,6 +93,8 @@ def scratch_bytes(func: Any, args: tuple[Any, ...], _out: Any) -> int:
     if name in ("aten::native_layer_norm", "aten::native_layer_norm_backward"):
         copied = [tensor for tensor in args[:2] if isinstance(tensor, torch.Tensor) and not tensor.is_contiguous()]
         return sum(tensor.numel() * tensor.element_size() for tensor in copied)
+    if name == "aten::_safe_softmax":
+        return args[0].numel()  # which scores are -inf
     if name == "aten::masked_scatter":
         # The mask, expanded, and its running sum in int64.
         return args[0].numel() * (1 + 8)
