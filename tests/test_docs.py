@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import theworld_validate
 from tests.theworld_validate.command_line import invoke
@@ -42,13 +43,26 @@ ENOUGH = {  # of what takes long
 }
 
 
-def in_this_place(command: str, tiny: SyntheticCheckpoint) -> list[str]:
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of another family."""
+    folder = tmp_path_factory.mktemp("llama")
+    config = LlamaConfig(
+        vocab_size=128, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=128,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def in_this_place(command: str, tiny: SyntheticCheckpoint, llama: Path) -> list[str]:
     """The command's arguments, with what the reader has put in for what is here."""
     words = shlex.split(command)[1:]
     put_in = {
         "google/gemma-3-4b-it": str(tiny.gemma),
         "my_package:MyModel": "theworld:TheWorld",
         "cuda": "cpu",
+        "LLAMA": str(llama),
     }
     for i, word in enumerate(words):
         words[i] = put_in.get(word, word)
@@ -74,12 +88,12 @@ def needed_by(command: str) -> list[str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_that_is_shown_passes(
-    command: str, tiny: SyntheticCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, tiny: SyntheticCheckpoint, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("clip.npy", np.random.default_rng(0).uniform(-1, 1, (3, 5, 32, 32)).astype(np.float32))
     for step in (*needed_by(command), command):
-        result = invoke(*in_this_place(step, tiny))
+        result = invoke(*in_this_place(step, tiny, llama))
         # What needs a GPU says so where there is none, and does not pass.
         expected = 3 if "memory measure" in step and not torch.cuda.is_available() else 0
         assert result.exit_code == expected, f"{step}: {result.output}"

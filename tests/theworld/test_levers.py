@@ -45,9 +45,11 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> SyntheticCheckpoint:
-    """The tiny checkpoint with a VAE of 16 channels: a bias of 4 has all pixels' rounding in its gradient."""
+    """The tiny checkpoint, wider: the bounds are for gradients of many elements, none of which has all the rounding."""
     shape = geometry("tiny")
-    shape = replace(shape, vae_config=shape.vae_config | {"base_dim": 16})
+    text = {"hidden_size": 128, "intermediate_size": 256, "head_dim": 64, "query_pre_attn_scalar": 64}
+    gemma = shape.gemma_config | {"text_config": shape.gemma_config["text_config"] | text}
+    shape = replace(shape, gemma_config=gemma, vae_config=shape.vae_config | {"base_dim": 16})
     return write_checkpoint(shape, tmp_path_factory.mktemp("wide") / "checkpoint")
 
 
