@@ -76,9 +76,10 @@ class MemoryLevers(_Base):
         outputs = self.model(**inputs, return_dict=True)
         hidden_ND = outputs.last_hidden_state.flatten(0, 1).to(device)
         # FSDP2 gathers the head's weight with the modules around it as they are called, so it is read here and not
-        # before; and until torch 2.13 it waits for each of them to be called: the head is, on no token.
-        no_logits = self.lm_head(hidden_ND[:0])
-        loss = no_logits.sum() + chunked_cross_entropy(
+        # before; and until torch 2.13 it waits for each of them to be called: the head is, on no token. Elsewhere that
+        # would only cost a gradient of zeros.
+        nothing = self.lm_head(hidden_ND[:0]).sum() if _is_sharded(self.lm_head) else 0.0
+        loss = nothing + chunked_cross_entropy(
             hidden_ND.index_select(0, rows_R),
             self.lm_head.weight,
             labels_N.index_select(0, rows_R),
@@ -93,3 +94,12 @@ class MemoryLevers(_Base):
             attentions=outputs.attentions,
             image_hidden_states=outputs.image_hidden_states,
         )
+
+
+def _is_sharded(module: torch.nn.Module) -> bool:
+    """Whether FSDP2 has a module's parameters."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return False
+    from torch.distributed.fsdp import FSDPModule
+
+    return isinstance(module, FSDPModule)
