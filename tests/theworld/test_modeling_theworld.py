@@ -132,7 +132,7 @@ def test_image_and_clip_in_one_prompt(shared_world: TheWorld, processor: TheWorl
     inputs = ask(processor, both, images=[make_image(), make_image().rotate(90)])
     with torch.no_grad():
         output = shared_world(**inputs)
-        assert output.image_hidden_states.shape == (2, 16, 64)
+        assert output.image_hidden_states.shape == (2, 16, 80)
         swapped = {**inputs, "pixel_values": inputs["pixel_values"].flip(0)}
         assert (shared_world(**swapped).logits[:, -1] - output.logits[:, -1]).abs().max() > 1e-4
         # The same embeddings by hand, through Gemma's own forward.
@@ -206,7 +206,7 @@ def test_mismatches_are_value_errors(
     with pytest.raises(ValueError, match=re.escape("must be in [-1, 1], got [-255.0")):
         shared_world(**{**inputs, "world_frames": inputs["world_frames"] * 255})
     with pytest.raises(ValueError, match="make 32 world tokens and the prompt holds 0 placeholders"):
-        shared_world(inputs_embeds=torch.zeros(1, 4, 64), world_frames=inputs["world_frames"])
+        shared_world(inputs_embeds=torch.zeros(1, 4, 80), world_frames=inputs["world_frames"])
     off = TheWorld.from_pretrained(tiny.gemma, enable_world=False, dtype=torch.float32)
     with pytest.raises(ValueError, match="the world branch is off; load with enable_world=True"):
         off(**inputs)

@@ -171,7 +171,7 @@ WEIGHTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "pt-all-removed": (edit_weights(lambda s: {}), "is missing, and F32"),
     "one removed": (
         edit_weights(lambda s: {k: v for k, v in s.items() if "bias" not in k}),
-        "world_projection.linear.bias is missing, and F32 [64] was saved",
+        "world_projection.linear.bias is missing, and F32 [80] was saved",
     ),
     "one added": (edit_weights(lambda s: {**s, "a": torch.zeros(1)}), "a is F32 [1], and nothing was saved"),
     "pt-tensor-nan": (
@@ -179,9 +179,9 @@ WEIGHTS: dict[str, tuple[Callable[[Path], None], str]] = {
         "values that are not finite",
     ),
     "infinity": (edit_weights(lambda s: {k: v / 0 for k, v in s.items()}), "values that are not finite"),
-    "pt-tensor-int8": (edit_weights(lambda s: {k: v.to(torch.int8) for k, v in s.items()}), "is I8 [4, 64], and F32"),
-    "half": (edit_weights(lambda s: {k: v.half() for k, v in s.items()}), "is F16 [4, 64], and F32"),
-    "shape": (edit_weights(lambda s: {k: v[:1].clone() for k, v in s.items()}), "is F32 [1, 64], and F32 [4, 64]"),
+    "pt-tensor-int8": (edit_weights(lambda s: {k: v.to(torch.int8) for k, v in s.items()}), "is I8 [4, 80], and F32"),
+    "half": (edit_weights(lambda s: {k: v.half() for k, v in s.items()}), "is F16 [4, 80], and F32"),
+    "shape": (edit_weights(lambda s: {k: v[:1].clone() for k, v in s.items()}), "is F32 [1, 80], and F32 [4, 80]"),
     "pt-weights-missing": (Path.unlink, "trainable.safetensors: missing; save the checkpoint again"),
     "pt-weights-bin": (pickle_instead, "missing (trainable.bin is a pickle, which is never opened)"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-4]), "trainable.safetensors: truncated"),
@@ -267,7 +267,7 @@ def test_weights_of_another_configuration_are_refused(saved: tuple[TheWorld, Pat
     base = folder / "theworld_base.json"
     values = json.loads(base.read_text())
     base.write_text(json.dumps({**values, "world": {**values["world"], "max_world_steps": 9}}))
-    with pytest.raises(ValueError, match=r"temporal_embedding.embedding.weight is \(4, 64\), the model's is \(9, 64\)"):
+    with pytest.raises(ValueError, match=r"temporal_embedding.embedding.weight is \(4, 80\), the model's is \(9, 80\)"):
         TheWorld.from_pretrained(folder)
     base.write_text(json.dumps({**values, "world": {**values["world"], "use_temporal_embedding": False}}))
     with pytest.raises(ValueError, match="has no parameter temporal_embedding"):

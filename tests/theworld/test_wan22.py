@@ -109,7 +109,7 @@ def test_it_trains_with_its_latents_on_disk(wan22: SyntheticCheckpoint, data: Pa
     (exported,) = (tmp_path / "out").glob("*/model")
     trained = TheWorld.from_pretrained(exported)
     fresh = load_world(wan22).world_projection.linear.weight
-    assert trained.world_projection.linear.weight.shape == (64, 48)
+    assert trained.world_projection.linear.weight.shape == (80, 48)
     assert not torch.equal(trained.world_projection.linear.weight, fresh)
     assert list((tmp_path / "latents").glob("*.safetensors"))
 
@@ -123,7 +123,7 @@ def test_the_harness_takes_it(wan22: SyntheticCheckpoint) -> None:
     (ledger, _) = check_params(config, presets=["projection"])
     assert ledger.status is Status.PASSED
     rows = {row["component"]: row["total"] for row in ledger.measurements["components"]}
-    assert rows["world_projection"] == 48 * 64 + 64
+    assert rows["world_projection"] == 48 * 80 + 80
     assert input_shapes(Cell(world_tokens=196), config)["world_frames"] == (1, 3, 1, 224, 224)
 
 

@@ -97,8 +97,8 @@ DAMAGES: dict[str, tuple[Callable[[State], State], str]] = {
     ),
     "st-other-shape": (
         where("layers.0.mlp.up_proj", lambda t: t[:-1].clone()),
-        "1 tensor of another shape (language_model.model.layers.0.mlp.up_proj.weight in " + SHARD + " is (127, 64), "
-        "the model's is (128, 64))",
+        "1 tensor of another shape (language_model.model.layers.0.mlp.up_proj.weight in " + SHARD + " is (159, 80), "
+        "the model's is (160, 80))",
     ),
     "st-int8-tensor": (
         where("layers.0.mlp.up_proj", lambda t: t.to(torch.int8)),

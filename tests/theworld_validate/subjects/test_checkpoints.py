@@ -22,7 +22,7 @@ from theworld_validate.subjects.checkpoints import (
 def test_a_whole_folder_is_read(tiny: SyntheticCheckpoint) -> None:
     folder = str(tiny.gemma)
     check_checkpoint(folder)
-    assert read_config(folder).text_config.hidden_size == 64
+    assert read_config(folder).text_config.hidden_size == 80
     num_bytes = sum(path.stat().st_size for path in tiny.gemma.glob("*.safetensors"))
     weights = weight_bytes_of(folder)
     assert weights is not None

@@ -107,6 +107,7 @@ def computes(seed: int) -> Iterator[Message]:
 
 def checks(names: Sequence[str], seconds: float) -> Iterator[Message]:
     """Take some time, and then make a check for each name."""
+    yield Step(text="taking time")
     time.sleep(seconds)
     for name in names:
         yield Checked(check=CheckResult(id=name, status=Status.PASSED, seconds=0.0, measurements={"compared": 1}))

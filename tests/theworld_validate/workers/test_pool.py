@@ -169,6 +169,23 @@ def test_jobs_side_by_side_give_their_checks_in_the_order_of_the_jobs() -> None:
     assert [check.id for check in checks] == ["a", "b", "gone.worker", "c"]
 
 
+def test_checks_that_come_all_at_once_are_all_given() -> None:
+    """A judge that was stopped for a while finds whole jobs done, with all that they said in one batch."""
+    audits = [
+        Audit(job=Job(name="first", function=_HERE + "checks", arguments={"names": ("a", "b", "c"), "seconds": 0.0})),
+        Audit(job=Job(name="second", function=_HERE + "checks", arguments={"names": ("d", "e"), "seconds": 0.0})),
+        Audit(job=Job(name="third", function=_HERE + "checks", arguments={"names": ("f",), "seconds": 0.0})),
+    ]
+    stopped = Run(progress=lambda _step: time.sleep(1.0))
+    checks = list(check_in_workers(stopped, audits, at_once=2))
+    assert [check.id for check in checks] == ["a", "b", "c", "d", "e", "f"]
+
+
+def test_a_job_that_makes_no_check_is_an_error() -> None:
+    (check,) = check_in_worker(Run(), Audit(job=Job(name="quiet", function=_HERE + "answers")))
+    assert (check.id, check.status) == ("quiet.worker", Status.ERROR)
+
+
 def test_a_wrong_input_costs_no_check_of_the_jobs_before_it() -> None:
     audits = [
         Audit(job=Job(name="slow", function=_HERE + "checks", arguments={"names": ("a",), "seconds": 1.0})),

@@ -14,8 +14,10 @@ import base64
 import binascii
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:  # imported where it is used: every command reads this file
+    import numpy as np
 
 WIDTH = 128  # numbers of one sketch: 1 KiB, so that the 985 outputs of one probe at the 4B geometry take a megabyte
 CHUNK_ELEMENTS = 4096
@@ -43,18 +45,22 @@ class Sketch:
     non_finite_chunks: int = 0
 
 
-def pack(values: np.ndarray, *, dtype: str, elements: int, non_finite_chunks: int = 0) -> Sketch:
+def pack(values: "np.ndarray", *, dtype: str, elements: int, non_finite_chunks: int = 0) -> Sketch:
     """Make a sketch of its (WIDTH,) float64 values."""
+    import numpy as np
+
     text = base64.b64encode(np.ascontiguousarray(values, dtype="<f8").tobytes()).decode()
     return Sketch(values=text, dtype=dtype, elements=elements, non_finite_chunks=non_finite_chunks)
 
 
-def unpack(sketch: Sketch) -> np.ndarray:
+def unpack(sketch: Sketch) -> "np.ndarray":
     """The (WIDTH,) float64 values of a sketch.
 
     Raises:
         ValueError: if they are not that many finite numbers.
     """
+    import numpy as np
+
     try:
         data = base64.b64decode(sketch.values, validate=True)
     except binascii.Error as error:
@@ -69,6 +75,8 @@ def unpack(sketch: Sketch) -> np.ndarray:
 
 def norm_of(sketch: Sketch) -> float:
     """Estimate the Euclidean norm of a tensor, less its chunks that are not finite."""
+    import numpy as np
+
     return float(np.linalg.norm(unpack(sketch)))
 
 
@@ -78,6 +86,8 @@ def distance_between(one: Sketch, other: Sketch) -> float:
     Raises:
         ValueError: if they have not equally many elements.
     """
+    import numpy as np
+
     if one.elements != other.elements:
         raise ValueError(f"{one.elements} and {other.elements} elements have no distance")
     return float(np.linalg.norm(unpack(one) - unpack(other)))

@@ -155,34 +155,44 @@ def check_in_workers(run: Run, audits: Sequence[Audit], *, at_once: int = 1) -> 
         InputError: with the line that a job has for the user, once the jobs before it are done.
     """
     work = run.work([audit.job for audit in audits], at_once=at_once)
-    made: dict[str, list[CheckResult]] = {audit.job.name: [] for audit in audits}
     waiting = deque(zip(audits, work.outcomes, strict=True))
+    num_given = 0  # of the first that is waited for
     with contextlib.closing(work.messages()) as messages:
         for job, message in messages:
             run.tell(message, who=job.name if len(audits) > 1 else None)
-            if isinstance(message, Checked):
-                made[job.name].append(message.check)
-            while len(waiting) > 1 and waiting[0][1].is_over:
-                yield from _concluded(run, *waiting.popleft(), made)
-            yield from _taken(made[waiting[0][0].job.name])
+            # An outcome has all that came, messages that were not told of yet too; so nothing is kept beside it.
+            while True:
+                audit, outcome = waiting[0]
+                is_over = outcome.is_over
+                made = _checks_of(outcome)
+                yield from made[num_given:]
+                num_given = len(made)
+                if not is_over or len(waiting) == 1:
+                    break
+                yield from _concluded(run, audit, outcome)
+                waiting.popleft()
+                num_given = 0
     while waiting:
-        yield from _concluded(run, *waiting.popleft(), made)
+        audit, outcome = waiting.popleft()
+        yield from _checks_of(outcome)[num_given:]
+        yield from _concluded(run, audit, outcome)
+        num_given = 0
 
 
-def _concluded(run: Run, audit: Audit, outcome: Outcome, made: dict[str, list[CheckResult]]) -> Iterator[CheckResult]:
-    """What is left to say of a job that is over."""
-    yield from _taken(made[audit.job.name])
+def _checks_of(outcome: Outcome) -> list[CheckResult]:
+    return [message.check for message in outcome.messages if isinstance(message, Checked)]
+
+
+def _concluded(run: Run, audit: Audit, outcome: Outcome) -> Iterator[CheckResult]:
+    """What is left to say of a job that is over, all of whose checks were given."""
     if audit.record is not None:
         run.add_subject(audit.record, outcome)
     run.settle([outcome])
     if not outcome.is_whole:
         yield failed_worker(outcome, check_id=f"{audit.job.name}.worker")
-
-
-def _taken(checks: list[CheckResult]) -> Iterator[CheckResult]:
-    """Checks that were not given yet."""
-    while checks:
-        yield checks.pop(0)
+    elif not _checks_of(outcome):
+        reason = "an error of the harness itself: the job ended well and made no check"
+        yield CheckResult(id=f"{audit.job.name}.worker", status=Status.ERROR, reason=reason, seconds=outcome.seconds)
 
 
 def describe_failure(outcome: Outcome) -> str:
