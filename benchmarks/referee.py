@@ -153,7 +153,6 @@ def row_of(name: str, kind: str, judgement: Judgement, told: dict[str, bool], sa
         },
         "worst_ratio": None if worst is None else round(worst.ratio, 3),
         "number_findings": [f"{f.code}@{f.location}={f.actual}" for part in judgement.parts for f in part.findings],
-        "unjudged": [line for part in judgement.parts for line in part.unjudged],
         "logits_equal": same,
         "told_by": told,
         "seconds": round(seconds, 2),

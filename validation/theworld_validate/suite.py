@@ -290,14 +290,24 @@ def _run_audits(groups: Sequence[Group], target: Target, run: Run, done: list[Ch
     if target.device == "cpu" and len(groups) > 1 and (cores := os.cpu_count() or 1) > 1:
         at_once, threads = 2, cores // 2
     audits = []
+    wrong: InputError | None = None
     for group in groups:
         if (skipped := _skip(group, target)) is not None:
             yield skipped
             continue
         assert group.audit is not None
-        audit = group.audit(target, run, Earlier(checks=tuple(done)))
+        try:
+            audit = group.audit(target, run, Earlier(checks=tuple(done)))
+        except InputError as error:  # what the groups before it find is kept
+            wrong = error
+            break
+        except Exception as error:
+            yield _internal_error(group, error, run)
+            continue
         audits.append(replace(audit, job=replace(audit.job, threads=threads)))
     yield from check_in_workers(run, audits, at_once=at_once)
+    if wrong is not None:
+        raise wrong
 
 
 def _run_in_turn(groups: Sequence[Group], target: Target, run: Run, done: list[CheckResult]) -> Checks:
@@ -312,13 +322,17 @@ def _run_in_turn(groups: Sequence[Group], target: Target, run: Run, done: list[C
         except InputError:
             raise
         except Exception as error:
-            import traceback
+            yield _internal_error(group, error, run)
 
-            from theworld.checkpoints.bounded_files import one_line
 
-            run.tracebacks.append("".join(traceback.format_exception(error)))
-            reason = one_line(f"an error of the harness itself: {type(error).__name__}: {error}")
-            yield CheckResult(id=f"{group.id}.internal", status=Status.ERROR, reason=reason, seconds=0.0)
+def _internal_error(group: Group, error: Exception, run: Run) -> CheckResult:
+    import traceback
+
+    from theworld.checkpoints.bounded_files import one_line
+
+    run.tracebacks.append("".join(traceback.format_exception(error)))
+    reason = one_line(f"an error of the harness itself: {type(error).__name__}: {error}")
+    return CheckResult(id=f"{group.id}.internal", status=Status.ERROR, reason=reason, seconds=0.0)
 
 
 def _skip(group: Group, target: Target) -> CheckResult | None:

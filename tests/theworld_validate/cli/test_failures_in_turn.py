@@ -14,6 +14,8 @@ from tests.theworld_validate.command_line import invoke
 from theworld_validate import suite
 from theworld_validate.rendering import folder as folder_module
 from theworld_validate.results import CheckResult, InputError, Status
+from theworld_validate.workers.child import Job
+from theworld_validate.workers.run import Audit
 
 IN_ALL = [group.id for group in suite.TABLE if "gpu" not in group.needs]
 FORMS = {"render_markdown": "report.md", "render_html": "report.html", "render_junit": "junit.xml"}
@@ -101,6 +103,23 @@ def test_what_was_found_before_a_wrong_input_is_kept(
     else:
         assert list(tmp_path.iterdir()) == []
     assert result.stderr.splitlines()[-1] == "error: --only x: wrong\\n"
+
+
+@pytest.mark.parametrize("error", [InputError("--only x: wrong"), RuntimeError("broken")], ids=["input", "harness"])
+def test_groups_of_one_job_keep_what_the_others_find(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
+    job = Job(name="files", function="tests.theworld_validate.workers.misbehaving_jobs:checks")
+    quick = Audit(job=replace(job, arguments={"names": ("files.all",), "seconds": 0.0}))
+
+    def broken(*_: Any) -> Audit:
+        raise error
+
+    monkeypatch.setitem(suite.GROUPS, "files", replace(suite.GROUPS["files"], work=None, audit=lambda *_: quick))
+    monkeypatch.setitem(suite.GROUPS, "world", replace(suite.GROUPS["world"], work=None, audit=broken))
+    result = invoke("--only", "files", "--only", "world", "--output", tmp_path)
+    assert result.exit_code == (2 if isinstance(error, InputError) else 4)
+    assert statuses(tmp_path)["files.all"] == "passed"
 
 
 @pytest.mark.parametrize(

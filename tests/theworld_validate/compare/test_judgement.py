@@ -192,15 +192,16 @@ def test_masks_have_no_rounding() -> None:
     assert first_of(judge(*sides)) == f"trace.digest@{place}"
 
 
-def test_tokens_may_part_at_a_tie_and_only_there() -> None:
+def test_tokens_that_part_are_no_pass() -> None:
     tokens = torch.tensor([0, 1, 9, 9])
     parted = put(EQUIVALENT, "generation", "p/greedy", tokens)
     parted = put(parted, "generation", "p/greedy_logits[2]", torch.ones(1, 300, dtype=torch.bfloat16))
     judgement = judge(REFERENCE, parted, TRUTH)
-    assert judgement.verdict is Verdict.EQUIVALENT, judgement.reason
-    assert [line for part in judgement.parts for line in part.unjudged] == [
-        "p/greedy: tokens part where logits are rounded otherwise"
-    ]
+    assert judgement.verdict is Verdict.UNDECIDABLE, judgement.reason
+    assert judgement.parts[0].missing == (
+        "p/greedy_logits[2]: whether tokens had parted before it",
+        "p/greedy: tokens part, and whether at a tie is not known",
+    )
     # No logit is rounded otherwise: the choice itself is another one.
     assert first_of(judge(REFERENCE, put(REFERENCE, "generation", "p/greedy", tokens), TRUTH)) == (
         "generation.digest@p/greedy"
@@ -225,6 +226,34 @@ def test_what_is_not_finite_is_different() -> None:
     tensor[3, 4] = float("nan")
     judgement = judge(REFERENCE, put(REFERENCE, "trace", "p/layers.0.mlp", tensor), TRUTH)
     assert first_of(judgement) == "trace.ratio@p/layers.0.mlp"
+
+
+def test_what_is_not_finite_on_both_sides_proves_nothing() -> None:
+    sides = []
+    for base, value in ((REFERENCE, 1.0), (EQUIVALENT, 100.0), (TRUTH, 1.0)):
+        tensor = torch.full((20, 100), value, dtype=torch.float32 if base is TRUTH else torch.bfloat16)
+        tensor[3, 4] = float("inf")
+        sides.append(put(base, "trace", "p/layers.0.mlp", tensor))
+    assert judge(*sides).verdict is Verdict.UNDECIDABLE
+
+
+def test_a_truth_of_something_else_judges_nothing() -> None:
+    """Both sides are equally far from it, whatever they are."""
+    random = torch.Generator().manual_seed(9)
+    unrelated = TRUTH
+    for section, seen in NUMBERS.items():
+        for place, tensor in seen.items():
+            if tensor.is_floating_point():
+                unrelated = put(unrelated, section, place, torch.randn(tensor.shape, generator=random))
+    wrong = put(EQUIVALENT, "outputs", "p/logits", NUMBERS["outputs"]["p/logits"].bfloat16() * 1.5)
+    assert judge(REFERENCE, wrong, TRUTH).verdict is Verdict.DIFFERENT
+    assert judge(REFERENCE, wrong, unrelated).verdict is Verdict.UNDECIDABLE
+
+
+def test_a_section_that_one_side_lost_is_different() -> None:
+    lost = replace(REFERENCE, sections={**REFERENCE.sections, "buffers": {}})
+    had = with_state(lost, "buffers", "inv_freq", digest="x", dtype="float32")
+    assert judge(had, lost, TRUTH).verdict is Verdict.DIFFERENT
 
 
 def test_another_shape_or_dtype_is_different() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from theworld_validate.compare.computing import is_of_computing
-from theworld_validate.compare.differences import diff_section, differing_places
+from theworld_validate.compare.differences import aligned_section, diff_section, differing_places
 from theworld_validate.compare.numbers import Bounds, Judged, judge_gradients, judge_probe
 from theworld_validate.compare.rounding import Ratio, Rounding, is_wider
 from theworld_validate.documents.fingerprint import FingerprintFile
@@ -121,7 +121,9 @@ def judge(
     exact, computing = _state(ours, theirs, asked)
     exact = [*_raised(ours, theirs), *exact]
     rounding, why_not = None, "there is no truth; give the reference in a wider dtype, with sketches"
-    if true is not None and is_wider(true, ours):
+    if (of_another := _is_of_another(reference, truth)) is not None:
+        why_not = f"the truth is of another {of_another} than the reference; take it anew"
+    elif true is not None and is_wider(true, ours):
         rounding = Rounding(ours, theirs, true, control)
     elif true is not None:
         why_not = "the truth rounds as the reference does; take it in a wider dtype, with sketches"
@@ -131,6 +133,16 @@ def judge(
     return Judgement(
         parts=tuple(parts), exact=tuple(exact), computing=tuple(computing), missing=tuple(missing), bounds=bounds
     )
+
+
+def _is_of_another(reference: Fingerprint | FingerprintFile, truth: Fingerprint | FingerprintFile | None) -> str | None:
+    """In what a file of the truth is of something else than the reference's file; None where nothing says so."""
+    if not (isinstance(reference, FingerprintFile) and isinstance(truth, FingerprintFile)):
+        return None
+    for name in ("target", "checkpoint", "checkpoint_digest", "seed", "attn"):
+        if getattr(reference.subject, name) != getattr(truth.subject, name):
+            return name.replace("_", " ")
+    return None if set(reference.plan.probes) == set(truth.plan.probes) else "set of probes"
 
 
 def _fingerprint_of(seen: Fingerprint | FingerprintFile) -> Fingerprint:
@@ -179,11 +191,12 @@ def _state(ours: Fingerprint, theirs: Fingerprint, plan: Plan) -> tuple[list[Fin
     exact: list[Finding] = []
     computing: list[Finding] = []
     modules = [side.sections.get("modules", {}) for side in (ours, theirs)]
+    modules[1] = aligned_section("modules", modules[0], modules[1])
     for section in plan.sections:
         sides = [side.sections.get(section, {}) for side in (ours, theirs)]
-        if not all(sides):
+        if not any(sides):
             continue
-        if section == "round_trip":
+        if section == "round_trip" and all(sides):
             exact += _not_kept(theirs, ours)
         if section not in _EXACT:
             continue
@@ -202,6 +215,8 @@ def _not_kept(theirs: Fingerprint, ours: Fingerprint) -> Iterator[Finding]:
         for location, seen in theirs.sections.get(section, {}).items():
             place = f"{section}/{location}"
             kept = [side.sections["round_trip"].get(place, {}).get("digest") for side in (theirs, ours)]
+            if kept[0] is None and kept[1] is not None:
+                yield from diff_section("round_trip", {place: {"digest": seen["digest"]}}, {})
             if None in kept or kept[0] == seen.get("digest"):
                 continue
             if kept[1] == ours.sections.get(section, {}).get(location, {}).get("digest"):

@@ -47,7 +47,6 @@ class Judged:
         name: the probe's, or "gradients".
         findings: errors: the first place of the trace, and of each kind of answer, that is different.
         missing: why places could not be judged.
-        unjudged: places that follow a choice which rounding made, as tokens after a tie, in words.
         worst: the greatest ratio.
         num_identical: places that are equal bit for bit.
         num_judged: places that were judged by their ratio.
@@ -57,7 +56,6 @@ class Judged:
     name: str
     findings: tuple[Finding, ...] = ()
     missing: tuple[str, ...] = ()
-    unjudged: tuple[str, ...] = ()
     worst: Ratio | None = None
     num_identical: int = 0
     num_judged: int = 0
@@ -66,7 +64,7 @@ class Judged:
     @property
     def is_identical(self) -> bool:
         """Whether all places are there, and equal bit for bit."""
-        return not (self.findings or self.missing or self.unjudged or self.num_judged or self.num_elsewhere)
+        return not (self.findings or self.missing or self.num_judged or self.num_elsewhere)
 
 
 @dataclass(slots=True)
@@ -79,7 +77,6 @@ class _Tally:
     exact: list[Finding] = field(default_factory=list)
     beyond: list[Ratio] = field(default_factory=list)
     missing: dict[str, None] = field(default_factory=dict)
-    unjudged: list[str] = field(default_factory=list)
     ratios: list[Ratio] = field(default_factory=list)
     num_identical: int = 0
     num_elsewhere: int = 0
@@ -102,7 +99,6 @@ class _Tally:
             name=name,
             findings=tuple(in_order),
             missing=tuple(self.missing),
-            unjudged=tuple(self.unjudged),
             worst=max(self.ratios, key=lambda ratio: ratio.ratio, default=None),
             num_identical=self.num_identical,
             num_judged=len(self.ratios),
@@ -126,7 +122,8 @@ def judge_probe(
     """
     tally = _Tally(rounding, bounds, why_not)
     prefix = f"{name}/"
-    replaced = replaced_modules(reference.sections.get("modules", {}), candidate.sections.get("modules", {}))
+    modules = reference.sections.get("modules", {})
+    replaced = replaced_modules(modules, aligned_section("modules", modules, candidate.sections.get("modules", {})))
     for section, judge_section in _SECTIONS.items():
         sides = reference.subset(section, prefix), candidate.subset(section, prefix)
         if all(sides):
@@ -201,14 +198,16 @@ def _judge_generation(tally: _Tally, reference: Section, candidate: Section, _re
                 continue
             ratio = tally.take_number("generation", location)
             if ratio is not None and ratio.ratio > tally.bounds.ratio:
-                tally.ratios.remove(ratio)
-                if not tied.get(way):
+                if tied.get(way):  # after another token it would be another prompt's; nothing says that it is
+                    tally.ratios.remove(ratio)
+                    tally.missing[f"{location}: whether tokens had parted before it"] = None
+                else:
                     tally.beyond.append(ratio)
                 after.add(way)
             tied[way] = True
         elif word in _TOKENS and is_other and None not in (ours, theirs):
             if after.union(way for way, is_tied in tied.items() if is_tied) or tally.ratios:
-                tally.unjudged.append(f"{location}: tokens part where logits are rounded otherwise")
+                tally.missing[f"{location}: tokens part, and whether at a tie is not known"] = None
             else:
                 tally.exact += _differ("generation", location, ours, theirs)
         elif word.endswith("_scores") and is_other:

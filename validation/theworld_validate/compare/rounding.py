@@ -32,6 +32,7 @@ EPS = {
 }
 ONE_ROUNDING = 1 / math.sqrt(12)
 FEW = 256
+MOST_ROUNDING = 0.5  # of a tensor's norm: what is further from the truth is no rounding of it
 MOST = 1e12  # a ratio that is shown; of what nothing rounds, it would be infinite
 _DESCRIBED = re.compile(r"(?P<dtype>[a-z0-9_]+)(?P<shape>\[[0-9, ]*\])")
 
@@ -88,7 +89,13 @@ class Rounding:
         true = _sketch_of("the truth", self._truth, section, location)
         if not ours.elements == theirs.elements == true.elements:
             raise Missing(f"{location}: the truth has another size")
+        if theirs.non_finite_chunks != ours.non_finite_chunks:
+            return Ratio(section=section, location=location, ratio=MOST, rounding=None)
+        if ours.non_finite_chunks or true.non_finite_chunks:
+            raise Missing(f"{location}: numbers that are not finite have no distance")
         norm = norm_of(true)
+        if distance_between(ours, true) > MOST_ROUNDING * norm:
+            raise Missing(f"{location}: the reference is no rounding of the truth, which is of another run")
         unit = max(distance_between(ours, true), EPS.get(ours.dtype, 0.0) * ONE_ROUNDING * norm)
         if ours.elements < FEW:
             unit = max(unit, self._usual.get(_group(section, location), 0.0) * norm)
@@ -97,8 +104,6 @@ class Rounding:
             if (other := self._control.sketches.get(str(again))) is not None and other.elements == ours.elements:
                 unit = max(unit, distance_between(ours, other))
         apart = distance_between(theirs, true)
-        if theirs.non_finite_chunks != ours.non_finite_chunks:
-            apart = math.inf
         ratio = 0.0 if not apart else min(apart / unit, MOST) if unit else MOST
         return Ratio(section=section, location=location, ratio=ratio, rounding=unit / norm if norm else None)
 

@@ -52,7 +52,8 @@ def accept_equivalent(comparison: Comparison, truth: Side | None) -> Accepted:
     if control is not None:
         checks.append(_judge_control(comparison, control, true, plan))
     for check in judge(replace(comparison, control=None)):
-        part = parts.get(str(check.measurements.get("probe", check.id.removeprefix("parity."))))
+        probe = "gradients" if check.id == "parity.gradients" else check.measurements.get("probe")
+        part = parts.get(str(probe))
         checks.append(check if part is None else _with_numbers(check, part, judged))
     return Accepted(checks=tuple(checks), judgement=judged)
 
@@ -91,7 +92,6 @@ def _judgement_check(judged: Judgement, truth: Side | None) -> CheckResult:
     reason = f"{verdict}: {judged.reason}"
     if truth is not None and truth.ended and verdict is Verdict.UNDECIDABLE:
         reason = f"{verdict}: the truth was not delivered: {truth.ended}"
-    unjudged = [line for part in judged.parts for line in part.unjudged]
     return CheckResult(
         id=JUDGEMENT,
         status=_STATUS[verdict],
@@ -107,7 +107,6 @@ def _judgement_check(judged: Judgement, truth: Side | None) -> CheckResult:
             "places_judged": sum(part.num_judged for part in judged.parts),
             "places_in_other_code": sum(part.num_elsewhere for part in judged.parts),
             "differences_of_computing": len(judged.computing),
-            "not_judged": [*unjudged],
         },
     )
 
