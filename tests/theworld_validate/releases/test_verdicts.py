@@ -76,6 +76,25 @@ def test_an_answer_that_a_release_no_longer_gives_is_a_change_at_that_answer() -
     assert both.verdict is Verdict.EQUAL
 
 
+def test_other_weights_are_a_change_though_no_answer_shows_them() -> None:
+    before = _fingerprint()
+    experts = {"experts.7": {"dtype": "float32", "shape": "[4]", "digest": A}}
+    sides = []
+    for digest in (A, B):
+        parameters = {**before.sections["parameters"], "experts.7": {**experts["experts.7"], "digest": digest}}
+        sides.append(replace(before, sections={**before.sections, "parameters": parameters}))
+    judged = judge_neighbours(_seen("1", sides[0]), _seen("2", sides[1]), ("text",))
+    assert judged.verdict is Verdict.CHANGED
+    assert [finding.location for finding in judged.findings] == ["experts.7"]
+
+
+def test_a_first_release_that_raises_does_not_pass() -> None:
+    failure = Failure(section="generation", probe="text", error="IndexError: 256", place="f.py:1")
+    judged = judge_first(_seen("1", replace(_fingerprint(), failures=(failure,))), ("text",))
+    assert judged.verdict is Verdict.FAILED
+    assert "raises IndexError: 256" in judged.findings[0].message
+
+
 def test_a_probe_of_which_nothing_came_is_no_pass() -> None:
     empty = replace(_fingerprint(), sections={**_fingerprint().sections, "outputs": {}, "generation": {}})
     judged = judge_neighbours(_seen("1", empty), _seen("2", empty), ("text",))

@@ -101,7 +101,22 @@ def judge_first(seen: Seen, probes: tuple[str, ...]) -> Judged:
     findings = tuple(_loading_findings(seen))
     verdict = Verdict.FAILED if seen.failure else Verdict.UNSAFE if findings else Verdict.EQUAL
     cells = tuple(Cell(probe=name, verdict=verdict if not verdict.passes else _own(seen, name)) for name in probes)
+    if verdict.passes and any(cell.verdict is Verdict.FAILED for cell in cells):
+        verdict = Verdict.FAILED
+        findings = (*findings, _raises_finding(seen, next(c.probe for c in cells if c.verdict is Verdict.FAILED)))
     return Judged(version=seen.version, before=None, verdict=verdict, cells=cells, findings=findings)
+
+
+def _raises_finding(seen: Seen, probe: str) -> Finding:
+    assert seen.file is not None
+    error = next(failure.error for failure in seen.file.failures if failure.probe == probe)
+    return Finding(
+        code="releases.raised",
+        location=probe,
+        message=f"{seen.version}: {probe} raises {error}",
+        cause="this release cannot answer what others are held against",
+        remedy="name an older or newer release first",
+    )
 
 
 def _own(seen: Seen, probe: str) -> Verdict:
@@ -124,7 +139,12 @@ def judge_neighbours(before: Seen, seen: Seen, probes: tuple[str, ...]) -> Judge
     compared = [_judge_probe(before.file.fingerprint, aligned, name) for name in probes]
     cells = tuple(cell for cell, _ in compared)
     unsafe = Verdict.UNSAFE if any(finding.severity == "error" for finding in findings) else Verdict.EQUAL
-    verdict = max((unsafe, *(cell.verdict for cell in cells)), key=list(Verdict).index)
+    # An expert or a row of a table that no probe reaches is a part of the model too.
+    weights = _other_weights(before.file.fingerprint, aligned.fingerprint)
+    loaded = Verdict.CHANGED if weights else Verdict.EQUAL
+    verdict = max((unsafe, loaded, *(cell.verdict for cell in cells)), key=list(Verdict).index)
+    if weights and all(cell.verdict.passes for cell in cells):
+        findings.append(_weights_finding(before, seen, weights))
     if any(not cell.verdict.passes for cell in cells):
         findings += _change_findings(before.file.fingerprint, aligned, cells)
     return Judged(
@@ -135,6 +155,24 @@ def judge_neighbours(before: Seen, seen: Seen, probes: tuple[str, ...]) -> Judge
         findings=tuple(findings),
         compared=sum(count for _, count in compared),
         renamed=len(aligned.renamed),
+    )
+
+
+def _other_weights(reference: Fingerprint, candidate: Fingerprint) -> list[str]:
+    """Parameters that both have, and that hold something else."""
+    ours, theirs = (side.sections.get("parameters", {}) for side in (reference, candidate))
+    fields = ("digest", "dtype", "shape")
+    return [name for name in ours if name in theirs and any(ours[name].get(f) != theirs[name].get(f) for f in fields)]
+
+
+def _weights_finding(before: Seen, seen: Seen, weights: list[str]) -> Finding:
+    more = f" (first of {len(weights):,})" if len(weights) > 1 else ""
+    return Finding(
+        code="releases.weights",
+        location=weights[0],
+        message=f"{seen.version} has other weights than {before.version}: {weights[0]}{more}, which no answer shows",
+        cause="the release reads or converts the checkpoint's tensors otherwise",
+        remedy="compare that tensor with the file's; ask a probe that reaches it",
     )
 
 
