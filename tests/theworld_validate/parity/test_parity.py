@@ -93,7 +93,7 @@ def test_the_branch_switched_off_is_gemma(tiny: SyntheticCheckpoint, dtype: str)
         "beyond_window": 9,
         "cached_decode": 0,
     }
-    assert checks["parity.parameters"].measurements["compared_bytes"] > 3_000_000
+    assert checks["parity.parameters"].measurements["compared_bytes"] > 1_000_000
     assert {record.role: record.target for record in run.subjects} == {
         "reference": REFERENCE_TARGET,
         "candidate": CANDIDATE_TARGET,
