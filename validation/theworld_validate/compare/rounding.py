@@ -94,9 +94,10 @@ class Rounding:
         if ours.non_finite_chunks or true.non_finite_chunks:
             raise Missing(f"{location}: numbers that are not finite have no distance")
         norm = norm_of(true)
-        if distance_between(ours, true) > MOST_ROUNDING * norm:
+        rounded = distance_between(ours, true)
+        if rounded > MOST_ROUNDING * norm:
             raise Missing(f"{location}: the reference is no rounding of the truth, which is of another run")
-        unit = max(distance_between(ours, true), EPS.get(ours.dtype, 0.0) * ONE_ROUNDING * norm)
+        unit = max(rounded, EPS.get(ours.dtype, 0.0) * ONE_ROUNDING * norm)
         if ours.elements < FEW:
             unit = max(unit, self._usual.get(_group(section, location), 0.0) * norm)
         if self._control is not None:
