@@ -122,7 +122,7 @@ def test_a_trained_head_of_its_own_is_not_thrown_away(tiny: SyntheticCheckpoint)
     ("loader", "root", "cause"),
     [
         (mistakes.CountIgnored, "outputs.digest@text/loss_by_count", "loss count: "),
-        (mistakes.StaticWrong, "generation.digest@text/static", "static cache: "),
+        (mistakes.StaticWrong, "generation.digest@text/static_logits[0]", "static cache: "),
     ],
 )
 def test_what_serving_and_training_ask_is_asked(

@@ -43,7 +43,7 @@ def test_patched_code_is_the_one_root(tiny: SyntheticCheckpoint, loader: object,
 def test_patched_code_that_answers_otherwise_is_a_root_beside_what_differs(tiny: SyntheticCheckpoint) -> None:
     answer = ask(tiny.gemma, named(unproved.static_cache_patched))
     patched = "modules.extra@(code) transformers.cache_utils.StaticCache.update"
-    assert (answer.exit_code, answer.roots) == (1, ["generation.digest@text/static", patched])
+    assert (answer.exit_code, answer.roots) == (1, ["generation.digest@text/static_logits[0]", patched])
 
 
 def test_what_is_put_back_is_no_patch(tiny: SyntheticCheckpoint) -> None:
