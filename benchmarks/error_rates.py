@@ -38,6 +38,18 @@ class Errors:
 
 
 METHODS = (
+    Method(
+        name="strict parity: any bit",
+        score=lambda row: MOST if row.verdict != "identical" else 0.0,
+        usual=0.0,
+        shown=lambda _: "",
+    ),
+    Method(
+        name="referee: the verdict `different`",
+        score=lambda row: MOST if row.verdict == "different" else 0.0,
+        usual=0.0,
+        shown=lambda _: "",
+    ),
     Method(name="referee, the ratios of all places of a forward", score=lambda row: row.ratio, usual=BOUNDS.ratio),
     Method(name="referee, the ratio of the logits alone", score=lambda row: row.logits_ratio or 0, usual=BOUNDS.ratio),
     *(
@@ -160,8 +172,10 @@ def main() -> None:
     print(f"{len(benign)} benign variants, {len(faults)} forward-visible faults, {len(hidden)} others\n")
     print_verdicts(benign, faults)
     print_bounds(benign, faults)
-    print()
-    print_methods(benign, faults)
+    seen_in_logits = [row for row in faults if row.distances["assert_close"] > 0]
+    for title, chosen in (("all", faults), ("whose logits are not bit-equal", seen_in_logits)):
+        print(f"\nforward-visible faults, {title}: {len(chosen)}; benign variants: {len(benign)}\n")
+        print_methods(benign, chosen)
     for row in rows:
         if row.error is not None:
             print(f"stopped: {row.kind} {row.name}: {row.error}")

@@ -2,12 +2,14 @@
 
     python -m benchmarks.referee --dtype float32 --json seen.json --keep DIR      # goes on where the file ends
     python -m benchmarks.referee --dtype float32 --json seen.json --keep DIR --judge-again
+    PYTHONPATH=RELEASE:... python -m benchmarks.referee --json seen.json --keep DIR --here transformers-5.22.2
     python -m benchmarks.error_rates seen.json
 
 Reference, truth and each variant are fingerprinted with sketches in one process, on the tiny checkpoint, by every
 probe. Faults of the catalogue that only say how something is computed (another attention, a compiled module, kernel
 flags) count as benign; those of files and of training are in no loaded model. What is kept of each is a `Row`;
-fingerprints stay in the folder DIR, and can be judged again without any model.
+fingerprints stay in the folder DIR, and can be judged again without any model; `--here` adds the plain checkpoint, as
+another environment computes it, to what one has begun.
 """
 
 import argparse
@@ -250,7 +252,11 @@ def run(options: argparse.Namespace) -> None:
         }
         names = {checkpoint: "tiny"} | {folder: seed for seed, folder in seeds.items()}
         bases: dict[str, Base] = {}
-        for variant in variants(checkpoint, options.dtype, seeds):
+        here = Subject(target=REFERENCE_TARGET, checkpoint=checkpoint, dtype=options.dtype)
+        chosen = variants(checkpoint, options.dtype, seeds)
+        if options.here is not None:
+            chosen = iter([Variant(name=options.here, kind="benign", folder=checkpoint, load=here.load)])
+        for variant in chosen:
             is_known = variant.name in rows
             if is_known != options.judge_again or (options.only and not any(w in variant.name for w in options.only)):
                 continue
@@ -297,6 +303,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, required=True, help="folder of the fingerprints")
     parser.add_argument("--only", action="append", default=[], metavar="WORD", help="only variants with this in them")
     parser.add_argument("--seconds", type=float, default=800, help="stop before the next variant after so long")
+    parser.add_argument("--here", metavar="NAME", help="only the plain checkpoint in this environment, under this name")
     parser.add_argument("--judge-again", action="store_true", help="judge what is kept, and run no model")
     options = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -136,7 +136,7 @@ class Rounding:
         if ours.non_finite_chunks:
             raise Missing(f"{location}: numbers that are not finite have no distance")
         norm = norm_of(ours)
-        unit = math.sqrt(2) * max(usual, EPS.get(ours.dtype, 0.0) * ONE_ROUNDING) * norm
+        unit = math.sqrt(2) * max(usual.relative, EPS.get(ours.dtype, 0.0) * ONE_ROUNDING) * norm
         apart = distance_between(ours, theirs)
         ratio = 0.0 if not apart else min(apart / unit, MOST) if unit else MOST
         return Ratio(section=section, location=location, ratio=ratio, rounding=unit / norm if norm else None)
@@ -151,7 +151,8 @@ class Rounding:
             Missing: if a sketch is missing.
         """
         ours = _sketch_of("the reference", self._reference, section, location)
-        relative = ratio.rounding if ratio is not None else self._usual.get(_group(section, location))
+        usually = self._usual.get(_group(section, location), _Usual()).relative
+        relative = usually if ratio is None else ratio.rounding
         usual = norm_of(ours) / math.sqrt(ours.elements)
         return (relative or 0.0) * max(usual, abs(value))
 
