@@ -33,7 +33,9 @@ EPS = {
 }
 ONE_ROUNDING = 1 / math.sqrt(12)
 FEW = 256
-MOST_ROUNDING = 0.5  # of a tensor's norm: what is further from the truth is no rounding of it
+# Relative to a tensor's norm, and in units of the dtype: what is further from the truth is no rounding of it.
+MOST_ROUNDING = 0.5
+MOST_UNITS = 1024  # the tiny model's worst place is at some 20 of float32; an upgrade's change is no rounding
 MOST = 1e12  # a ratio that is shown; of what nothing rounds, it would be infinite
 _DESCRIBED = re.compile(r"(?P<dtype>[a-z0-9_]+)(?P<shape>\[[0-9, ]*\])")
 
@@ -106,8 +108,9 @@ class Rounding:
         rounded = distance_between(ours, true)
         usual = self._usual.get(_group(section, location), _Usual())
         unit = max(rounded, EPS.get(ours.dtype, 0.0) * ONE_ROUNDING * norm)
-        if rounded > MOST_ROUNDING * norm:
-            if rounded > usual.distance or usual.relative > MOST_ROUNDING:
+        most = min(MOST_ROUNDING, MOST_UNITS * EPS.get(ours.dtype, math.inf))
+        if rounded > most * norm:
+            if rounded > usual.distance or usual.relative > most:
                 raise Missing(f"{location}: the reference is no rounding of the truth, which is of another run")
             unit = usual.distance
         if ours.elements < FEW:
