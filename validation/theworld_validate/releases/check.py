@@ -16,9 +16,11 @@ from theworld_validate.documents.writing import check_place
 from theworld_validate.releases.candidates import judge_candidate
 from theworld_validate.releases.environments import Overlay, check_names, find_overlay, install_overlay
 from theworld_validate.releases.exchanged import check_exchange
+from theworld_validate.releases.judged import Judged, Verdict
 from theworld_validate.releases.lock import passing_releases, write_lock
 from theworld_validate.releases.observing import BASE, CANDIDATE, Asked, make_questions, observe_releases
-from theworld_validate.releases.verdicts import Judged, Seen, Verdict, judge_first, judge_neighbours
+from theworld_validate.releases.seen import Seen
+from theworld_validate.releases.verdicts import judge_first, judge_neighbours
 from theworld_validate.results import CheckResult, Plan, Row, Status
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.workers.run import Run

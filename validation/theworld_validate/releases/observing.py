@@ -14,7 +14,7 @@ from theworld_validate.releases.environments import Overlay
 from theworld_validate.releases.processes import Done, Task, run_tasks
 from theworld_validate.releases.questions import CONFIG, NARROW, NARROW_PROBES, PROBES, QUESTIONS
 from theworld_validate.releases.requests import Request
-from theworld_validate.releases.verdicts import Seen
+from theworld_validate.releases.seen import Seen
 from theworld_validate.results import InputError
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.workers.child import Job
