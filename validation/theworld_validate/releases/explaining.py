@@ -6,13 +6,14 @@ In: two aligned fingerprints, and a verdict for each probe. Out: findings, roots
 from theworld_validate.compare.differences import diff_section
 from theworld_validate.compare.explain import Evidence, explain, rank_roots
 from theworld_validate.compare.places import WHOLE_MODEL
-from theworld_validate.documents.observations import Fingerprint, probe_of
+from theworld_validate.documents.observations import Fingerprint
 from theworld_validate.releases.alignment import Aligned
-from theworld_validate.releases.judged import Cell
+from theworld_validate.releases.judged import Cell, Verdict
 from theworld_validate.results import Finding
 
 _STATE = ("parameters", "buffers")  # of which a difference is a cause
 _COMPUTING = ("modules",)  # of which one may be
+_RUNS = ("trace", "outputs", "generation", "gradients")
 
 
 def change_findings(reference: Fingerprint, aligned: Aligned, cells: tuple[Cell, ...]) -> list[Finding]:
@@ -30,7 +31,7 @@ def change_findings(reference: Fingerprint, aligned: Aligned, cells: tuple[Cell,
     roots = {finding.key for finding in explained if finding.explained_by is not None}
     # Of the state, what explains a change; the rest is as it may be between releases.
     used = {finding.explained_by for finding in explained if finding.key in roots}
-    kept = [f for f in explained if f.section in ("trace", "outputs", "generation", "releases") or f.key in used]
+    kept = [f for f in explained if f.section in (*_RUNS, "releases") or f.key in used]
     return [*rank_roots(kept), *(f for f in kept if f.explained_by is not None)]
 
 
@@ -43,30 +44,37 @@ def _tells(finding: Finding, cells: tuple[Cell, ...]) -> bool:
         return True
     if finding.expected is None or finding.actual is None:
         return False
-    paths = [(cell.place or "").partition("/")[2] for cell in cells if not cell.verdict.passes and cell.why is None]
+    paths = [(cell.place or "").partition("/")[2] for cell in cells if not cell.verdict.passes and not cell.raises]
     return finding.location == WHOLE_MODEL or any(path.startswith(f"{finding.location}.") for path in paths)
 
 
-def _finding_of(cell: Cell, reference: Fingerprint, candidate: Fingerprint) -> list[Finding]:
+def _finding_of(cell: Cell, reference: Fingerprint, candidate: Fingerprint) -> tuple[Finding, ...]:
+    if not cell.raises and (cell.findings or cell.verdict is not Verdict.UNDECIDABLE):
+        return cell.findings
+    if not cell.raises:
+        return (
+            Finding(
+                code="releases.undecidable",
+                location=cell.place or cell.probe,
+                message=f"{cell.probe}: {cell.why}",
+                section="releases",
+            ),
+        )
     place = cell.place or cell.probe
     section = _section_of(place, reference, candidate)
-    if cell.why is not None:
-        return [
-            Finding(
-                code=f"{section}.raised",
-                location=place,
-                message=f"{cell.probe}: {cell.why}",
-                cause="its own code fails where it did not, or no longer does",
-                remedy="see the release's own notes",
-                section=section,
-                field="raised",
-            )
-        ]
-    own = [{place: side.sections.get(section, {}).get(place, {})} for side in (reference, candidate)]
-    return [f for f in diff_section(section, *own) if probe_of(f.location) == cell.probe]
+    return (
+        Finding(
+            code=f"{section}.raised",
+            location=place,
+            message=f"{cell.probe}: {cell.why}",
+            cause="its own code fails where it did not, or no longer does",
+            remedy="see the release's own notes",
+            section=section,
+            field="raised",
+        ),
+    )
 
 
 def _section_of(place: str, *sides: Fingerprint) -> str:
-    """The section of probes that a place is of."""
-    names = ("trace", "outputs", "generation")
-    return next((name for name in names if any(place in side.sections.get(name, {}) for side in sides)), names[0])
+    """The section that a place is of."""
+    return next((name for name in _RUNS if any(place in side.sections.get(name, {}) for side in sides)), _RUNS[0])

@@ -1,16 +1,33 @@
 """How safely a release loads a checkpoint: keys that are lost, weights that are others, files that a neighbour writes.
 
-In: what was seen. Out: findings.
+In: what was seen. Out: findings, and the cell of loading.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from theworld_validate.documents.observations import Fingerprint
+from theworld_validate.releases.judged import LOADING, Cell, Verdict
 from theworld_validate.releases.requests import Loading
 from theworld_validate.releases.seen import Seen
 from theworld_validate.results import Finding
 
 _NAMED = 3  # keys that a sentence names
+
+
+def judge_loading(seen: Seen, findings: Sequence[Finding], weights: Sequence[str]) -> Cell:
+    """How a release loads the checkpoint.
+
+    Args:
+        findings: of `loading_findings` and `exchange_findings`.
+        weights: parameters that hold something else than in the release before.
+    """
+    if seen.failure is not None:
+        return Cell(probe=LOADING, verdict=Verdict.FAILED, place=seen.version, why=seen.failure)
+    if (first := next((finding for finding in findings if finding.severity == "error"), None)) is not None:
+        return Cell(probe=LOADING, verdict=Verdict.UNSAFE, place=first.location, why=first.message)
+    if weights:
+        return Cell(probe=LOADING, verdict=Verdict.CHANGED, place=weights[0])
+    return Cell(probe=LOADING, verdict=Verdict.EQUAL)
 
 
 def loading_findings(seen: Seen) -> Iterator[Finding]:

@@ -131,7 +131,8 @@ def _draw_timelines(courses: Sequence[Course], workload: str) -> str:
 
 def _draw_grid(grid: Grid) -> str:
     """A square a release and a probe, coloured by its verdict; the worst verdict of a release stands beside it."""
-    colours = dict(zip(VERDICTS, (_COLOURS[2], _COLOURS[5], _COLOURS[1], _COLOURS[3], _COLOURS[4]), strict=True))
+    chosen = (_COLOURS[2], _COLOURS[5], _COLOURS[7], _COLOURS[1], _COLOURS[3], _COLOURS[4])
+    colours = dict(zip(VERDICTS, chosen, strict=True))
     releases = grid.releases[:_MAX_DRAWN]
     with _new_figure(height=1.6 + 0.3 * len(releases)) as (figure, (axes,)):
         for i, row in enumerate(grid.cells[:_MAX_DRAWN]):
