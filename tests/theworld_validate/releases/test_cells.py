@@ -55,9 +55,9 @@ def test_a_change_is_at_the_first_place_whose_ratio_jumps_and_not_at_the_first_o
 
 def test_what_was_changed_since_is_no_rounding_of_the_release_before_it() -> None:
     """By a later release's truth a mended bug would be nearer to it than the release that had it."""
-    mended = _fingerprint((TRUE * 1.1).float())
+    mended = _fingerprint((TRUE * 1.00001).float())
     assert judge_cell(REFERENCE, mended, TRUTH, "text").verdict is Verdict.CHANGED
-    of_the_later = Truth(fingerprint=_fingerprint(TRUE * 1.1))
+    of_the_later = Truth(fingerprint=_fingerprint(TRUE * 1.00001))
     assert judge_cell(REFERENCE, mended, of_the_later, "text").verdict is Verdict.EQUIVALENT  # so it is never asked
 
 

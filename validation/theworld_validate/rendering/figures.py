@@ -143,6 +143,7 @@ def _draw_grid(grid: Grid) -> str:
         axes.set_yticks(range(len(releases)), [f"{a} ({b})" for a, b in zip(releases, grid.verdicts, strict=False)])
         axes.set_xticks([j + 0.47 for j in range(len(grid.probes))], [_wrapped(name) for name in grid.probes])
         axes.tick_params(labelsize=7, length=0)
+        axes.set_xlim(0, len(grid.probes))
         axes.set_ylim(len(releases) - 0.5, -0.5)
         axes.set_title("each release against the one before it" + _cut_note(grid.releases), fontsize="small")
         return _to_svg(figure)
