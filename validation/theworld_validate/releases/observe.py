@@ -6,13 +6,14 @@ In: a request file. Out: a fingerprint file, and an answer beside it: what loadi
     python -S -P -m theworld_validate.releases.observe REQUEST.json
 """
 
+import gc
 import json
 import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from theworld_validate.documents.fingerprint import make_file, write_fingerprint
+from theworld_validate.documents.fingerprint import make_file
 from theworld_validate.documents.observations import EMPTY, PROBE_SECTIONS, Fingerprint
 from theworld_validate.documents.writing import replace_file
 from theworld_validate.probes.probe import Probe
@@ -46,6 +47,8 @@ def _do(request: Request) -> Answer:
 
     if request.threads is not None:
         torch.set_num_threads(request.threads)
+    resolve_target(request.target)
+    gc.freeze()  # what is imported stays; looking through it again and again takes seconds
     if request.saved is not None:
         return Answer(loads={name: load_saved(request, folder) for name, folder in request.saved.items()})
     if request.truth is not None:
@@ -111,7 +114,7 @@ def _write(request: Request, seen: Fingerprint) -> None:
     names = tuple(probe.name for probe in probes if request.truth is None or probe.name in request.truth)
     plan = Plan(sections=_SECTIONS if request.truth is None else tuple(seen.sections), probes=names)
     made = make_file(seen, subject=subject, environment=describe_environment(), plan=plan)
-    write_fingerprint(made, Path(request.fingerprint))
+    replace_file(Path(request.fingerprint), json.dumps(asdict(made), allow_nan=False))  # read by a machine alone
 
 
 def _silence() -> None:
