@@ -94,7 +94,7 @@ def test_a_bad_line_is_named(text: bytes, message: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["uniform:5", "uniform:9:5", "uniform:0:5", "uniform:a:b", "uniform:1:99999999"])
 def test_a_distribution_that_is_none_is_refused(spec: str) -> None:
-    with pytest.raises(InputError, match=re.escape(f"--lengths '{spec}': give uniform:LEAST:MOST")):
+    with pytest.raises(InputError, match=re.escape(f"--lengths {spec}: give uniform:LEAST:MOST")):
         read_lengths(spec)
 
 
@@ -302,7 +302,7 @@ def test_the_command_answers_for_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--lengths", "no/such.txt"], ["--lengths 'no/such.txt': no such file"]),
+        (["--lengths", "no/such.txt"], ["--lengths no/such.txt: no such file"]),
         (["--lengths", "uniform:9:5"], ["give uniform:LEAST:MOST"]),
         (["--lengths", "uniform:5:9", "--steps", "0"], ["--steps 0: give a whole number from 1 to 10,000"]),
         (["--lengths", "uniform:5:9", "--text-tokens", "7"], ["--lengths and --text-tokens both say"]),

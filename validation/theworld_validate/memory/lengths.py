@@ -87,6 +87,6 @@ def _of_file(path: Path, num_steps: int | None) -> Lengths:
 def _length(line: str, where: str) -> int:
     if not re.fullmatch("[0-9]{1,18}", line) or not _LEAST <= int(line) <= _MOST:
         raise InputError(
-            f"{where}: {shown_value(line)} is no whole number of text tokens from {_LEAST:,} to {_MOST:,}; correct it"
+            f"{where}: '{shown_value(line)}' is no whole number of text tokens from {_LEAST:,} to {_MOST:,}; correct it"
         )
     return int(line)
