@@ -32,7 +32,9 @@ EPS = {
 }
 ONE_ROUNDING = 1 / math.sqrt(12)
 FEW = 256
-MOST_ROUNDING = 0.5  # of a tensor's norm: what is further from the truth is no rounding of it
+# Relative to a tensor's norm, and in units of the dtype: what is further from the truth is no rounding of it.
+MOST_ROUNDING = 0.5
+MOST_UNITS = 1024  # the tiny model's worst place is at some 20 of float32; an upgrade's change is no rounding
 MOST = 1e12  # a ratio that is shown; of what nothing rounds, it would be infinite
 _DESCRIBED = re.compile(r"(?P<dtype>[a-z0-9_]+)(?P<shape>\[[0-9, ]*\])")
 
@@ -76,7 +78,7 @@ class Rounding:
     def __init__(
         self, reference: Fingerprint, candidate: Fingerprint, truth: Fingerprint, control: Fingerprint | None
     ) -> None:
-        self._reference, self._candidate, self._truth, self._control = reference, candidate, truth, control
+        self._reference, self._candidate, self.truth, self._control = reference, candidate, truth, control
 
     def ratio_at(self, section: str, location: str) -> Ratio:
         """Judge one place that both sides have, of one shape.
@@ -86,7 +88,7 @@ class Rounding:
         """
         ours = _sketch_of("the reference", self._reference, section, location)
         theirs = _sketch_of("the candidate", self._candidate, section, location)
-        true = _sketch_of("the truth", self._truth, section, location)
+        true = _sketch_of("the truth", self.truth, section, location)
         if not ours.elements == theirs.elements == true.elements:
             raise Missing(f"{location}: the truth has another size")
         if theirs.non_finite_chunks != ours.non_finite_chunks:
@@ -95,7 +97,7 @@ class Rounding:
             raise Missing(f"{location}: numbers that are not finite have no distance")
         norm = norm_of(true)
         rounded = distance_between(ours, true)
-        if rounded > MOST_ROUNDING * norm:
+        if rounded > min(MOST_ROUNDING, MOST_UNITS * EPS.get(ours.dtype, math.inf)) * norm:
             raise Missing(f"{location}: the reference is no rounding of the truth, which is of another run")
         unit = max(rounded, EPS.get(ours.dtype, 0.0) * ONE_ROUNDING * norm)
         if ours.elements < FEW:
@@ -108,6 +110,41 @@ class Rounding:
         ratio = 0.0 if not apart else min(apart / unit, MOST) if unit else MOST
         return Ratio(section=section, location=location, ratio=ratio, rounding=unit / norm if norm else None)
 
+    def ratio_without_truth(self, section: str, location: str) -> Ratio:
+        """Judge one place by what rounding usually does in its probe: candidate and reference are two roundings apart.
+
+        Raises:
+            Missing: if a sketch is missing, or nothing of the probe has a truth.
+        """
+        ours = _sketch_of("the reference", self._reference, section, location)
+        theirs = _sketch_of("the candidate", self._candidate, section, location)
+        usual = self._usual.get(_group(section, location))
+        if usual is None:
+            raise Missing(f"{location}: what rounding does there is not known")
+        if theirs.non_finite_chunks != ours.non_finite_chunks:
+            return Ratio(section=section, location=location, ratio=MOST, rounding=None)
+        if ours.non_finite_chunks:
+            raise Missing(f"{location}: numbers that are not finite have no distance")
+        norm = norm_of(ours)
+        unit = math.sqrt(2) * max(usual, EPS.get(ours.dtype, 0.0) * ONE_ROUNDING) * norm
+        apart = distance_between(ours, theirs)
+        ratio = 0.0 if not apart else min(apart / unit, MOST) if unit else MOST
+        return Ratio(section=section, location=location, ratio=ratio, rounding=unit / norm if norm else None)
+
+    def of_element(self, section: str, location: str, ratio: Ratio | None, value: float) -> float:
+        """What rounding does to one element of that value: as much of it, or of the tensor's usual one, as of all.
+
+        Args:
+            ratio: the place's; None where both sides are equal bit for bit.
+
+        Raises:
+            Missing: if a sketch is missing.
+        """
+        ours = _sketch_of("the reference", self._reference, section, location)
+        relative = ratio.rounding if ratio is not None else self._usual.get(_group(section, location))
+        usual = norm_of(ours) / math.sqrt(ours.elements)
+        return (relative or 0.0) * max(usual, abs(value))
+
     @cached_property
     def _usual(self) -> dict[str, float]:
         """What rounding does to tensors of many elements, relative to their norm: the median of each probe's."""
@@ -116,7 +153,7 @@ class Rounding:
             for location in self._reference.sections.get(section, {}):
                 try:
                     ours = _sketch_of("the reference", self._reference, section, location)
-                    true = _sketch_of("the truth", self._truth, section, location)
+                    true = _sketch_of("the truth", self.truth, section, location)
                 except Missing:
                     continue
                 if ours.elements == true.elements and ours.elements >= FEW and (norm := norm_of(true)):
