@@ -4,11 +4,12 @@ In: what was seen in two releases. Out: a verdict (equal, equivalent, changed at
 each probe, and the cause.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from theworld_validate.compare.differences import diff_section
+from theworld_validate.compare.causes import Cause
+from theworld_validate.compare.differences import diff_section, differing_places
 from theworld_validate.compare.explain import Evidence, explain, rank_roots
 from theworld_validate.compare.places import WHOLE_MODEL
 from theworld_validate.documents.fingerprint import FingerprintFile
@@ -21,6 +22,16 @@ from theworld_validate.results import Finding
 _NAMED = 3  # keys that a sentence names
 _STATE = ("parameters", "buffers")  # of which a difference is a cause
 _COMPUTING = ("modules",)  # of which one may be
+_WORDS = {
+    "untied": "random, no longer tied",
+    "drawn_anew": "drawn anew after they were read",
+    "unset": "(buffers) left as the memory was",
+}
+_REMEDIES = {
+    "untied": "tie them in the model's class, or save both tensors",
+    "drawn_anew": "initialise with torch.nn.init or transformers.initialization, which leave loaded weights alone",
+    "unset": "set the buffer in the class's _init_weights, or make it persistent",
+}
 
 
 class Verdict(StrEnum):
@@ -126,7 +137,7 @@ def _own(seen: Seen, probe: str) -> Verdict:
 
 def judge_neighbours(before: Seen, seen: Seen, probes: tuple[str, ...]) -> Judged:
     """Judge a release against the one before it."""
-    findings = [*_loading_findings(seen), *_exchange_findings(before, seen)]
+    findings = [*_loading_findings(seen, _tied_in(before)), *_exchange_findings(before, seen)]
     if seen.file is None or before.file is None:
         verdict = Verdict.FAILED if seen.file is None else Verdict.UNSAFE if findings else Verdict.CHANGED
         if not findings:
@@ -156,6 +167,12 @@ def judge_neighbours(before: Seen, seen: Seen, probes: tuple[str, ...]) -> Judge
         compared=sum(count for _, count in compared),
         renamed=len(aligned.renamed),
     )
+
+
+def _tied_in(seen: Seen) -> set[str]:
+    """Parameters that share the memory of others."""
+    parameters = seen.file.fingerprint.sections.get("parameters", {}) if seen.file is not None else {}
+    return {name for name, own in parameters.items() if own.get("tied_to") is not None}
 
 
 def _other_weights(reference: Fingerprint, candidate: Fingerprint) -> list[str]:
@@ -213,7 +230,7 @@ def _failures(fingerprint: Fingerprint, probe: str) -> list[Failure]:
     return [failure for failure in fingerprint.failures if failure.probe == probe]
 
 
-def _loading_findings(seen: Seen) -> Iterator[Finding]:
+def _loading_findings(seen: Seen, ties: Collection[str] = ()) -> Iterator[Finding]:
     """What is unsafe about how a release loads the checkpoint, or why it does not."""
     if seen.failure is not None:
         yield Finding(
@@ -224,18 +241,28 @@ def _loading_findings(seen: Seen) -> Iterator[Finding]:
             remedy="leave it out, or name a release that has this model",
         )
     if seen.loading is not None:
-        yield from unsafe_findings(seen.loading, f"{seen.version} loads the checkpoint with")
+        yield from unsafe_findings(seen.loading, f"{seen.version} loads the checkpoint with", ties=ties)
 
 
-def unsafe_findings(loading: Loading, opening: str) -> Iterator[Finding]:
-    """A finding for each way in which loading left tensors without what the files hold."""
-    silent = tuple(name for name in loading.random if name not in loading.missing)
+def unsafe_findings(loading: Loading, opening: str, *, ties: Collection[str] = ()) -> Iterator[Finding]:
+    """A finding for each way in which loading left tensors without what the files hold.
+
+    Args:
+        ties: tensors that share the memory of others in another release.
+    """
+    untied = tuple(sorted({*loading.missing, *loading.random}.intersection(ties)))
+    missing = tuple(name for name in loading.missing if name not in ties)
+    known = {*loading.missing, *loading.drawn_anew, *loading.unset_buffers, *untied}
+    silent = tuple(name for name in loading.random if name not in known)
     kinds = (
-        ("missing", loading.missing, "no key of the files is read into them"),
-        ("mismatched", loading.mismatched, "the files hold another shape"),
-        ("random", silent, "they differ with the seed, and the library does not say so"),
+        ("untied", untied, Cause.LOST_TIE, "another release has them share memory with what the files hold"),
+        ("missing", missing, Cause.LOST_KEY, "no key of the files is read into them"),
+        ("mismatched", loading.mismatched, Cause.LOST_KEY, "the files hold another shape"),
+        ("random", silent, Cause.LOST_KEY, "they differ with the seed, and the library does not say so"),
+        ("drawn_anew", loading.drawn_anew, Cause.REINITIALISED, "the files hold them, and they differ with the seed"),
+        ("unset", loading.unset_buffers, Cause.BUFFER_VALUE, "no file holds them, and nothing set them after loading"),
     )
-    for kind, names, why in kinds:
+    for kind, names, cause, why in kinds:
         if not names:
             continue
         unread = f", and {len(loading.unexpected)} keys unread" if loading.unexpected and kind == "missing" else ""
@@ -243,12 +270,12 @@ def unsafe_findings(loading: Loading, opening: str) -> Iterator[Finding]:
         yield Finding(
             code=f"releases.{kind}",
             location=names[0],
-            message=f"{opening} {len(names)} of {loading.num_keys} tensors {kind}{unread}: {shown}",
+            message=f"{opening} {len(names)} of {loading.num_keys} tensors {_WORDS.get(kind, kind)}{unread}: {shown}",
             expected=0,
             actual=len(names),
-            cause=f"lost key: {why}" + ("; the release has other names for them" if unread else ""),
-            remedy="use a release that reads these files, or rename the keys",
-            section="parameters",
+            cause=f"{cause}: {why}" + ("; the release has other names for them" if unread else ""),
+            remedy=_REMEDIES.get(kind, "use a release that reads these files, or rename the keys"),
+            section="buffers" if kind == "unset" else "parameters",
             field=kind,
         )
 
@@ -294,13 +321,24 @@ def _change_findings(reference: Fingerprint, aligned: Aligned, cells: tuple[Cell
     for cell in cells:
         if not cell.verdict.passes:
             found += _finding_of(cell, reference, aligned.fingerprint)
-    evidence = Evidence(compared=frozenset(), weights={}, inputs_equal={}, candidate_repeats=None)
+    evidence = Evidence(places=_places_of_tied(reference, aligned.fingerprint))
     explained = explain(found, evidence)
     roots = {finding.key for finding in explained if finding.explained_by is not None}
     # Of the state, what explains a change; the rest is as it may be between releases.
     used = {finding.explained_by for finding in explained if finding.key in roots}
     kept = [f for f in explained if f.section in ("trace", "outputs", "generation", "releases") or f.key in used]
     return [*rank_roots(kept), *(f for f in kept if f.explained_by is not None)]
+
+
+def _places_of_tied(reference: Fingerprint, candidate: Fingerprint) -> dict[str, tuple[str, ...]]:
+    """A parameter that others are tied to is in their modules too: all of its places, by the finding's key."""
+    own = [side.sections.get("parameters", {}) for side in (reference, candidate)]
+    found: dict[str, tuple[str, ...]] = {}
+    for key, places in differing_places("parameters", *own).items():
+        tied = [name for side in own for name, seen in side.items() if seen.get("tied_to") in places]
+        if tied:
+            found[key] = (*places, *dict.fromkeys(tied))
+    return found
 
 
 def _tells(finding: Finding, cells: tuple[Cell, ...]) -> bool:
