@@ -26,7 +26,6 @@ CONFIG_CHANGES: dict[str, dict[str, object]] = {
         "layer_types": ["sliding_attention"] * 2,
     },
 }
-DROPPED = {"no_audio_table": "backbone_model.embed_tokens.embed_audio_tokens.weight"}  # which the files do not hold
 NO_SHARED = "no_shared"  # T5's embedding under its other name, beside a head of its own
 EAGER = "eager"  # attention written out, in place of sdpa
 
@@ -55,8 +54,6 @@ def make_model(name: str, folder: Path, run: Run) -> None:
         for word in name.split("+")[1:]:
             if word == NO_SHARED:
                 _without_shared(checkpoint / "model.safetensors")
-            elif word in DROPPED:
-                _without(checkpoint / "model.safetensors", DROPPED[word])
             elif word != EAGER:
                 config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
                 (checkpoint / "config.json").write_text(json.dumps(config | CONFIG_CHANGES[word]), encoding="utf-8")
@@ -65,15 +62,6 @@ def make_model(name: str, folder: Path, run: Run) -> None:
     values = ask(run, Job(name="probes", function=QUESTIONS, arguments=arguments))
     kept = {"target": values["target"], "probes": values["probes"]}
     (folder / "questions.json").write_text(json.dumps(kept), encoding="utf-8")
-
-
-def _without(path: Path, name: str) -> None:
-    """Leave a tensor out of a file."""
-    from safetensors.torch import load_file, save_file
-
-    tensors = load_file(path)
-    del tensors[name]
-    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def _without_shared(path: Path) -> None:

@@ -206,14 +206,14 @@ def render(results: Sequence[Result]) -> str:
     """The table as Markdown, and its sums."""
     marks = {True: "yes", False: "no", None: ""}
     lines = [
-        "| source | bug | bad | fixed | caught | placed | cause | silent in the fixed one | says |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| source | bug | bad | fixed | caught | placed | cause | silent in the fixed one | seconds | says |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         says = result.why_not or f"{result.said_place}: {result.said_cause}"
         cells = (
             result.source, result.about, result.bad, result.fixed, marks[result.caught], marks[result.placed],
-            marks[result.cause_right], marks[result.silent], says.replace("|", "\\|"),
+            marks[result.cause_right], marks[result.silent], f"{result.seconds:.0f}", says.replace("|", "\\|"),
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     tried = [result for result in results if result.why_not is None]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import real_bug_classes
-from benchmarks.real_bug_models import CONFIG_CHANGES, DROPPED, EAGER, NO_SHARED
+from benchmarks.real_bug_models import CONFIG_CHANGES, EAGER, NO_SHARED
 from benchmarks.real_bugs import Bug, Laboratory, Say, read_bugs, render, try_bug
 from tests.theworld_validate.releases.test_verdicts import A, B, _fingerprint, _seen
 from theworld_validate.compare.causes import Cause
@@ -55,7 +55,7 @@ def test_every_row_of_the_table_can_be_tried() -> None:
         assert (bug.method == "saved") == (bug.read_by is not None)
         assert bug.own is None or hasattr(real_bug_classes, bug.own)
         for word in bug.model.split("+")[1:]:
-            assert word in (*CONFIG_CHANGES, *DROPPED, NO_SHARED, EAGER)
+            assert word in (*CONFIG_CHANGES, NO_SHARED, EAGER)
 
 
 def test_a_bug_that_shows_is_caught_and_placed_and_the_fixed_release_is_silent() -> None:
