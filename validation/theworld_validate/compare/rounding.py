@@ -33,9 +33,7 @@ EPS = {
 }
 ONE_ROUNDING = 1 / math.sqrt(12)
 FEW = 256
-# Relative to a tensor's norm, and in units of the dtype: what is further from the truth is no rounding of it.
-MOST_ROUNDING = 0.5
-MOST_UNITS = 1024  # the tiny model's worst place is at some 20 of float32; an upgrade's change is no rounding
+MOST_ROUNDING = 0.5  # of a tensor's norm: what is further from the truth is no rounding of it
 MOST = 1e12  # a ratio that is shown; of what nothing rounds, it would be infinite
 _DESCRIBED = re.compile(r"(?P<dtype>[a-z0-9_]+)(?P<shape>\[[0-9, ]*\])")
 
