@@ -106,9 +106,8 @@ class Rounding:
         rounded = distance_between(ours, true)
         usual = self._usual.get(_group(section, location), _Usual())
         unit = max(rounded, EPS.get(ours.dtype, 0.0) * ONE_ROUNDING * norm)
-        most = min(MOST_ROUNDING, MOST_UNITS * EPS.get(ours.dtype, math.inf))
-        if rounded > most * norm:
-            if rounded > usual.distance or usual.relative > most:
+        if rounded > MOST_ROUNDING * norm:
+            if rounded > usual.distance or usual.relative > MOST_ROUNDING:
                 raise Missing(f"{location}: the reference is no rounding of the truth, which is of another run")
             unit = usual.distance
         if ours.elements < FEW:
