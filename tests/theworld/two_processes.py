@@ -28,7 +28,7 @@ def main(way: str, rank: int, port: str, folder: Path) -> None:
     if rank == 1:  # the same prompt's text, and no clip
         keep = inputs["input_ids"][0] != model.world_config.world_token_id
         inputs = {name: inputs[name][:, keep] for name in ("input_ids", "attention_mask", "token_type_ids")}
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     model, optimizer = accelerator.prepare(model, optimizer)
     losses = []
     for _ in range(2):

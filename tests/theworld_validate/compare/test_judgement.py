@@ -12,6 +12,7 @@ from tests.theworld_validate.compare.rounded import (
     with_state,
 )
 from theworld_validate.compare.judgement import Judgement, Verdict, judge
+from theworld_validate.documents.choices import Choice
 from theworld_validate.documents.observations import Failure, Fingerprint
 from theworld_validate.documents.sketches import Sketch
 from theworld_validate.results import Scalar
@@ -175,6 +176,31 @@ def test_one_number_that_the_reference_hits_by_chance_is_judged_by_what_rounding
         assert judge(sides[0], candidate, sides[1]).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("rounding", "times", "verdict"),
+    [
+        (2.0**-12, 1.5, Verdict.EQUIVALENT),  # of the usual 2e-1: 64 x 64 numbers, rounded by bfloat16
+        (2.0**-12, 2.0**16, Verdict.DIFFERENT),
+        (2.0**6, 1.5, Verdict.UNDECIDABLE),  # no rounding of this model
+    ],
+)
+def test_where_the_truth_is_nothing_the_unit_is_what_rounding_does_elsewhere(
+    rounding: float, times: float, verdict: Verdict
+) -> None:
+    """As for the gradient of a key's bias, which softmax cancels: what is left of it is rounding."""
+    random = torch.Generator().manual_seed(5)
+    noise = [torch.randn(300, generator=random) * rounding for _ in range(2)]
+    sides = [
+        put(base, "gradients", "layers.0.mlp.weight", tensor.to(dtype))
+        for base, tensor, dtype in (
+            (REFERENCE, noise[0], torch.bfloat16),
+            (EQUIVALENT, noise[1] * times, torch.bfloat16),
+            (TRUTH, noise[0] * 2.0**-30, torch.float32),
+        )
+    ]
+    assert judge(*sides).verdict is verdict
+
+
 def test_places_of_other_code_are_let_go_only_where_the_code_is_another() -> None:
     fewer = without(EQUIVALENT, "trace", "p/layers.0.mlp")
     assert first_of(judge(REFERENCE, fewer, TRUTH)) == "trace.missing@p/layers.0.mlp"
@@ -192,26 +218,103 @@ def test_masks_have_no_rounding() -> None:
     assert first_of(judge(*sides)) == f"trace.digest@{place}"
 
 
-def test_tokens_that_part_are_no_pass() -> None:
-    tokens = torch.tensor([0, 1, 9, 9])
-    parted = put(EQUIVALENT, "generation", "p/greedy", tokens)
-    parted = put(parted, "generation", "p/greedy_logits[2]", torch.ones(1, 300, dtype=torch.bfloat16))
-    judgement = judge(REFERENCE, parted, TRUTH)
-    assert judgement.verdict is Verdict.UNDECIDABLE, judgement.reason
-    assert judgement.parts[0].missing == (
-        "p/greedy_logits[2]: whether tokens had parted before it",
-        "p/greedy: tokens part, and whether at a tie is not known",
-    )
-    # No logit is rounded otherwise: the choice itself is another one.
-    assert first_of(judge(REFERENCE, put(REFERENCE, "generation", "p/greedy", tokens), TRUTH)) == (
-        "generation.digest@p/greedy"
-    )
+CHOSEN = {f"p/greedy_logits[{i}]": (Choice(token=i, best=((i, 4.0), (9, 4.0 - 2.0**-9), (8, 1.0))),) for i in range(3)}
+
+
+def parting(base: Fingerprint, step: int, token: int, best: tuple[tuple[int, float], ...]) -> Fingerprint:
+    """A fingerprint whose tokens part at a step, where another one has the greatest score; later logits are others."""
+    tokens = torch.arange(4)
+    tokens[step + 1 :] = token
+    parted = put(replace(base, choices=CHOSEN), "generation", "p/greedy", tokens)
+    for later in range(step + 1, 3):
+        parted = put(parted, "generation", f"p/greedy_logits[{later}]", torch.ones(1, 300, dtype=torch.bfloat16))
+    return replace(parted, choices={**CHOSEN, f"p/greedy_logits[{step}]": (Choice(token=token, best=best),)})
+
+
+WITH_CHOICES = replace(REFERENCE, choices=CHOSEN)
+TRUTH_WITH_CHOICES = replace(TRUTH, choices=CHOSEN)
+TURNED = ((9, 4.0), (1, 4.0), (8, 1.0))  # the two best, which rounding has put level
+
+
+def test_a_tie_that_rounding_turns_is_equivalent_and_what_follows_is_not_compared() -> None:
+    judgement = judge(WITH_CHOICES, parting(EQUIVALENT, 1, 9, TURNED), TRUTH_WITH_CHOICES)
+    assert judgement.verdict is Verdict.EQUIVALENT, judgement.reason
+    assert judgement.parts[0].num_elsewhere == 2  # the step that parts, and the one after it
+
+
+def test_a_token_that_parts_where_none_is_tied_is_different() -> None:
+    low = parting(EQUIVALENT, 1, 8, ((8, 4.0), (1, 4.0), (9, 4.0)))
+    judgement = judge(WITH_CHOICES, low, TRUTH_WITH_CHOICES)
+    assert first_of(judgement) == "generation.choice@p/greedy_logits[1]"
+    assert "the candidate chooses token 8, the reference 1, whose score is ahead by 3, " in judgement.reason
+    unknown = parting(EQUIVALENT, 1, 7, ((7, 4.0), (1, 4.0)))
+    judgement = judge(WITH_CHOICES, unknown, TRUTH_WITH_CHOICES)
+    assert first_of(judgement) == "generation.choice@p/greedy_logits[1]"
+    assert "ahead by at least 3, " in judgement.reason
+
+
+def test_a_choice_that_is_not_the_candidates_own_greatest_is_different() -> None:
+    other = parting(EQUIVALENT, 1, 9, ((1, 4.0), (9, 4.0 - 2.0**-9)))
+    judgement = judge(WITH_CHOICES, other, TRUTH_WITH_CHOICES)
+    assert first_of(judgement) == "generation.choice@p/greedy_logits[1]"
+    assert "not the candidate's own greatest score" in judgement.reason
+
+
+def test_tokens_that_part_though_every_logit_is_equal_are_different() -> None:
+    parted = parting(REFERENCE, 2, 9, ((9, 4.0), (2, 3.0)))
+    same = replace(parted, choices=CHOSEN)  # no step says that it chose another one
+    assert first_of(judge(WITH_CHOICES, same, TRUTH_WITH_CHOICES)) == "generation.digest@p/greedy"
+    tokens = put(WITH_CHOICES, "generation", "p/sampled", torch.arange(4))
+    others = put(WITH_CHOICES, "generation", "p/sampled", torch.ones(4, dtype=torch.int64))
+    assert first_of(judge(tokens, others, TRUTH_WITH_CHOICES)) == "generation.digest@p/sampled"
+
+
+def test_a_jump_before_tokens_part_is_one_and_after_it_nothing_is_compared() -> None:
+    wrong = put(parting(EQUIVALENT, 1, 9, TURNED), "generation", "p/greedy_logits[0]", torch.ones(1, 300).bfloat16())
+    assert first_of(judge(WITH_CHOICES, wrong, TRUTH_WITH_CHOICES)) == "generation.ratio@p/greedy_logits[0]"
     # The tokens are the same, so the prompts did not part.
-    jump = put(EQUIVALENT, "generation", "p/greedy_logits[2]", torch.ones(1, 300, dtype=torch.bfloat16))
-    assert first_of(judge(REFERENCE, jump, TRUTH)) == "generation.ratio@p/greedy_logits[2]"
-    # The first logits are another model's: no token had been chosen yet.
-    wrong = put(parted, "generation", "p/greedy_logits[0]", torch.ones(1, 300, dtype=torch.bfloat16))
-    assert first_of(judge(REFERENCE, wrong, TRUTH)) == "generation.ratio@p/greedy_logits[0]"
+    jump = put(replace(EQUIVALENT, choices=CHOSEN), "generation", "p/greedy_logits[2]", torch.ones(1, 300).bfloat16())
+    assert first_of(judge(WITH_CHOICES, jump, TRUTH_WITH_CHOICES)) == "generation.ratio@p/greedy_logits[2]"
+
+
+def test_what_tokens_were_chosen_by_must_be_known() -> None:
+    parted = replace(parting(EQUIVALENT, 1, 9, TURNED), choices={})
+    judgement = judge(WITH_CHOICES, parted, TRUTH_WITH_CHOICES)
+    assert judgement.verdict is Verdict.UNDECIDABLE
+    assert judgement.parts[0].missing == (
+        "p/greedy_logits[0]: tokens part, and by what they were chosen is not in the files",
+    )
+    # A reference that samples, or forbids a token otherwise, has no tie that can be told.
+    forbidden = {place: (replace(rows[0], token=8),) for place, rows in CHOSEN.items()}
+    judgement = judge(replace(WITH_CHOICES, choices=forbidden), parting(EQUIVALENT, 0, 9, TURNED), TRUTH_WITH_CHOICES)
+    assert judgement.verdict is Verdict.UNDECIDABLE
+
+
+@pytest.mark.parametrize("way", ["sampled", "beams"])
+def test_draws_and_beams_that_part_do_not_say_why(way: str) -> None:
+    ours = put(WITH_CHOICES, "generation", f"p/{way}", torch.arange(4))
+    theirs = put(EQUIVALENT, "generation", f"p/{way}", torch.ones(4, dtype=torch.int64))
+    truth = TRUTH_WITH_CHOICES
+    if way == "beams":
+        scores = torch.tensor([-30.0])
+        ours, theirs, truth = (
+            put(side, "generation", "p/beams_scores", score)
+            for side, score in ((ours, scores), (theirs, scores - 9), (truth, scores.double()))
+        )
+    judgement = judge(ours, theirs, truth)
+    assert judgement.verdict is Verdict.UNDECIDABLE, judgement.reason
+
+
+def test_after_the_truth_chose_another_token_the_two_are_held_against_each_other() -> None:
+    others = {"p/greedy_logits[1]": (Choice(token=9, best=TURNED),)}
+    truth = parting(TRUTH, 1, 9, TURNED)  # its last logits are of another prompt
+    truth = replace(truth, choices={**CHOSEN, **others})
+    same = replace(EQUIVALENT, choices=CHOSEN)
+    judgement = judge(WITH_CHOICES, same, truth)
+    assert judgement.verdict is Verdict.EQUIVALENT, judgement.reason
+    last = "p/greedy_logits[2]"
+    twice = rounded(NUMBERS, seed=2, times=12, only=last)["generation"][last]
+    assert first_of(judge(WITH_CHOICES, put(same, "generation", last, twice), truth)) == f"generation.ratio@{last}"
 
 
 def test_the_references_own_noise_counts_as_rounding() -> None:

@@ -229,7 +229,7 @@ def test_nothing_is_left_behind_a_compiled_wrapper(base: Any, probes: dict[str, 
     """`generate` of what torch.compile returned is the model's own."""
     compiled = torch.compile(base, backend="eager")
     before = sorted(vars(base))
-    assert "static" in generate(compiled, probes["text"], "static", seed=0)
+    assert "static" in generate(compiled, probes["text"], "static", seed=0).answers
     assert sorted(vars(base)) == before
 
 

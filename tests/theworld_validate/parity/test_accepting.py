@@ -168,6 +168,16 @@ def test_a_damaged_sketch_is_refused_in_one_line(values: str) -> None:
         parse_fingerprint(damaged, source="here.json")
 
 
+def test_a_choice_that_cannot_be_is_refused_in_one_line() -> None:
+    damaged = json.loads(json.dumps(asdict(REFERENCE)))
+    damaged["choices"] = {"p/greedy_logits[0]": [{"token": -1, "best": []}]}
+    with pytest.raises(InputError, match=r"here.json: choice p/greedy_logits\[0\]: a token is no id; make it again"):
+        parse_fingerprint(damaged, source="here.json")
+    damaged["choices"] = {"p/no_such": []}
+    with pytest.raises(InputError, match=r"choice p/no_such: there are no logits of that name"):
+        parse_fingerprint(damaged, source="here.json")
+
+
 def test_a_file_of_the_schema_before_is_read() -> None:
     old: dict[str, Any] = json.loads(json.dumps(asdict(REFERENCE)))
     del old["sketch"], old["sketches"]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from theworld_validate.cli.app import app
-from theworld_validate.cli.options import shared_options
+from theworld_validate.cli.options import Accept, AcceptOption, shared_options
 from theworld_validate.cli.session import Options, run_checks
 from theworld_validate.results import CheckResult
 from theworld_validate.workers.run import Run
@@ -27,12 +27,15 @@ def regress(
     update: Annotated[
         bool, typer.Option("--update", help="Show the difference, and take CURRENT as BASELINE.")
     ] = False,
+    accept: AcceptOption = Accept.IDENTICAL,
 ) -> int:
     """Compare a report with a baseline: nothing may stop passing, appear, vanish, or cost more than its budget."""
 
     def body(_run: Run) -> Iterator[CheckResult]:
         from theworld_validate.regression.command import compare_with_baseline
 
-        return compare_with_baseline(baseline, current, budget=budget, update=update)
+        return compare_with_baseline(
+            baseline, current, budget=budget, update=update, accept_rounding=accept is Accept.EQUIVALENT
+        )
 
     return run_checks("theworld-validate regress", options, body)

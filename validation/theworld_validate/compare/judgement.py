@@ -19,7 +19,7 @@ from theworld_validate.documents.fingerprint import FingerprintFile
 from theworld_validate.documents.observations import STATE_SECTIONS, Fingerprint, probe_of
 from theworld_validate.results import Finding, Plan
 
-__all__ = ["BOUNDS", "Bounds", "Judgement", "Verdict", "judge"]
+__all__ = ["BOUNDS", "Bounds", "Judgement", "Verdict", "judge", "truth_of_another"]
 
 BOUNDS = Bounds()
 _EXACT = ("files", *STATE_SECTIONS)
@@ -121,7 +121,8 @@ def judge(
     exact, computing = _state(ours, theirs, asked)
     exact = [*_raised(ours, theirs), *exact]
     rounding, why_not = None, "there is no truth; give the reference in a wider dtype, with sketches"
-    if (of_another := _is_of_another(reference, truth)) is not None:
+    files = isinstance(reference, FingerprintFile) and isinstance(truth, FingerprintFile)
+    if files and (of_another := truth_of_another(reference, truth)) is not None:
         why_not = f"the truth is of another {of_another} than the reference; take it anew"
     elif true is not None and is_wider(true, ours):
         rounding = Rounding(ours, theirs, true, control)
@@ -135,13 +136,20 @@ def judge(
     )
 
 
-def _is_of_another(reference: Fingerprint | FingerprintFile, truth: Fingerprint | FingerprintFile | None) -> str | None:
-    """In what a file of the truth is of something else than the reference's file; None where nothing says so."""
-    if not (isinstance(reference, FingerprintFile) and isinstance(truth, FingerprintFile)):
-        return None
-    for name in ("target", "checkpoint", "checkpoint_digest", "seed", "attn"):
+def truth_of_another(reference: FingerprintFile, truth: FingerprintFile) -> str | None:
+    """In what a truth is of something else than the reference; None where it is of the same.
+
+    A truth of another release is none: what that changed would count as the reference's rounding.
+    """
+    fields = ["target", "checkpoint_digest", "seed", "attn"]
+    if reference.subject.checkpoint_digest is None:
+        fields.append("checkpoint")
+    for name in fields:
         if getattr(reference.subject, name) != getattr(truth.subject, name):
             return name.replace("_", " ")
+    for name in ("torch", "transformers"):
+        if reference.environment.packages.get(name) != truth.environment.packages.get(name):
+            return f"release of {name}"
     return None if set(reference.plan.probes) == set(truth.plan.probes) else "set of probes"
 
 

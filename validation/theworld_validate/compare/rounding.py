@@ -7,8 +7,9 @@ numbers; a bug is a multiple.
 Where the reference rounds nothing (an embedding is looked up), or by chance hardly anything (a loss is one number),
 the unit is a floor: one rounding of every element, eps / sqrt(12) of the norm (the standard deviation of a number
 that is rounded to multiples of eps); and for tensors of fewer than `FEW` elements also what rounding does to the
-probe's other tensors, relative to their norms. What the control, the reference's second run, differs by counts as
-rounding too.
+probe's other tensors, relative to their norms. Where the truth is next to nothing (the gradient of a key's bias, which
+softmax cancels), all of the reference is rounding, and the unit is what rounding does to the probe's other tensors.
+What the control, the reference's second run, differs by counts as rounding too.
 """
 
 import math
@@ -53,6 +54,14 @@ class Ratio:
     rounding: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Usual:
+    """What rounding does to the tensors of a probe: as a distance, and relative to their norms."""
+
+    distance: float = 0.0
+    relative: float = 0.0
+
+
 class Missing(Exception):  # noqa: N818 - no error: what is told is what is missing
     """Why a place cannot be judged by its numbers."""
 
@@ -76,7 +85,7 @@ class Rounding:
     def __init__(
         self, reference: Fingerprint, candidate: Fingerprint, truth: Fingerprint, control: Fingerprint | None
     ) -> None:
-        self._reference, self._candidate, self._truth, self._control = reference, candidate, truth, control
+        self._reference, self._candidate, self.truth, self._control = reference, candidate, truth, control
 
     def ratio_at(self, section: str, location: str) -> Ratio:
         """Judge one place that both sides have, of one shape.
@@ -86,7 +95,7 @@ class Rounding:
         """
         ours = _sketch_of("the reference", self._reference, section, location)
         theirs = _sketch_of("the candidate", self._candidate, section, location)
-        true = _sketch_of("the truth", self._truth, section, location)
+        true = _sketch_of("the truth", self.truth, section, location)
         if not ours.elements == theirs.elements == true.elements:
             raise Missing(f"{location}: the truth has another size")
         if theirs.non_finite_chunks != ours.non_finite_chunks:
@@ -95,11 +104,14 @@ class Rounding:
             raise Missing(f"{location}: numbers that are not finite have no distance")
         norm = norm_of(true)
         rounded = distance_between(ours, true)
-        if rounded > MOST_ROUNDING * norm:
-            raise Missing(f"{location}: the reference is no rounding of the truth, which is of another run")
+        usual = self._usual.get(_group(section, location), _Usual())
         unit = max(rounded, EPS.get(ours.dtype, 0.0) * ONE_ROUNDING * norm)
+        if rounded > MOST_ROUNDING * norm:
+            if rounded > usual.distance or usual.relative > MOST_ROUNDING:
+                raise Missing(f"{location}: the reference is no rounding of the truth, which is of another run")
+            unit = usual.distance
         if ours.elements < FEW:
-            unit = max(unit, self._usual.get(_group(section, location), 0.0) * norm)
+            unit = max(unit, usual.relative * norm)
         if self._control is not None:
             again = self._control.sections.get(section, {}).get(location, {}).get("digest")
             if (other := self._control.sketches.get(str(again))) is not None and other.elements == ours.elements:
@@ -108,20 +120,60 @@ class Rounding:
         ratio = 0.0 if not apart else min(apart / unit, MOST) if unit else MOST
         return Ratio(section=section, location=location, ratio=ratio, rounding=unit / norm if norm else None)
 
+    def ratio_without_truth(self, section: str, location: str) -> Ratio:
+        """Judge one place by what rounding usually does in its probe: candidate and reference are two roundings apart.
+
+        Raises:
+            Missing: if a sketch is missing, or nothing of the probe has a truth.
+        """
+        ours = _sketch_of("the reference", self._reference, section, location)
+        theirs = _sketch_of("the candidate", self._candidate, section, location)
+        usual = self._usual.get(_group(section, location))
+        if usual is None:
+            raise Missing(f"{location}: what rounding does there is not known")
+        if theirs.non_finite_chunks != ours.non_finite_chunks:
+            return Ratio(section=section, location=location, ratio=MOST, rounding=None)
+        if ours.non_finite_chunks:
+            raise Missing(f"{location}: numbers that are not finite have no distance")
+        norm = norm_of(ours)
+        unit = math.sqrt(2) * max(usual.relative, EPS.get(ours.dtype, 0.0) * ONE_ROUNDING) * norm
+        apart = distance_between(ours, theirs)
+        ratio = 0.0 if not apart else min(apart / unit, MOST) if unit else MOST
+        return Ratio(section=section, location=location, ratio=ratio, rounding=unit / norm if norm else None)
+
+    def of_element(self, section: str, location: str, ratio: Ratio | None, value: float) -> float:
+        """What rounding does to one element of that value: as much of it, or of the tensor's usual one, as of all.
+
+        Args:
+            ratio: the place's; None where both sides are equal bit for bit.
+
+        Raises:
+            Missing: if a sketch is missing.
+        """
+        ours = _sketch_of("the reference", self._reference, section, location)
+        usually = self._usual.get(_group(section, location), _Usual()).relative
+        relative = usually if ratio is None else ratio.rounding
+        usual = norm_of(ours) / math.sqrt(ours.elements)
+        return (relative or 0.0) * max(usual, abs(value))
+
     @cached_property
-    def _usual(self) -> dict[str, float]:
-        """What rounding does to tensors of many elements, relative to their norm: the median of each probe's."""
-        seen: dict[str, list[float]] = defaultdict(list)
+    def _usual(self) -> dict[str, "_Usual"]:
+        """What rounding does to tensors of many elements: the medians of each probe's."""
+        seen: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for section in (*PROBE_SECTIONS, "gradients"):
             for location in self._reference.sections.get(section, {}):
                 try:
                     ours = _sketch_of("the reference", self._reference, section, location)
-                    true = _sketch_of("the truth", self._truth, section, location)
+                    true = _sketch_of("the truth", self.truth, section, location)
                 except Missing:
                     continue
                 if ours.elements == true.elements and ours.elements >= FEW and (norm := norm_of(true)):
-                    seen[_group(section, location)].append(distance_between(ours, true) / norm)
-        return {group: median(values) for group, values in seen.items()}
+                    rounded = distance_between(ours, true)
+                    seen[_group(section, location)].append((rounded, rounded / norm))
+        return {
+            group: _Usual(distance=median(one for one, _ in values), relative=median(one for _, one in values))
+            for group, values in seen.items()
+        }
 
 
 def is_wider(truth: Fingerprint, reference: Fingerprint) -> bool:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from theworld_validate.documents.choices import Choice, why_no_choice
 from theworld_validate.documents.observations import (
     ALGORITHM,
     PROBE_SECTIONS,
@@ -48,6 +49,7 @@ class FingerprintFile:
         num_observations: how many were, section by section.
         sketch: the algorithm of its sketches.
         sketches: digest -> sketch of the tensor that has it; empty where none were asked for.
+        choices: location of a generated token's logits -> what each row of the batch chose by them; with sketches.
     """
 
     __pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
@@ -63,12 +65,17 @@ class FingerprintFile:
     failures: tuple[Failure, ...] = ()
     sketch: str = SKETCH_ALGORITHM
     sketches: dict[str, Sketch] = field(default_factory=dict)
+    choices: dict[str, tuple[Choice, ...]] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> Fingerprint:
         """What was observed."""
         return Fingerprint(
-            sections=self.sections, num_bytes=self.num_bytes, failures=self.failures, sketches=self.sketches
+            sections=self.sections,
+            num_bytes=self.num_bytes,
+            failures=self.failures,
+            sketches=self.sketches,
+            choices=self.choices,
         )
 
 
@@ -85,6 +92,7 @@ def make_file(
         num_bytes=fingerprint.num_bytes,
         failures=fingerprint.failures,
         sketches=fingerprint.sketches,
+        choices=fingerprint.choices,
     )
 
 
@@ -178,9 +186,21 @@ def _check(file: FingerprintFile, source: str) -> None:
                 problem = "names no probe"
             if problem is not None:
                 raise InputError(f"{source}: section {name}, {shown_name(location)}: {problem}; {_AGAIN}")
+    _check_numbers(file, source)
+    if any(size < 0 for size in file.num_bytes.values()):
+        raise InputError(f"{source}: field num_bytes has a size below 0; {_AGAIN}")
+
+
+def _check_numbers(file: FingerprintFile, source: str) -> None:
+    """What the referee judges by: sketches and choices that can be."""
+    from theworld.checkpoints.error_text import shown_name
+
     for digest, sketch in file.sketches.items():
         problem = why_no_sketch(sketch) if _DIGEST.fullmatch(digest) else "its name is no digest"
         if problem is not None:
             raise InputError(f"{source}: sketch {shown_name(digest)}: {problem}; {_AGAIN}")
-    if any(size < 0 for size in file.num_bytes.values()):
-        raise InputError(f"{source}: field num_bytes has a size below 0; {_AGAIN}")
+    for location, rows in file.choices.items():
+        known = location in file.sections.get("generation", {})
+        problems = [why_no_choice(row) for row in rows] if known else ["there are no logits of that name"]
+        if (problem := next(filter(None, problems), None)) is not None:
+            raise InputError(f"{source}: choice {shown_name(location)}: {problem}; {_AGAIN}")

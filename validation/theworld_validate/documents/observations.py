@@ -6,6 +6,7 @@ In: nothing. Out: `Fingerprint`, its `Failure`s, and the order in which its sect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from theworld_validate.documents.choices import Choice
 from theworld_validate.documents.sketches import Sketch
 from theworld_validate.results import Plan, Scalar
 
@@ -49,12 +50,14 @@ class Fingerprint:
         num_bytes: bytes of the tensors that were digested, section by section.
         failures: what is missing because it raised.
         sketches: digest -> sketch of the tensor that has it; only where it was asked for.
+        choices: location of a step's logits -> what each row of the batch chose by them; beside sketches only.
     """
 
     sections: dict[str, Section]
     num_bytes: dict[str, int] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     sketches: dict[str, Sketch] = field(default_factory=dict)
+    choices: dict[str, tuple[Choice, ...]] = field(default_factory=dict)
 
     def merge(self, other: "Fingerprint") -> "Fingerprint":
         """Put two parts of what was observed of one model together; their bytes add up."""
@@ -65,6 +68,7 @@ class Fingerprint:
             num_bytes={name: self.num_bytes.get(name, 0) + other.num_bytes.get(name, 0) for name in sizes},
             failures=(*self.failures, *other.failures),
             sketches={**self.sketches, **other.sketches},
+            choices={**self.choices, **other.choices},
         )
 
     def subset(self, section: str, prefix: str = "") -> Section:

@@ -35,7 +35,7 @@ from theworld_validate.fingerprint.scalars import clean_text
 from theworld_validate.fingerprint.sketch import SketchBook
 from theworld_validate.fingerprint.tensor_parts import NoBits
 from theworld_validate.fingerprint.trace import Recording, Tracer
-from theworld_validate.probes.probe import Extra, Probe
+from theworld_validate.probes.probe import Extra, Generation, Probe
 
 if TYPE_CHECKING:
     import torch
@@ -125,8 +125,7 @@ class _Interview:
             ask = partial(_EXTRAS[extra], model, probe, seed=self._seed)
             yield f"{probe.name}, {extra}", partial(self._answer, "outputs", ask)
         for way in probe.generation:
-            ask = partial(generate, model, probe, way, seed=self._seed)
-            yield f"{probe.name}, {way}", partial(self._answer, "generation", ask, is_sampled=way == "sampled")
+            yield f"{probe.name}, {way}", partial(self._generate, way)
 
     def _guard(self, sections: Sequence[str], take: Callable[[], Fingerprint]) -> Fingerprint:
         try:
@@ -191,14 +190,21 @@ class _Interview:
                 answers = run_probe(model, tracer, probe, inputs, recording, seed=self._seed)
         return _trace_part(recording, book), answers
 
-    def _answer(self, section: str, ask: Callable[[], Answers], *, is_sampled: bool = False) -> Fingerprint:
-        def take() -> Fingerprint:
-            answers = ask()
-            # Before anything else is asked: it is the sampling's own.
-            state = {"generation": observe_random_state(self._prefix)} if is_sampled else {}
-            return self._observe(section, answers, ask).merge(Fingerprint(sections=state))
+    def _answer(self, section: str, ask: Callable[[], Answers]) -> Fingerprint:
+        return self._guard((section,), lambda: self._observe(section, ask(), ask))
 
-        return self._guard((section,), take)
+    def _generate(self, way: Generation) -> Fingerprint:
+        ask = partial(generate, self._model, self._probe, way, seed=self._seed)
+
+        def take() -> Fingerprint:
+            made = ask()
+            # Before anything else is asked: it is the sampling's own.
+            state = {"generation": observe_random_state(self._prefix)} if way == "sampled" else {}
+            choices = {self._prefix + place: rows for place, rows in made.choices.items()} if self._sketch else {}
+            part = self._observe("generation", made.answers, lambda: ask().answers)
+            return part.merge(Fingerprint(sections=state, choices=choices))
+
+        return self._guard(("generation",), take)
 
     def _observe(self, section: str, answers: Answers, ask: Callable[[], Answers]) -> Fingerprint:
         """Digest answers; if logits or loss are not finite, ask once more to find the module."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from theworld_validate.compare.differences import diff_section
+from theworld_validate.compare.judgement import truth_of_another
 from theworld_validate.compare.places import WHOLE_MODEL
 from theworld_validate.documents.fingerprint import FingerprintFile
 from theworld_validate.documents.observations import Section, whole_plan
@@ -53,7 +54,11 @@ def compare_files(
     if not accept_rounding:
         yield from explain_checks(list(judge(comparison)), evidence)
         return
-    true = None if truth is None else Side(fingerprint=truth.fingerprint)
+    true = None
+    if truth is not None:
+        other = truth_of_another(reference, truth)
+        ended = None if other is None else f"it is of another {other} than the reference; take it anew"
+        true = Side(fingerprint=truth.fingerprint, ended=ended)
     accepted = accept_equivalent(comparison, true)
     yield from settle(explain_checks(accepted.checks, evidence), accepted.judgement)
 

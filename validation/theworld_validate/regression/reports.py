@@ -5,7 +5,7 @@ and the first difference between the environments that could explain it. What ca
 shown for reading, and is never a pass.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from theworld_validate.regression.baselines import why_no_baseline
@@ -17,10 +17,16 @@ from theworld_validate.regression.times import check_times
 from theworld_validate.results import CheckResult, Finding, Report, Status
 
 Checks = Mapping[str, CheckResult]
+_ENVIRONMENT = "regress.environment"
 
 
-def compare_reports(baseline: Report, current: Report, limits: Limits) -> Iterator[CheckResult]:
+def compare_reports(
+    baseline: Report, current: Report, limits: Limits, settle: Callable[[CheckResult], CheckResult] | None = None
+) -> Iterator[CheckResult]:
     """Compare two reports.
+
+    Args:
+        settle: given `regress.environment` where the environments differ, it may say that this changes nothing.
 
     Yields:
         `regress.baseline`, `regress.environment` and `regress.subjects`: whether the baseline can be held against; if
@@ -28,6 +34,11 @@ def compare_reports(baseline: Report, current: Report, limits: Limits) -> Iterat
         report's own. Then `regress.checks`, `.findings`, `.counts`, `.memory` and `.time`.
     """
     standing = [check(baseline, current) for check in (_check_baseline, _check_environment, _check_subjects)]
+    if settle is not None and baseline.environment is not None and current.environment is not None:
+        standing = [
+            settle(check) if check.id == _ENVIRONMENT and check.status is Status.INCONCLUSIVE else check
+            for check in standing
+        ]
     yield from standing
     before = {check.id: check for check in baseline.checks}
     yield _check_verdict(current, before)

@@ -9,7 +9,8 @@ from theworld_validate.compare.explain import rank_roots
 from theworld_validate.documents.observations import EMPTY
 from theworld_validate.parity.causes import explain_checks, gather_evidence
 from theworld_validate.parity.judge import Comparison, Side, judge
-from theworld_validate.releases.verdicts import Seen, unsafe_findings
+from theworld_validate.releases.safety import unsafe_findings
+from theworld_validate.releases.seen import Seen
 from theworld_validate.results import CheckResult, Finding, Plan, Status, combine
 
 _SECTIONS = ("config", "modules", "parameters", "buffers", "globals", "gradients")

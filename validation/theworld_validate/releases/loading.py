@@ -45,8 +45,9 @@ def load_with(target: Any, checkpoint: str, request: Request, *, twice: bool = F
     loaded: Any = None
     info: dict[str, Any] = {}
     for seed in (request.seed + 1, request.seed)[not twice :]:
-        loaded = None
-        gc.collect()
+        if loaded is not None:  # a large one must be gone before the next comes
+            loaded = None
+            gc.collect()
         torch.manual_seed(seed)
         loaded, info = _load(target, checkpoint, request)
         digests.append(dict(_digests(unwrap(loaded, target=request.target).model)))

@@ -32,6 +32,8 @@ class Request:
         narrow: the same weights with a window that is shorter than an image; None where the family has none.
         narrow_probes: what that one is asked.
         threads: of torch; None leaves it to torch.
+        sketch: also sketch what is observed of probes and gradients.
+        truth: only run these probes in `dtype`, with sketches ("gradients" is one); None to observe everything.
     """
 
     __pydantic_config__ = _STRICT
@@ -51,6 +53,8 @@ class Request:
     narrow: str | None = None
     narrow_probes: str | None = None
     threads: int | None = None
+    sketch: bool = False
+    truth: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
