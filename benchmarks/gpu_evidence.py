@@ -7,6 +7,12 @@ Of inference alone, in five minutes:
     python benchmarks/gpu_evidence.py DIR --only generate-predict --only generate-measure \\
         --only rollout-predict --only rollout-measure
 
+Of runs of changing length, each in less than ten minutes (see `memory_runs.py`):
+
+    python benchmarks/gpu_evidence.py DIR --only runs
+    python benchmarks/gpu_evidence.py DIR --only runs-expandable
+    python benchmarks/gpu_evidence.py DIR --only runs-limited
+
 Makes a 4B checkpoint on the device, then writes one report folder for each command into DIR, the benchmarks' figures
 into `speed.json`, and the prediction of memory against its measurement into `accuracy.json`. What is timed, and what
 may fill the GPU, runs alone; of the rest, as much runs together as the GPU has memory for. Predictions run on the CPU,
@@ -39,6 +45,8 @@ GENERATE = ("--task", "generate", "--batch", "1", "--batch", "4", "--new-tokens"
 ROLLOUT = ("--task", "rollout", "--new-tokens", "16", "--denoising-steps", "4", "--offload", "both")
 # Ratios within one process; and parity's forwards unobserved, which the whole of parity is held against.
 BENCHMARKS = ("gpu_trace", "step_times", "bare")
+# Runs of changing length: part of the evidence -> part of `memory_runs.py`. They ask for a GPU alone.
+RUNS = {"runs": "plain", "runs-expandable": "expandable", "runs-limited": "limited"}
 # Faults that only a GPU has, or has otherwise: precision of its units, its kernels, device hooks.
 GPU_FAULTS = ("tf32-switched-on", "reductions-switched", "eager-attention", "device-hook")
 
@@ -138,6 +146,14 @@ def run_benchmark(name: str, checkpoint: Path) -> dict[str, Any]:
         return {} if failed else {name: json.loads(output.read_text(encoding="utf-8"))}
 
 
+def run_runs(part: str, checkpoint: Path, folder: Path) -> dict[str, Any]:
+    """Measure one part of the runs of changing length: exit code and seconds."""
+    began = time.perf_counter()
+    command = [sys.executable, str(HERE / "memory_runs.py"), str(checkpoint), str(folder), "--part", RUNS[part]]
+    failed = subprocess.run(command, check=False).returncode
+    return {"exit_code": failed, "seconds": time.perf_counter() - began}
+
+
 def compare(measured: Path, predicted: Path, available_bytes: int) -> list[dict[str, Any]]:
     """Prediction against measurement, cell by cell: relative errors in percent, and whether it runs.
 
@@ -196,7 +212,7 @@ def main() -> None:
     parser.add_argument(
         "--checkpoint", type=Path, help="made by theworld-validate synth --size 4b; made anew if missing"
     )
-    names = [*BENCHMARKS, *(part.name for stage in list_stages(Path()) for part in stage)]
+    names = [*BENCHMARKS, *RUNS, *(part.name for stage in list_stages(Path()) for part in stage)]
     only_help = f"only this part; may be repeated: {', '.join(names)}"
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=only_help)
     options = parser.parse_args()
@@ -225,6 +241,9 @@ def main() -> None:
         if name in wanted:
             speed |= run_benchmark(name, checkpoint)
             write(options.folder / "speed.json", speed)  # after each: a run that is cut off keeps it
+    for name in RUNS:
+        if name in wanted:
+            done[name] = run_runs(name, checkpoint, options.folder)
     for stage in list_stages(checkpoint):
         finished = run_stage([part for part in stage if part.name in wanted], options.folder, gpu_memory / 1e9)
         done |= finished

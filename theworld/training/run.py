@@ -95,6 +95,8 @@ def dry_run(config: TrainingConfig) -> str:
         lines.append(f"  {trainable:,} of {total:,} parameters train ({percentage:.2f} %)")
         if model.enable_world:
             lines.append("  " + memory.predict(config, stage, model.config, max(lengths)).sentence)
+            if (of_run := memory.predict_run(config, stage, model.config, lengths)) is not None:
+                lines.append("  " + of_run)
     return "\n".join(lines)
 
 

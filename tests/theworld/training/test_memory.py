@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,41 @@ def test_the_sentence_has_the_figure_of_the_command(values: dict[str, Any], monk
     found = re.fullmatch(r"memory: about (\d+\.\d\d) GB allocated at the peak, .* for 2 x \(40 tokens .*", said)
     assert found
     assert float(found[1]) == round(cell["peak_allocated_bytes"] / 1e9, 2) > 0
+
+
+def run_of(values: dict[str, Any], lengths: list[int], **fields: Any) -> str | None:
+    config = make(values, stages=[stage(precision="bfloat16", **fields)])
+    branch = types.SimpleNamespace(tokens_per_step=lambda: 16)
+    sizes = types.SimpleNamespace(world_config=branch, mm_tokens_per_image=16)
+    return memory.predict_run(config, config.stages[0], sizes, [NUM_TOKENS + length - 40 for length in lengths])
+
+
+def test_steps_of_different_length_are_a_run(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of two: 40, 60 and 50 tokens of text, each the longer of its rows; the file has them in this order."""
+    asked: list[Any] = []
+
+    def answer(command: list[str], **_: Any) -> Any:
+        asked.append((command, Path(command[command.index("--lengths") + 1]).read_text()))
+        row = {"peak_allocated_bytes": 1, "peak_reserved_bytes": 3_210_000_000, "least_bytes": 2_340_000_000}
+        report = {"checks": [{"measurements": {"runs": [row]}}]}
+        return types.SimpleNamespace(stdout=json.dumps(report))
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    said = run_of(values, [40, 30, 20, 60, 50])
+    ((command, lengths),) = asked
+    assert lengths == "40\n60\n50\n"
+    assert command[command.index("--batch") + 1] == "2"
+    assert said is not None
+    assert "of 40 to 60 tokens of text reserve about 3.21 GB, and complete in 2.34 GB" in said
+    assert run_of(values, [40, 30, 20, 40]) is None
+    assert run_of(values, [40, 60, 50], optimizer="adamw_torchao_8bit") is None
+    assert len(asked) == 1
+
+
+def test_a_run_is_what_the_command_says(values: dict[str, Any]) -> None:
+    said = run_of(values, [40, 30, 20, 60, 50])
+    assert said is not None
+    assert re.search(r"steps of 40 to 60 tokens of text reserve about 0\.\d\d GB, and complete in 0\.\d\d GB", said)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_lost_keys_are_unsafe_and_counted(compared: tuple[Path, Any, Any]) -> No
 def test_a_random_weight_is_found_though_the_library_does_not_say_so(compared: tuple[Path, Any, Any]) -> None:
     check = _check(compared[1], "1.3.0")
     assert check["reason"] == "unsafe after 1.2.0"
-    finding = next(f for f in check["findings"] if f["code"] == "releases.random")
+    finding = next(f for f in check["findings"] if f["code"] == "releases.drawn_anew")
     assert finding["location"] == "model.norm.weight"
 
 

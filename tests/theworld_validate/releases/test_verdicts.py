@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import pytest
+
+from theworld_validate.compare.causes import Cause, classify
 from theworld_validate.documents.fingerprint import FingerprintFile, make_file
 from theworld_validate.documents.observations import Failure, Fingerprint
 from theworld_validate.releases.alignment import align
 from theworld_validate.releases.candidates import judge_candidate
 from theworld_validate.releases.exchanged import check_exchange
 from theworld_validate.releases.requests import Exchange, Loading
-from theworld_validate.releases.verdicts import Seen, Verdict, judge_first, judge_neighbours
+from theworld_validate.releases.verdicts import Seen, Verdict, judge_first, judge_neighbours, unsafe_findings
 from theworld_validate.results import Environment, Plan, Status, SubjectRecord
 
 A, B, C = ("a" * 32, "b" * 32, "c" * 32)
@@ -164,3 +167,64 @@ def test_a_module_of_another_class_explains_only_what_changes_inside_of_it() -> 
     broken = replace(broken, sections={**broken.sections, "generation": {}}, failures=(failure,))
     raised = judge_neighbours(_seen("1", before), _seen("2", broken), ("text",)).findings
     assert [f.section for f in raised] == ["generation"]
+
+
+def test_where_the_base_fails_too_nothing_is_said_of_the_candidate() -> None:
+    whole, broken = _seen("1", _fingerprint()), _seen("1", _fingerprint(), file=None, failure="RuntimeError: shapes")
+    assert judge_candidate(whole, broken, ("text",)).status is Status.FAILED
+    check = judge_candidate(replace(broken, failure="OSError"), broken, ("text",))
+    assert check.status is Status.INCONCLUSIVE
+    assert "the checkpoint's own class failed" in check.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("facts", "cause", "section"),
+    [
+        ({"missing": ("head.weight",)}, Cause.LOST_KEY, "parameters"),
+        ({"random": ("head.weight",)}, Cause.LOST_KEY, "parameters"),
+        ({"random": ("head.weight",), "drawn_anew": ("head.weight",)}, Cause.REINITIALISED, "parameters"),
+        ({"random": ("scale",), "unset_buffers": ("scale",)}, Cause.BUFFER_VALUE, "buffers"),
+        ({"random": ("table.weight",)}, Cause.LOST_TIE, "parameters"),
+        ({"missing": ("table.weight",)}, Cause.LOST_TIE, "parameters"),
+    ],
+)
+def test_what_no_file_filled_is_told_by_how_that_came(
+    facts: dict[str, tuple[str, ...]], cause: Cause, section: str
+) -> None:
+    (finding,) = unsafe_findings(Loading(num_keys=9, **facts), "it loads with", ties={"table.weight"})
+    assert (classify(finding), finding.section) == (cause, section)
+    assert finding.location == next(iter(facts.values()))[0]
+
+
+def test_a_tie_that_a_release_lost_is_known_from_the_one_before_it() -> None:
+    def tied(other: dict[str, str | int | float | bool | None]) -> Fingerprint:
+        whole = _fingerprint()
+        return replace(
+            whole,
+            sections={**whole.sections, "parameters": {**whole.sections["parameters"], "table.weight": other}},
+        )
+
+    before = _seen("1", tied({"tied_to": "tower.inner.norm.weight"}))
+    loading = Loading(num_keys=3, random=("table.weight",))
+    after = _seen("2", tied({"dtype": "float32", "shape": "[4]", "digest": C, "tied_to": None}), loading=loading)
+    judged = judge_neighbours(before, after, ("text",))
+    assert (judged.verdict, classify(judged.findings[0])) == (Verdict.UNSAFE, Cause.LOST_TIE)
+
+
+def test_a_weight_explains_what_changes_in_the_modules_that_are_tied_to_it() -> None:
+    def table(digest: str) -> Fingerprint:
+        return Fingerprint(
+            sections={
+                "parameters": {
+                    "shared.weight": {"dtype": "float32", "shape": "[4]", "digest": digest, "tied_to": None},
+                    "encoder.embed.weight": {"tied_to": "shared.weight"},
+                },
+                "trace": {"text/encoder.embed": {"tensor": "float32[4]", "digest": digest}},
+                "outputs": {"text/logits": {"tensor": "float32[9]", "digest": digest}},
+            }
+        )
+
+    judged = judge_neighbours(_seen("1", table(A)), _seen("2", table(B)), ("text",))
+    assert [(f.location, classify(f)) for f in judged.findings if f.explained_by is None] == [
+        ("shared.weight", Cause.WEIGHT_BITS)
+    ]

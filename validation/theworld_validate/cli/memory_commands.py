@@ -30,6 +30,14 @@ from theworld_validate.cli.memory_options import (
     family_of,
     values_of,
 )
+from theworld_validate.cli.memory_run_options import (
+    GarbageCollectionThreshold,
+    Lengths,
+    MaxSplitSize,
+    RunOptions,
+    Seed,
+    Steps,
+)
 from theworld_validate.cli.options import Generation, Loading, shared_options
 from theworld_validate.cli.session import Options, run_checks
 from theworld_validate.results import CheckResult, InputError
@@ -86,9 +94,15 @@ def predict(
     expandable_segments: Annotated[
         bool, typer.Option("--expandable-segments", help="As PYTORCH_CUDA_ALLOC_CONF sets it.")
     ] = False,
+    lengths: Lengths = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    garbage_collection_threshold: GarbageCollectionThreshold = None,
+    max_split_size_mb: MaxSplitSize = None,
     budget: BudgetFile = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", metavar="N", min=1, help="Processes. Default: 2 for more than 3 cells.")
+        int | None,
+        typer.Option("--jobs", metavar="N", min=1, help="Processes. Default: 2 for runs, or for more than 3 cells."),
     ] = None,
 ) -> int:
     """Predict peak GPU memory of training or inference, without a GPU and without weights."""
@@ -125,6 +139,15 @@ def predict(
         )
         if family is not None and sweep == "world":
             raise InputError(f"--sweep world is TheWorld's own, and this is for {family}; give batch or text")
+        run_options = RunOptions(
+            lengths=lengths,
+            steps=steps,
+            seed=seed,
+            expandable_segments=expandable_segments,
+            garbage_collection_threshold=garbage_collection_threshold,
+            max_split_size_mb=max_split_size_mb,
+        )
+        run_options.check(task, text_tokens=text_tokens, sweep=sweep)
         terms = Terms(
             gpu=None if gpu is None else find_gpu(gpu),
             sweep_over=check_sweep(sweep),
@@ -139,6 +162,11 @@ def predict(
             cosmos=cosmos,
             generation=(generation or Generation.PREDICT_2).value,
         )
+        if lengths is not None:
+            from theworld_validate.memory.run_checks import predict_runs_in_workers
+
+            run_terms = run_options.terms(gpu=terms.gpu, budgets=terms.budgets)
+            return predict_runs_in_workers(run, source, cells, terms=run_terms, num_workers=jobs or 2)
         run.expect(len(cells))
         num_workers = jobs or (2 if len(cells) > 3 else 1)
         return predict_in_workers(run, source, cells, terms=terms, num_workers=num_workers)

@@ -5,9 +5,13 @@ In: requests and releases in order. Out: peaks. The rules are those of torch/c10
 merging with free neighbours, pools of their own for each stream, and giving cached segments back before running out.
 """
 
-import bisect
-from collections import defaultdict
-from dataclasses import dataclass, field
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from theworld_validate.memory.block_pool import ADDRESS_BITS, ADDRESS_MASK, BlockPool
+from theworld_validate.memory.expandable_pool import ExpandablePool
 
 ROUND = 512
 SMALL_REQUEST = 1 << 20  # up to here, requests come from the pool of small blocks
@@ -16,162 +20,281 @@ LARGE_SEGMENT = 20 << 20
 LARGE_REQUEST = 10 << 20  # from here on, a request has a segment of its own
 LARGE_ROUND = 2 << 20
 
-Pool = tuple[int, bool]  # a stream, and whether its blocks are small
+Block: TypeAlias = tuple[BlockPool, int, int]  # its pool, address and size
+Action: TypeAlias = tuple[int, int, int]  # see `CachingAllocator.play`
 
 
 class OutOfMemoryError(Exception):
     """A request that does not fit, after every cached segment was given back."""
 
 
-@dataclass(slots=True, eq=False)
-class _Block:
-    address: int
-    size: int
-    pool: Pool
-    is_free: bool = True
-    previous: "_Block | None" = None
-    next: "_Block | None" = None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocatorSettings:
+    """What PYTORCH_CUDA_ALLOC_CONF sets.
+
+    Args:
+        expandable_segments: segments that grow in place: memory is mapped in pages of 2 MiB (small) or 20 MiB (large),
+            and one range holds every block of a pool.
+        garbage_collection_threshold: share of the limit from which cached segments are given back before more is
+            reserved, those first that were unused for longest; torch heeds it only in a process whose memory
+            `torch.cuda.set_per_process_memory_fraction` limits.
+        max_split_size_bytes: blocks from this size on are never split, and go to requests of nearly their size alone.
+    """
+
+    __pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+
+    expandable_segments: bool = False
+    garbage_collection_threshold: float | None = None
+    max_split_size_bytes: int | None = None
+
+    @property
+    def title(self) -> str:
+        """As the environment variable has it; "default" for none."""
+        parts = ["expandable_segments:True"] if self.expandable_segments else []
+        if self.garbage_collection_threshold is not None:
+            parts.append(f"garbage_collection_threshold:{self.garbage_collection_threshold:g}")
+        if self.max_split_size_bytes is not None:
+            parts.append(f"max_split_size_mb:{self.max_split_size_bytes >> 20}")
+        return ",".join(parts) or "default"
 
 
-@dataclass
+DEFAULT_SETTINGS = AllocatorSettings()
+
+
 class CachingAllocator:
     """One device's allocator.
 
     Args:
-        capacity: bytes that it may reserve; None for no limit.
-        expandable: segments that grow in place (PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True): memory is mapped
-            in steps of 2 MiB (small) or 20 MiB (large), and one range holds every block of a pool.
+        capacity: bytes that the device has for it; None for no end.
+        settings: of the allocator.
+        limit: bytes that the process may reserve, as `torch.cuda.set_per_process_memory_fraction` sets them; what
+            expandable segments would map is then rounded up to whole segments before it is held against the limit.
+
+    Attributes:
+        allocated, reserved: bytes now.
+        peak_allocated, peak_reserved: the most bytes since the start, or since `start_peaks`.
+        unused_at_peak: bytes reserved and not allocated when `reserved` was last at its highest since the start.
+        num_retries: requests that were tried again after every cached segment was given back.
     """
 
-    capacity: int | None = None
-    expandable: bool = False
-    allocated: int = 0
-    reserved: int = 0
-    peak_allocated: int = 0
-    peak_reserved: int = 0
-    num_retries: int = 0
-    _free: dict[Pool, list[tuple[int, int, _Block]]] = field(default_factory=lambda: defaultdict(list))
-    _next_address: int = 0
-    _last: dict[Pool, "_Block | None"] = field(default_factory=dict)
+    def __init__(
+        self,
+        *,
+        capacity: int | None = None,
+        settings: AllocatorSettings = DEFAULT_SETTINGS,
+        limit: int | None = None,
+    ) -> None:
+        self._capacity, self._limit = capacity, limit
+        self._expandable, self._max_split = settings.expandable_segments, settings.max_split_size_bytes
+        self._gc_threshold = None if limit is None else settings.garbage_collection_threshold
+        self._finds_plainly = not self._expandable and self._max_split is None
+        self.allocated = self.reserved = self.peak_allocated = self.peak_reserved = self.num_retries = 0
+        self.unused_at_peak = self._highest_reserved = 0
+        self._pools: dict[int, BlockPool] = {}
+        self._num_requests = [0, 0]  # of the large blocks and of the small ones: the age of what is cached
+        self._next_address = 1 << 30
 
-    def malloc(self, num_bytes: int, *, stream: int = 0) -> _Block:
+    def start_peaks(self) -> None:
+        """Begin anew to look for the highest."""
+        self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
+
+    @property
+    def ages_blocks(self) -> bool:
+        """Whether what it does depends on when a block became free."""
+        return self._gc_threshold is not None
+
+    def state(self) -> object:
+        """What decides, beside the living blocks, what it does next; equal states are equal allocators."""
+        free = {number: tuple(pool.free) for number, pool in self._pools.items()}
+        return free, self.reserved, self._next_address, self.num_retries
+
+    def malloc(self, num_bytes: int, *, stream: int = 0) -> Block:
         """Take a block for a request that is made on a stream.
 
         Raises:
-            OutOfMemoryError: if it does not fit into the capacity.
+            OutOfMemoryError: if it does not fit.
         """
-        size = max((num_bytes + ROUND - 1) // ROUND * ROUND, ROUND)
-        is_small = size <= SMALL_REQUEST
-        pool = (stream, is_small)
-        block = self._best_fit(size, pool) or self._grow(size, pool)
-        remaining = block.size - size
-        if remaining >= ROUND if is_small or self.expandable else remaining > SMALL_REQUEST:
-            self._split(block, size)
-        block.is_free = False
-        self.allocated += block.size
-        self.peak_allocated = max(self.peak_allocated, self.allocated)
-        return block
+        living: dict[int, Block] = {}
+        self.play(((0, max((num_bytes + ROUND - 1) // ROUND * ROUND, ROUND), stream),), living)
+        return living[0]
 
-    def free(self, block: _Block) -> None:
+    def free(self, block: Block) -> None:
         """Give a block back, and merge it with free neighbours."""
-        self.allocated -= block.size
-        block.is_free = True
-        if (before := block.previous) is not None and before.is_free:
-            self._forget(before)
-            before.size += block.size
-            before.next = block.next
-            if block.next is not None:
-                block.next.previous = before
-            if self._last.get(block.pool) is block:
-                self._last[block.pool] = before
-            block = before
-        if (after := block.next) is not None and after.is_free:
-            self._forget(after)
-            block.size += after.size
-            block.next = after.next
-            if after.next is not None:
-                after.next.previous = block
-            if self._last.get(block.pool) is after:
-                self._last[block.pool] = block
-        self._remember(block)
+        self.play(((~0, 0, 0),), {0: block})
+
+    def play(self, actions: Iterable[Action], living: dict[int, Block]) -> None:
+        """Take and give back blocks, in order: what `malloc` and `free` do, in one loop for the sake of time.
+
+        Args:
+            actions: number of a block that is taken, its bytes rounded up to 512, and a stream; or ~number of one that
+                is given back, and two numbers that say nothing.
+            living: blocks by their numbers, before and afterwards.
+
+        Raises:
+            OutOfMemoryError: if a request does not fit; everything before it was done.
+        """
+        pools, num_requests = self._pools, self._num_requests
+        ages, finds_plainly = self._gc_threshold is not None, self._finds_plainly
+        allocated, peak_allocated = self.allocated, self.peak_allocated
+        try:
+            for number, size, stream in actions:
+                if number < 0:
+                    pool, address, held = living.pop(~number)
+                    allocated -= held
+                    address = pool.merge_in(address, held)
+                    if ages:
+                        pool.cached_since[address] = num_requests[pool.is_small]
+                    continue
+                is_small = size <= SMALL_REQUEST
+                pool = pools.get(stream << 1 | is_small) or self._add_pool(stream, is_small=is_small)
+                if ages:
+                    num_requests[is_small] += 1
+                free = pool.free
+                at = bisect_left(free, size << ADDRESS_BITS)
+                grows = at == len(free) or not (finds_plainly or (at := self._choose(pool, size, at)) >= 0)
+                if grows:
+                    self.allocated = allocated
+                    address, held = self._grow(pool, size)
+                else:
+                    key = free.pop(at)
+                    address, held = key & ADDRESS_MASK, key >> ADDRESS_BITS
+                    del pool.by_start[address]
+                rest = held - size
+                if rest > pool.kept_rest and size < pool.never_split_from:
+                    start = address + size
+                    insort(free, rest << ADDRESS_BITS | start)
+                    pool.by_start[start] = rest
+                    pool.by_end[address + held] = start
+                    held = size
+                    if ages:
+                        pool.cached_since[start] = num_requests[is_small]
+                elif not grows:
+                    del pool.by_end[address + held]
+                living[number] = pool, address, held
+                allocated += held
+                peak_allocated = max(peak_allocated, allocated)
+                if grows and self.reserved == self._highest_reserved:
+                    self.unused_at_peak = self.reserved - allocated
+        finally:
+            self.allocated, self.peak_allocated = allocated, peak_allocated
 
     def empty_cache(self) -> None:
-        """Give every segment that is free as a whole back to the driver."""
-        for pool, blocks in self._free.items():
-            for _, _, block in list(blocks):
-                if block.previous is None and block.next is None:
-                    self._forget(block)
-                    self.reserved -= block.size
-                    if self._last.get(pool) is block:
-                        self._last[pool] = None
+        """Give every segment that is free as a whole back to the driver; of expandable ones, every free page."""
+        for pool in self._pools.values():
+            self.reserved -= pool.release_all()
 
-    def _best_fit(self, size: int, pool: Pool) -> _Block | None:
-        free = self._free[pool]
-        at = bisect.bisect_left(free, (size, -1))
-        if at == len(free):
-            return None
-        return free.pop(at)[2]
+    def _add_pool(self, stream: int, *, is_small: bool) -> BlockPool:
+        if self._expandable:
+            pool: BlockPool = ExpandablePool(is_small, SMALL_SEGMENT if is_small else LARGE_SEGMENT, self)
+        else:
+            pool = BlockPool(is_small)
+            if not is_small:
+                pool.kept_rest = SMALL_REQUEST
+                if self._max_split is not None:
+                    pool.never_split_from = self._max_split
+        self._pools[stream << 1 | is_small] = pool
+        return pool
 
-    def _grow(self, size: int, pool: Pool) -> _Block:
-        if self.expandable:
-            return self._extend(size, pool)
-        if pool[1]:
+    def _choose(self, pool: BlockPool, size: int, at: int) -> int:
+        """Which of the free blocks that are large enough is taken; below 0 for none of them."""
+        if isinstance(pool, ExpandablePool):
+            at = pool.best_fit(at)
+        if self._max_split is not None:
+            found = pool.free[at] >> ADDRESS_BITS
+            if size < self._max_split <= found or (size >= self._max_split and found >= size + LARGE_SEGMENT):
+                return -1
+        return at
+
+    def _grow(self, pool: BlockPool, size: int) -> tuple[int, int]:
+        """Address and size of a new block, which is in no list of free ones."""
+        if self._gc_threshold is not None:
+            self._collect_garbage()
+        made = self._reserve(pool, size)
+        if made is None and self._max_split is not None and self._release_oversize(pool, size):
+            made = self._reserve(pool, size)
+        if made is None:
+            self.empty_cache()
+            self.num_retries += 1
+            made = self._reserve(pool, size)
+        if made is None:
+            raise OutOfMemoryError
+        return made
+
+    def _reserve(self, pool: BlockPool, size: int) -> tuple[int, int] | None:
+        if pool.is_small:
             wanted = SMALL_SEGMENT
         elif size < LARGE_REQUEST:
             wanted = LARGE_SEGMENT
         else:
             wanted = (size + LARGE_ROUND - 1) // LARGE_ROUND * LARGE_ROUND
-        self._reserve(wanted)
-        return self._new_block(wanted, pool)
+        if self._limit is not None and self.reserved + wanted > self._limit:
+            return None
+        if isinstance(pool, ExpandablePool):
+            return pool.extend(size)
+        if not self.get_from_driver(wanted):
+            return None
+        address = self.new_addresses(wanted)
+        pool.segments[address] = wanted
+        return address, wanted
 
-    def _extend(self, size: int, pool: Pool) -> _Block:
-        """Map more memory at the end of a pool's one range; a free block there grows."""
-        step = SMALL_SEGMENT if pool[1] else LARGE_SEGMENT
-        last = self._last.get(pool)
-        tail = last if last is not None and last.is_free else None
-        missing = size - (tail.size if tail is not None else 0)
-        mapped = (missing + step - 1) // step * step
-        self._reserve(mapped)
-        if tail is not None:
-            self._forget(tail)
-            tail.size += mapped
-            return tail
-        block = self._new_block(mapped, pool)
-        if last is not None:
-            last.next, block.previous = block, last
-            block.address = last.address + last.size
-        self._last[pool] = block
-        return block
-
-    def _new_block(self, size: int, pool: Pool) -> _Block:
-        self._next_address += 1 << 40  # segments are never neighbours
-        return _Block(address=self._next_address, size=size, pool=pool)
-
-    def _reserve(self, num_bytes: int) -> None:
-        if self.capacity is not None and self.reserved + num_bytes > self.capacity:
-            self.num_retries += 1
-            self.empty_cache()
-            if self.reserved + num_bytes > self.capacity:
-                raise OutOfMemoryError
+    def get_from_driver(self, num_bytes: int) -> bool:
+        """Reserve more, if the device has it."""
+        if self._capacity is not None and self.reserved + num_bytes > self._capacity:
+            return False
         self.reserved += num_bytes
         self.peak_reserved = max(self.peak_reserved, self.reserved)
+        self._highest_reserved = max(self._highest_reserved, self.reserved)
+        return True
 
-    def _split(self, block: _Block, size: int) -> None:
-        rest = _Block(address=block.address + size, size=block.size - size, pool=block.pool)
-        rest.previous, rest.next = block, block.next
+    def new_addresses(self, num_bytes: int) -> int:
+        """Where so many bytes of addresses begin; segments are never neighbours."""
+        address = self._next_address
+        self._next_address += num_bytes + ROUND
+        return address
 
-        if block.next is not None:
-            block.next.previous = rest
-        block.next, block.size = rest, size
-        if self._last.get(block.pool) is block:
-            self._last[block.pool] = rest
-        self._remember(rest)
+    def _release_oversize(self, pool: BlockPool, size: int) -> bool:
+        """Give back one cached block from `max_split_size` on that is large enough, or several, the largest first."""
+        assert self._max_split is not None
+        wanted = max(size, self._max_split)
+        free = pool.free
+        if isinstance(pool, ExpandablePool) or not free:
+            return False
+        if (at := bisect_left(free, wanted << ADDRESS_BITS)) < len(free):
+            self.reserved -= pool.release(free[at])
+            return True
+        released = 0
+        for key in reversed(free[:]):
+            if released >= wanted or key >> ADDRESS_BITS < self._max_split:
+                break
+            released += pool.release(key)
+        self.reserved -= released
+        return released >= wanted
 
-    def _remember(self, block: _Block) -> None:
-        bisect.insort(self._free[block.pool], (block.size, block.address, block))
-
-    def _forget(self, block: _Block) -> None:
-        free = self._free[block.pool]
-        at = bisect.bisect_left(free, (block.size, block.address))
-        assert free[at][2] is block
-        free.pop(at)
+    def _collect_garbage(self) -> None:
+        """Give back large segments that were unused for longer than the average, until enough is."""
+        assert self._gc_threshold is not None
+        assert self._limit is not None
+        wanted = self.reserved - int(self._gc_threshold * self._limit)
+        if wanted <= 0:
+            return
+        now = self._num_requests[False]
+        whole = [
+            (key, now - pool.cached_since[key & ADDRESS_MASK], pool)
+            for number, pool in sorted(self._pools.items())
+            if not number & 1
+            for key in pool.free
+            if pool.is_whole_segment(key)
+        ]
+        released, total_age, goes_on = 0, sum(age for _, age, _ in whole), True
+        while released < wanted and goes_on and whole:
+            threshold, goes_on, kept = total_age / len(whole), False, []
+            for one in whole:
+                key, age, pool = one
+                if age >= threshold:
+                    goes_on = True
+                    total_age -= age
+                    released += pool.release(key)
+                else:
+                    kept.append(one)
+            whole = kept
+        self.reserved -= released

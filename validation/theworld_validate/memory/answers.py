@@ -144,7 +144,6 @@ def answer(predictor: "Predictor", cell: Cell, question: Question) -> Prediction
     Raises:
         InputError: if the prompt is longer than the model's positions.
     """
-    from theworld.checkpoints.error_text import one_line
     from theworld_validate.memory.levers import find_levers, sweep
 
     capacity, expandable = question.capacity_bytes, question.expandable_segments
@@ -160,18 +159,21 @@ def answer(predictor: "Predictor", cell: Cell, question: Question) -> Prediction
     except InputError:
         raise
     except Exception as error:
-        return Prediction(cell=cell, error=one_line(_said(error)))
+        return Prediction(cell=cell, error=describe_error(error))
 
 
-def _said(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
+    """What a cell raised, in one line."""
     from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
+    from theworld.checkpoints.error_text import one_line
+
     if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
-        return (
+        return one_line(
             f"the model's code reads values of its tensors ({error}), and there are none without data; "
             "theworld-validate memory measure has them"
         )
-    return f"{type(error).__name__}: {error}"
+    return one_line(f"{type(error).__name__}: {error}")
 
 
 def answer_all(

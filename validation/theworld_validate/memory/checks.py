@@ -130,7 +130,7 @@ def conclude_measured(
     def conclude() -> CheckResult:
         results = [done[cell] for cell in cells if cell in done]
         findings = judge_measured(list(done.values()), budgets)
-        return _check(
+        return make_check(
             "memory.measure",
             {
                 "compared": sum(result.peak_allocated_bytes is not None for result in results),
@@ -144,7 +144,7 @@ def conclude_measured(
             missing=len(cells) - len(done),
         )
 
-    yield from _kept((done.__setitem__(step.cell, step) for step in steps), done, conclude)
+    yield from kept((done.__setitem__(step.cell, step) for step in steps), done, conclude)
 
 
 def _predicted(predictions: Iterable[Prediction], cells: Sequence[Cell], terms: Terms) -> Iterator[CheckResult]:
@@ -153,7 +153,7 @@ def _predicted(predictions: Iterable[Prediction], cells: Sequence[Cell], terms: 
 
     def conclude() -> CheckResult:
         found = [done[cell] for cell in cells if cell in done]
-        return _check(
+        return make_check(
             "memory.predict",
             _tables(found, terms),
             judge_predicted(found, terms),
@@ -161,10 +161,10 @@ def _predicted(predictions: Iterable[Prediction], cells: Sequence[Cell], terms: 
             missing=len(cells) - len(done),
         )
 
-    yield from _kept((done.__setitem__(one.cell, one) for one in predictions), done, conclude)
+    yield from kept((done.__setitem__(one.cell, one) for one in predictions), done, conclude)
 
 
-def _kept(work: Iterable[object], done: dict[Cell, Any], conclude: Callable[[], CheckResult]) -> Iterator[CheckResult]:
+def kept(work: Iterable[object], done: dict[Cell, Any], conclude: Callable[[], CheckResult]) -> Iterator[CheckResult]:
     """Do the work, and give its check; also where it ends early, of what was done until then."""
     try:
         for _ in work:
@@ -198,9 +198,10 @@ def _tables(predictions: Sequence[Prediction], terms: Terms) -> Measurements:
     return tables
 
 
-def _check(
+def make_check(
     check_id: str, measurements: Measurements, findings: Sequence[Finding], started: float, *, missing: int
 ) -> CheckResult:
+    """A check with its status: failed by an error, inconclusive where cells are missing or nothing ran."""
     status, reason = Status.PASSED, None
     if any(finding.severity == "error" for finding in findings):
         status = Status.FAILED

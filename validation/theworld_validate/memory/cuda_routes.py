@@ -50,7 +50,7 @@ def attention_scratch_bytes(num_heads: int, length: int, head_dim: int) -> int:
     cuDNN pads: the factor is the one measured for 72 (Gemma's vision tower) on an H200.
     """
     if head_dim % 64:
-        return int(2118.375 * num_heads * length)
+        return round(2118.375 * num_heads) * length  # whole bytes of each position: a length's sizes grow evenly
     return 4 * num_heads * length * head_dim + 4 * num_heads * length + _SMALL
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from theworld_validate.memory.allocator import CachingAllocator
+from theworld_validate.memory.allocator import AllocatorSettings, CachingAllocator
 from theworld_validate.memory.cuda_routes import CUBLAS_WORKSPACE_BYTES
 from theworld_validate.memory.tracer import Event
 
@@ -16,7 +16,7 @@ NUM_STEPS = 3
 NUM_CALLS = 2
 NUM_OWNERS = 10
 NUM_POINTS = 400  # of the timeline
-_MATMULS = ("mm", "addmm", "bmm", "baddbmm")
+MATMULS = ("mm", "addmm", "bmm", "baddbmm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ class _ReachedError(Exception):
 
 
 def _run(trace: Traced, capacity: int | None, expandable: bool, stop_at: int | None) -> _Replay:
-    run = _Replay(CachingAllocator(capacity=capacity, expandable=expandable))
+    run = _Replay(CachingAllocator(capacity=capacity, settings=AllocatorSettings(expandable_segments=expandable)))
     total = sum(size for _, (kind, size, _) in trace.persistent if kind == "parameters")
     # from_pretrained asks for all parameters at once and gives that back, so that one segment holds them.
     run.allocator.free(run.allocator.malloc(total))
@@ -180,7 +180,7 @@ def _run_events(
 ) -> None:
     """Take and give what the events say; `workspace_of` names the thread that has a workspace of its own."""
     for event in events:
-        if event.operator in _MATMULS and (workspace := ("workspace", workspace_of(event))) not in run.living:
+        if event.operator in MATMULS and (workspace := ("workspace", workspace_of(event))) not in run.living:
             run.take(workspace, CUBLAS_WORKSPACE_BYTES, "workspace", asked_by="cuBLAS", phase=event.phase)
             _check_peak(run, stop_at)
         if event.num_bytes > 0:
@@ -202,7 +202,7 @@ def _run_step(run: _Replay, trace: StepTrace, kinds: Mapping[int, str], step: in
     if step == 0:
         for i, (elements, item_bytes) in enumerate(trace.learning):
             for state in ("exp_avg", "exp_avg_sq"):
-                size = _state_bytes(elements, item_bytes, trace.optimizer)
+                size = state_bytes(elements, item_bytes, trace.optimizer)
                 run.take((state, i), size, "optimizer_state", asked_by=f"AdamW {state}", phase="optimizer")
                 _check_peak(run, stop_at)
     if trace.optimizer == "adamw":
@@ -238,7 +238,7 @@ def _kinds(trace: StepTrace) -> dict[int, str]:
     return kinds
 
 
-def _state_bytes(elements: int, item_bytes: int, optimizer: str) -> int:
+def state_bytes(elements: int, item_bytes: int, optimizer: str) -> int:
     """Bytes of one state of one parameter.
 
     8-bit states are as in Dettmers et al. 2022 (bitsandbytes): a byte an element and a float32 scale each 256;

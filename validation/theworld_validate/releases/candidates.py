@@ -21,7 +21,7 @@ def judge_candidate(base: Seen, candidate: Seen, probes: tuple[str, ...]) -> Che
     """Compare bit for bit: within one release nothing may differ."""
     check_id = f"releases.{candidate.version}.candidate"
     if candidate.file is None or base.file is None:
-        failed = candidate if candidate.file is None else base
+        failed = base if base.file is None else candidate  # where both fail, it is not the candidate's doing
         who = "the candidate" if failed is candidate else "the checkpoint's own class"
         finding = Finding(
             code="releases.failed",

@@ -3,7 +3,7 @@
 In: two aligned fingerprints, and a verdict for each probe. Out: findings, roots first.
 """
 
-from theworld_validate.compare.differences import diff_section
+from theworld_validate.compare.differences import diff_section, differing_places
 from theworld_validate.compare.explain import Evidence, explain, rank_roots
 from theworld_validate.compare.places import WHOLE_MODEL
 from theworld_validate.documents.observations import Fingerprint
@@ -26,13 +26,24 @@ def change_findings(reference: Fingerprint, aligned: Aligned, cells: tuple[Cell,
     for cell in cells:
         if not cell.verdict.passes:
             found += _finding_of(cell, reference, aligned.fingerprint)
-    evidence = Evidence(compared=frozenset(), weights={}, inputs_equal={}, candidate_repeats=None)
+    evidence = Evidence(places=_places_of_tied(reference, aligned.fingerprint))
     explained = explain(found, evidence)
     roots = {finding.key for finding in explained if finding.explained_by is not None}
     # Of the state, what explains a change; the rest is as it may be between releases.
     used = {finding.explained_by for finding in explained if finding.key in roots}
     kept = [f for f in explained if f.section in (*_RUNS, "releases") or f.key in used]
     return [*rank_roots(kept), *(f for f in kept if f.explained_by is not None)]
+
+
+def _places_of_tied(reference: Fingerprint, candidate: Fingerprint) -> dict[str, tuple[str, ...]]:
+    """A parameter that others are tied to is in their modules too: all of its places, by the finding's key."""
+    own = [side.sections.get("parameters", {}) for side in (reference, candidate)]
+    found: dict[str, tuple[str, ...]] = {}
+    for key, places in differing_places("parameters", *own).items():
+        tied = [name for side in own for name, seen in side.items() if seen.get("tied_to") in places]
+        if tied:
+            found[key] = (*places, *dict.fromkeys(tied))
+    return found
 
 
 def _tells(finding: Finding, cells: tuple[Cell, ...]) -> bool:

@@ -68,6 +68,8 @@ class Loading:
         mismatched: keys of another shape than the model's.
         random: tensors that differ between two loads with different seeds: whatever the library says, no file filled
             them.
+        drawn_anew: of those, parameters that the files hold under the same name: they were read, and then drawn anew.
+        unset_buffers: of those, buffers: nothing set them after loading.
     """
 
     __pydantic_config__ = _STRICT
@@ -77,6 +79,8 @@ class Loading:
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
     random: tuple[str, ...] = ()
+    drawn_anew: tuple[str, ...] = ()
+    unset_buffers: tuple[str, ...] = ()
 
     @property
     def is_safe(self) -> bool:

@@ -3,8 +3,9 @@
 In: what was seen. Out: findings, and the cell of loading.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
+from theworld_validate.compare.causes import Cause
 from theworld_validate.documents.observations import Fingerprint
 from theworld_validate.releases.judged import LOADING, Cell, Verdict
 from theworld_validate.releases.requests import Loading
@@ -12,6 +13,16 @@ from theworld_validate.releases.seen import Seen
 from theworld_validate.results import Finding
 
 _NAMED = 3  # keys that a sentence names
+_WORDS = {
+    "untied": "random, no longer tied",
+    "drawn_anew": "drawn anew after they were read",
+    "unset": "(buffers) left as the memory was",
+}
+_REMEDIES = {
+    "untied": "tie them in the model's class, or save both tensors",
+    "drawn_anew": "initialise with torch.nn.init or transformers.initialization, which leave loaded weights alone",
+    "unset": "set the buffer in the class's _init_weights, or make it persistent",
+}
 
 
 def judge_loading(seen: Seen, findings: Sequence[Finding], weights: Sequence[str]) -> Cell:
@@ -30,8 +41,14 @@ def judge_loading(seen: Seen, findings: Sequence[Finding], weights: Sequence[str
     return Cell(probe=LOADING, verdict=Verdict.EQUAL)
 
 
-def loading_findings(seen: Seen) -> Iterator[Finding]:
-    """What is unsafe about how a release loads the checkpoint, or why it does not."""
+def tied_in(seen: Seen) -> set[str]:
+    """Parameters that share the memory of others."""
+    parameters = seen.file.fingerprint.sections.get("parameters", {}) if seen.file is not None else {}
+    return {name for name, own in parameters.items() if own.get("tied_to") is not None}
+
+
+def loading_findings(seen: Seen, ties: Collection[str] = ()) -> Iterator[Finding]:
+    """What is unsafe about how a release loads the checkpoint, or why it does not; `ties` as for `unsafe_findings`."""
     if seen.failure is not None:
         yield Finding(
             code="releases.failed",
@@ -41,18 +58,28 @@ def loading_findings(seen: Seen) -> Iterator[Finding]:
             remedy="leave it out, or name a release that has this model",
         )
     if seen.loading is not None:
-        yield from unsafe_findings(seen.loading, f"{seen.version} loads the checkpoint with")
+        yield from unsafe_findings(seen.loading, f"{seen.version} loads the checkpoint with", ties=ties)
 
 
-def unsafe_findings(loading: Loading, opening: str) -> Iterator[Finding]:
-    """A finding for each way in which loading left tensors without what the files hold."""
-    silent = tuple(name for name in loading.random if name not in loading.missing)
+def unsafe_findings(loading: Loading, opening: str, *, ties: Collection[str] = ()) -> Iterator[Finding]:
+    """A finding for each way in which loading left tensors without what the files hold.
+
+    Args:
+        ties: tensors that share the memory of others in another release.
+    """
+    untied = tuple(sorted({*loading.missing, *loading.random}.intersection(ties)))
+    missing = tuple(name for name in loading.missing if name not in ties)
+    known = {*loading.missing, *loading.drawn_anew, *loading.unset_buffers, *untied}
+    silent = tuple(name for name in loading.random if name not in known)
     kinds = (
-        ("missing", loading.missing, "no key of the files is read into them"),
-        ("mismatched", loading.mismatched, "the files hold another shape"),
-        ("random", silent, "they differ with the seed, and the library does not say so"),
+        ("untied", untied, Cause.LOST_TIE, "another release has them share memory with what the files hold"),
+        ("missing", missing, Cause.LOST_KEY, "no key of the files is read into them"),
+        ("mismatched", loading.mismatched, Cause.LOST_KEY, "the files hold another shape"),
+        ("random", silent, Cause.LOST_KEY, "they differ with the seed, and the library does not say so"),
+        ("drawn_anew", loading.drawn_anew, Cause.REINITIALISED, "the files hold them, and they differ with the seed"),
+        ("unset", loading.unset_buffers, Cause.BUFFER_VALUE, "no file holds them, and nothing set them after loading"),
     )
-    for kind, names, why in kinds:
+    for kind, names, cause, why in kinds:
         if not names:
             continue
         unread = f", and {len(loading.unexpected)} keys unread" if loading.unexpected and kind == "missing" else ""
@@ -60,12 +87,12 @@ def unsafe_findings(loading: Loading, opening: str) -> Iterator[Finding]:
         yield Finding(
             code=f"releases.{kind}",
             location=names[0],
-            message=f"{opening} {len(names)} of {loading.num_keys} tensors {kind}{unread}: {shown}",
+            message=f"{opening} {len(names)} of {loading.num_keys} tensors {_WORDS.get(kind, kind)}{unread}: {shown}",
             expected=0,
             actual=len(names),
-            cause=f"lost key: {why}" + ("; the release has other names for them" if unread else ""),
-            remedy="use a release that reads these files, or rename the keys",
-            section="parameters",
+            cause=f"{cause}: {why}" + ("; the release has other names for them" if unread else ""),
+            remedy=_REMEDIES.get(kind, "use a release that reads these files, or rename the keys"),
+            section="buffers" if kind == "unset" else "parameters",
             field=kind,
         )
 

@@ -14,6 +14,7 @@ from theworld_validate.releases.safety import (
     judge_loading,
     loading_findings,
     other_weights,
+    tied_in,
     unsafe_findings,
     weights_finding,
 )
@@ -60,7 +61,7 @@ def judge_neighbours(before: Seen, seen: Seen, probes: tuple[str, ...], truth: T
         probes: their names, and `GRADIENTS` where gradients are to be compared.
         truth: what `before` gives in a wider dtype; without it, what is not equal in its bits is undecidable.
     """
-    findings = [*loading_findings(seen), *exchange_findings(before, seen)]
+    findings = [*loading_findings(seen, tied_in(before)), *exchange_findings(before, seen)]
     if seen.file is None or before.file is None:
         loading = judge_loading(seen, findings, ())
         verdict = Verdict.FAILED if seen.file is None else Verdict.UNDECIDABLE

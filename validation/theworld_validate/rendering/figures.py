@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from theworld_validate.rendering.grid_rows import VERDICTS, Grid, grid_of
-from theworld_validate.rendering.memory_rows import Bar, Course, Curve, drawable_of, kinds_of
+from theworld_validate.rendering.memory_rows import Bar, Course, Curve, RunCourse, drawable_of, kinds_of
 from theworld_validate.rendering.names import stem_of
 from theworld_validate.rendering.tables import title_of
 from theworld_validate.results import Report
@@ -27,7 +27,7 @@ _GB = 1e9
 _PANELS_A_ROW = 4
 _POINTS_A_PANEL = 120
 _MAX_DRAWN = 200  # bars, panels or curves of one figure
-FIGURE_KINDS = ("split", "timeline", "sweep", "grid")
+FIGURE_KINDS = ("split", "timeline", "sweep", "run", "grid")
 _SETTINGS = {
     "svg.hashsalt": "theworld",
     "svg.fonttype": "none",
@@ -57,6 +57,9 @@ def plan_figures(report: Report) -> dict[str, Callable[[], str]]:
         if found.curves:
             name = figure_name(check.id, "sweep")
             figures[name] = partial(_draw_sweep, found.curves, found.capacity_bytes)
+        if found.runs:
+            name = figure_name(check.id, "run")
+            figures[name] = partial(_draw_runs, found.runs, found.capacity_bytes)
         if (grid := grid_of(check)) is not None:
             figures[figure_name(check.id, "grid")] = partial(_draw_grid, grid)
     return figures
@@ -126,6 +129,31 @@ def _draw_timelines(courses: Sequence[Course], workload: str) -> str:
         figure.supxlabel("one training step, by its requests to the allocator", fontsize=8)
         figure.supylabel("GB allocated", fontsize=8)
         figure.suptitle(title, fontsize="small")
+        return _to_svg(figure)
+
+
+def _draw_runs(runs: Sequence[RunCourse], capacity_bytes: int | None) -> str:
+    """Each step's peaks, reserved over allocated: a panel a configuration; the limit as a line across."""
+    title, runs = _cut_note(runs), runs[:_MAX_DRAWN]
+    num_columns = min(len(runs), 2)
+    num_rows = -(-len(runs) // num_columns)
+    highest = max(*(max(run.reserved) for run in runs), capacity_bytes or 0) / _GB
+    with _new_figure(height=1.2 + 2.2 * num_rows, panels=(num_rows, num_columns)) as (figure, panels):
+        for panel, run in zip(panels, runs, strict=False):
+            steps = range(1, len(run.reserved) + 1)
+            for name, values, colour in (
+                ("reserved", run.reserved, _COLOURS[1]),
+                ("allocated", run.allocated, _COLOURS[0]),
+            ):
+                panel.step(steps, [value / _GB for value in values], where="mid", color=colour, label=name)
+            if capacity_bytes is not None:
+                panel.axhline(capacity_bytes / _GB, color="black", lw=1, ls="--", label="what can be had")
+            panel.set_title("\n".join(textwrap.wrap(run.label, 60)), fontsize=7, loc="left")
+            panel.set(xlabel="step", ylabel="GB at its peak", ylim=(0, highest * 1.1))
+        for panel in panels[len(runs) :]:
+            panel.remove()
+        figure.suptitle("a run without a limit" + title, fontsize="small")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         return _to_svg(figure)
 
 

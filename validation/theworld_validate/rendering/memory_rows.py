@@ -52,6 +52,15 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunCourse:
+    """One configuration's peaks of each step of a run."""
+
+    label: str
+    allocated: list[int]
+    reserved: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drawable:
     """What can be drawn of a memory check; `workload` is what all rows of a kind have in common."""
 
@@ -61,6 +70,7 @@ class Drawable:
     courses_workload: str
     phases: dict[Key, str]
     curves: list[Curve]
+    runs: list[RunCourse]
     capacity_bytes: int | None
 
 
@@ -85,6 +95,7 @@ def drawable_of(check: CheckResult) -> Drawable:
         courses=courses,
         courses_workload=courses_workload,
         phases=phases,
+        runs=_runs(_rows(check, "courses")),
         curves=[curve for row in _rows(check, "curves") if (curve := _curve(row)) is not None],
         capacity_bytes=capacity if _is_count(capacity) and isinstance(capacity, int) else None,
     )
@@ -120,6 +131,20 @@ def _bytes_of(row: Row) -> dict[str, int]:
 def _points(value: object) -> list[int]:
     points = value if isinstance(value, list) else []
     return points if all(_is_count(point) for point in points) and any(points) else []
+
+
+def _runs(rows: Sequence[Row]) -> list[RunCourse]:
+    """Runs whose two columns are as long as each other."""
+    labels, _ = _label(rows)
+    both = [
+        (label, _points(row.get("allocated")), _points(row.get("reserved")))
+        for label, row in zip(labels, rows, strict=True)
+    ]
+    return [
+        RunCourse(label=label, allocated=allocated, reserved=reserved)
+        for label, allocated, reserved in both
+        if allocated and len(allocated) == len(reserved)
+    ]
 
 
 def _curve(row: Row) -> Curve | None:
