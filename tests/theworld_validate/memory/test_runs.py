@@ -328,7 +328,7 @@ def test_a_run_over_its_budget_fails() -> None:
     outcome = replay_task_of(steps([20, 30], 1), [20, 30], 200 * MIB)
     prediction = RunPrediction(cell=CELL, outcomes=(outcome,))
     budgets = (Budget(choices={"preset": "projection"}, max_reserved_gb=0.08),)  # it reserves 82 MiB
-    (check,) = check_runs([prediction], [CELL], RunTerms(question=question([20, 30]), budgets=budgets))
+    (check,) = check_runs([prediction], [CELL], RunTerms(question=question([20, 30], 200 * MIB), budgets=budgets))
     assert [finding.code for finding in check.findings] == ["memory.budget"]
 
 
