@@ -161,7 +161,7 @@ def test_where_the_order_changes_lengths_are_told_apart() -> None:
 
 def test_equal_steps_are_the_step_that_is_predicted(predictor: Predictor) -> None:
     """Three steps of one length are what `memory predict` replays for that length."""
-    cell = replace(CELL, preset="full", text_tokens=80)
+    cell = replace(CELL, preset="full", world_tokens=16, text_tokens=80)
     one = predictor.predict(cell)
     (answer,) = answer_runs([cell], question([80] * 3), OwnLabour(predictor))
     free = answer.outcomes[0].free
@@ -341,7 +341,7 @@ def test_a_run_over_its_budget_fails() -> None:
         (["--lengths", "uniform:5:9", "--text-tokens", "7"], ["--lengths and --text-tokens both say"]),
         (["--lengths", "uniform:5:9", "--sweep", "batch"], ["--lengths and --sweep both"]),
         (["--lengths", "uniform:5:9", "--task", "generate"], ["--lengths is of training steps"]),
-        (["--lengths", "uniform:5:9", "--garbage-collection-threshold", "0.5"], ["is a share of a limit"]),
+        (["--lengths", "uniform:5:9", "--gc-threshold", "0.5"], ["is a share of a limit"]),
         (["--lengths", "uniform:5:9", "--max-split-size-mb", "3"], ["give a number of MiB above 20"]),
         (["--steps", "5"], ["--steps is of a run of many steps; give its --lengths too"]),
         (["--seed", "5"], ["--seed is of a run of many steps"]),
