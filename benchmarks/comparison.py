@@ -1,6 +1,6 @@
 """The same faults, seen by this harness and by what people use instead; prints a table.
 
-    python benchmarks/comparison.py [--json FILE]
+    python -m benchmarks.comparison [--json FILE]
 
 Every method is given the same reference, the same faulty candidates and the same probes, in one process. A fault is
 caught if the method tells the candidate from the reference; it is located if the first place that the method names
@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.restoring import restored_globals
 from theworld.synthetic import cached_checkpoint
 from theworld_validate.compare.explain import rank_roots
 from theworld_validate.documents.fingerprint import make_file, write_fingerprint
@@ -40,19 +41,6 @@ from theworld_validate.subjects.checkpoints import read_config
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET
 from theworld_validate.workers import preload  # noqa: F401  it keeps the libraries quiet
-
-
-@contextlib.contextmanager
-def restored_globals() -> Iterator[None]:
-    """Leave torch's global state as it was, whatever a fault does to it."""
-    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(dtype)
-            torch.set_grad_enabled(grad)
-
 
 Places = list[str] | None  # None: equal; otherwise what the method names, first place first; it may be nothing
 
@@ -295,7 +283,8 @@ def run(names: Sequence[str]) -> dict[str, Tally]:
     probes = [probe for probe in build_probes(read_config(checkpoint)) if not probe.decode_steps]
     subject = Subject(target=CANDIDATE_TARGET, checkpoint=checkpoint)
     tallies = {method.name: Tally() for method in METHODS}
-    faults = [CATALOGUE[name] for name in names if CATALOGUE[name].folder is None]  # the others are in no model
+    loaded = [CATALOGUE[name] for name in names]
+    faults = [one for one in loaded if one.folder is None and one.group != "training"]  # the others are in no model
     if not torch.cuda.is_available():
         faults = [fault for fault in faults if not fault.needs_cuda]
     for method in METHODS:

@@ -10,34 +10,19 @@ release, placed, the cause that was named, silent in the fixed one; and the same
 import argparse
 import json
 import re
-import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from benchmarks.real_bug_lab import Laboratory, Say
 from theworld_validate.compare.causes import classify
-from theworld_validate.documents.fingerprint import read_fingerprint
 from theworld_validate.releases.candidates import judge_candidate
-from theworld_validate.releases.environments import Overlay, default_root, find_overlay, install_overlay
-from theworld_validate.releases.processes import Done, Task, run_tasks
-from theworld_validate.releases.questions import CONFIG, NARROW, NARROW_PROBES, PROBES, QUESTIONS
-from theworld_validate.releases.requests import Answer, Request, read_answer
-from theworld_validate.releases.verdicts import Cell, Judged, Seen, judge_neighbours, unsafe_findings
+from theworld_validate.releases.environments import default_root
+from theworld_validate.releases.verdicts import Cell, Judged, judge_first, judge_neighbours, unsafe_findings
 from theworld_validate.results import Finding, InputError, Status
-from theworld_validate.scan.classes import WRITE
-from theworld_validate.scan.plain_subclasses import PREFIX
-from theworld_validate.subjects.subject import Subject
-from theworld_validate.workers.child import Job
-from theworld_validate.workers.run import Run, ask
 
 TABLE = Path(__file__).with_name("real_bugs.toml")
-GEMMA = "gemma3"
-# Changes of a class's tiny checkpoint, by what follows its name: a config that ties a head which the files hold by
-# itself; and T5's embedding under its other name, beside a head of its own.
-OWN_HEAD, NO_SHARED = "+own_head", "+no_shared"
-_SUBCLASS = f"theworld_validate.scan.plain_subclasses:{PREFIX}"
-_TIMEOUT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +38,7 @@ class Bug:
     after: str | None = None
     saved_by: str | None = None
     read_by: str | None = None
+    own: str | None = None
     probes: tuple[str, ...] = ()
     place: str
     cause: str
@@ -62,6 +48,31 @@ class Bug:
         """Those that must be observed."""
         return tuple(dict.fromkeys(v for v in (self.bad, self.fixed, self.after, self.saved_by) if v is not None))
 
+    @property
+    def other(self) -> str:
+        """How the class that is not the checkpoint's own is observed."""
+        return "subclass" if self.own is None else f"own {self.own}"
+
+    @property
+    def observed(self) -> tuple[tuple[str, str], ...]:
+        """The releases that observe a model, and how: "base", "subclass" or "own CLASS"."""
+        if self.method == "files":
+            return ((self.saved_by or "", "base"),)
+        if self.method == "saved":
+            return (self.bad, "base"), (self.fixed, "base")
+        if self.method == "subclass":
+            return tuple((version, how) for version in self.releases for how in ("base", self.other))
+        return tuple((version, "base" if self.own is None else self.other) for version in self.releases)
+
+    @property
+    def exchanges(self) -> tuple[tuple[str, str], ...]:
+        """Which release reads what another one saved, of the bad release first; empty for other methods."""
+        if self.method == "files":
+            return (self.bad, f"read {self.saved_by}"), (self.fixed, f"read {self.saved_by}")
+        if self.method == "saved":
+            return (self.read_by or "", f"read {self.bad}"), (self.read_by or "", f"read {self.fixed}")
+        return ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -70,6 +81,7 @@ class Result:
     Args:
         said_place, said_cause: of the first root that was named in the bad release; None where nothing was.
         silent: whether nothing was said of the fixed release; None where it was not asked.
+        seconds: what its observations took, one after the other; those that it shares with another row count in both.
         why_not: why it could not be tried; None where it was.
     """
 
@@ -84,6 +96,7 @@ class Result:
     said_place: str | None = None
     said_cause: str | None = None
     expected_cause: str
+    seconds: float = 0.0
     why_not: str | None = None
 
 
@@ -93,157 +106,16 @@ def read_bugs(path: Path = TABLE) -> list[Bug]:
     return [Bug(**{**row, "probes": tuple(row.get("probes", ()))}) for row in rows]
 
 
-class Laboratory:
-    """Models, environments and what was observed, each made once."""
-
-    def __init__(self, work: Path, environments: Path) -> None:
-        self._work, self._environments = work, environments
-        self._run = Run(timeout_seconds=_TIMEOUT_SECONDS)
-        self._overlays: dict[str, Overlay] = {}
-        work.mkdir(parents=True, exist_ok=True)
-
-    def overlay(self, version: str) -> Overlay:
-        """A release's environment."""
-        if version not in self._overlays:
-            found = find_overlay("transformers", version, self._environments)
-            self._overlays[version] = found or install_overlay("transformers", version, self._environments)
-        return self._overlays[version]
-
-    def model(self, name: str) -> tuple[Path, str, tuple[str, ...]]:
-        """A tiny checkpoint, its class, and the names of its probes."""
-        folder = self._work / "models" / name
-        answers = folder / "questions.json"
-        if not answers.is_file():
-            self._make(name, folder)
-        values = json.loads(answers.read_text(encoding="utf-8"))
-        return folder, values["target"], tuple(values["probes"])
-
-    def _make(self, name: str, folder: Path) -> None:
-        import shutil
-
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        checkpoint = folder / "checkpoint"
-        if name == GEMMA:
-            from theworld.synthetic import cached_checkpoint
-
-            shutil.copytree(cached_checkpoint("tiny").gemma, checkpoint)
-        else:
-            plain = name.partition("+")[0]
-            arguments = {"name": plain, "folder": str(checkpoint), "seed": 0}
-            values = ask(self._run, Job(name=plain, function=WRITE, arguments=arguments))
-            if values["why_not"] is not None:
-                raise InputError(str(values["why_not"]))
-            if name.endswith(OWN_HEAD):
-                config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-                config["tie_word_embeddings"] = True
-                (checkpoint / "config.json").write_text(json.dumps(config), encoding="utf-8")
-            if name.endswith(NO_SHARED):
-                _without_shared(checkpoint / "model.safetensors")
-        subject = Subject(target="", checkpoint=str(checkpoint), dtype="float32")
-        arguments = {"subject": subject, "folder": str(folder)}
-        values = ask(self._run, Job(name="probes", function=QUESTIONS, arguments=arguments))
-        kept = {"target": values["target"], "probes": values["probes"]}
-        (folder / "questions.json").write_text(json.dumps(kept), encoding="utf-8")
-
-    def observe(self, wanted: Sequence[tuple[str, str, str]], say: "Say") -> None:
-        """Observe each (model, release, "base" or "subclass" or "read SAVER") that was not observed yet."""
-        tasks = [task for key in dict.fromkeys(wanted) if (task := self._task(*key)) is not None]
-        run_tasks(tasks, self._work, timeout_seconds=_TIMEOUT_SECONDS, at_once=2, progress=say)
-
-    def _task(self, model: str, version: str, how: str) -> Task | None:
-        place = self._place(model, version, how)
-        if (place / "answer.json").is_file():
-            return None
-        folder, target, _ = self.model(model)
-        place.mkdir(parents=True, exist_ok=True)
-        narrow = folder / NARROW
-        request = Request(
-            target=target if how != "subclass" else _SUBCLASS + target.partition(":")[2],
-            checkpoint=str(folder / "checkpoint"),
-            dtype="float32",
-            probes=str(folder / PROBES),
-            fingerprint=str(place / "fingerprint.json"),
-            answer=str(place / "answer.json"),
-            threads=1,
-        )
-        if how == "base":
-            has_narrow = narrow.is_dir()
-            request = replace(
-                request,
-                fresh=str(place / "fresh"),
-                config=str(folder / CONFIG),
-                narrow=str(narrow) if has_narrow else None,
-                narrow_probes=str(folder / NARROW_PROBES) if has_narrow else None,
-            )
-        if how.startswith("read "):
-            saver = how.removeprefix("read ")
-            request = replace(request, saved={saver: str(self._place(model, saver, "base") / "fresh")})
-        name = f"{model}-{version}-{how}".replace(" ", "-")
-        return Task(name=name, overlay=self.overlay(version), request=request)
-
-    def _place(self, model: str, version: str, how: str) -> Path:
-        return self._work / "seen" / f"{model}-{version}-{how}".replace(" ", "-")
-
-    def answer(self, model: str, version: str, how: str) -> Answer:
-        """What a process had to say."""
-        try:
-            return read_answer(self._place(model, version, how) / "answer.json")
-        except InputError as error:
-            return Answer(failure=f"the process left no answer: {error}")
-
-    def seen(self, model: str, version: str, how: str = "base") -> Seen:
-        """What one release made of one model."""
-        done = Done(answer=self.answer(model, version, how), seconds=0.0)
-        failure = done.answer.failure
-        file = None if failure else read_fingerprint(self._place(model, version, how) / "fingerprint.json")
-        return Seen(version=version, file=file, loading=done.answer.loading, exchange={}, failure=failure)
-
-
-def _without_shared(path: Path) -> None:
-    """Name a T5 checkpoint's embedding as its decoder does, and give it a head of its own."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    tensors = load_file(path)
-    embedding = tensors.pop("shared.weight")
-    generator = torch.Generator().manual_seed(0)
-    tensors["decoder.embed_tokens.weight"] = embedding
-    tensors["lm_head.weight"] = torch.randn(embedding.shape, generator=generator).to(embedding.dtype)
-    save_file(tensors, path, metadata={"format": "pt"})
-
-
-class Say:
-    """Progress on stderr, a line each."""
-
-    def __call__(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-
-def wanted_for(bug: Bug) -> Iterator[tuple[str, str, str]]:
-    """What must be observed for one bug."""
-    if bug.method == "files":
-        assert bug.saved_by is not None
-        yield bug.model, bug.saved_by, "base"
-        return
-    if bug.method == "saved":
-        yield from ((bug.model, version, "base") for version in (bug.bad, bug.fixed))
-        return
-    for version in bug.releases:
-        yield bug.model, version, "base"
-        if bug.method == "subclass":
-            yield bug.model, version, "subclass"
-
-
 def try_bug(bug: Bug, lab: Laboratory, say: Say) -> Result:
     """Observe what is missing, and judge."""
     empty = Result(source=bug.source, about=bug.about, bad=bug.bad, fixed=bug.fixed, expected_cause=bug.cause)
     try:
-        lab.observe(list(wanted_for(bug)), say)
-        lab.observe([(bug.model, *pair) for pair in exchanges_of(bug)], say)
+        lab.observe([(bug.model, *pair) for pair in bug.observed], say)
+        lab.observe([(bug.model, *pair) for pair in bug.exchanges], say)
         findings, alarms = _JUDGES[bug.method](bug, lab)
     except InputError as error:
         return replace(empty, why_not=str(error))
+    wanted = [(bug.model, *pair) for pair in (*bug.observed, *bug.exchanges)]
     first = findings[0] if findings else None
     said = str(classify(first)) if first is not None else None
     return replace(
@@ -254,16 +126,17 @@ def try_bug(bug: Bug, lab: Laboratory, say: Say) -> Result:
         silent=None if alarms is None else not alarms,
         said_place=first.location if first is not None else None,
         said_cause=said,
+        seconds=round(lab.seconds(wanted), 1),
     )
 
 
 def _neighbours(bug: Bug, lab: Laboratory) -> tuple[list[Finding], list[Finding] | None]:
     names = bug.probes or lab.model(bug.model)[2]
-    bad, fixed = lab.seen(bug.model, bug.bad), lab.seen(bug.model, bug.fixed)
-    found = _findings_of(judge_neighbours(fixed, bad, names))
+    seen = {version: lab.seen(bug.model, version, how) for version, how in bug.observed}
+    found = _findings_of(judge_neighbours(seen[bug.fixed], seen[bug.bad], names))
     if bug.after is None:
-        return found, None
-    return found, _findings_of(judge_neighbours(fixed, lab.seen(bug.model, bug.after), names))
+        return found, [f for f in judge_first(seen[bug.fixed], names).findings if f.severity == "error"]
+    return found, _findings_of(judge_neighbours(seen[bug.fixed], seen[bug.after], names))
 
 
 def _findings_of(judged: Judged) -> list[Finding]:
@@ -278,19 +151,9 @@ def _unexplained(cell: Cell) -> Finding:
     return Finding(code="releases.changed", location=cell.place or cell.probe, message=f"{cell.probe} changed")
 
 
-def exchanges_of(bug: Bug) -> tuple[tuple[str, str], ...]:
-    """Which release reads what another one saved, of the bad release first; empty for other methods."""
-    if bug.method == "files":
-        return (bug.bad, f"read {bug.saved_by}"), (bug.fixed, f"read {bug.saved_by}")
-    if bug.method == "saved":
-        assert bug.read_by is not None
-        return (bug.read_by, f"read {bug.bad}"), (bug.read_by, f"read {bug.fixed}")
-    return ()
-
-
 def _files(bug: Bug, lab: Laboratory) -> tuple[list[Finding], list[Finding] | None]:
     found = []
-    for version, how in exchanges_of(bug):
+    for version, how in bug.exchanges:
         answer = lab.answer(bug.model, version, how)
         if answer.failure is not None:
             raise InputError(f"{version}: {answer.failure}")
@@ -306,7 +169,7 @@ def _subclass(bug: Bug, lab: Laboratory) -> tuple[list[Finding], list[Finding] |
     found = []
     for version in (bug.bad, bug.fixed):
         check = judge_candidate(
-            lab.seen(bug.model, version), lab.seen(bug.model, version, "subclass"), lab.model(bug.model)[2]
+            lab.seen(bug.model, version), lab.seen(bug.model, version, bug.other), lab.model(bug.model)[2]
         )
         if check.status is Status.INCONCLUSIVE:
             raise InputError(f"{version}: {check.reason or check.findings[0].message}")
@@ -343,14 +206,14 @@ def render(results: Sequence[Result]) -> str:
     """The table as Markdown, and its sums."""
     marks = {True: "yes", False: "no", None: ""}
     lines = [
-        "| source | bug | bad | fixed | caught | placed | cause | silent in the fixed one | says |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| source | bug | bad | fixed | caught | placed | cause | silent in the fixed one | seconds | says |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         says = result.why_not or f"{result.said_place}: {result.said_cause}"
         cells = (
             result.source, result.about, result.bad, result.fixed, marks[result.caught], marks[result.placed],
-            marks[result.cause_right], marks[result.silent], says.replace("|", "\\|"),
+            marks[result.cause_right], marks[result.silent], f"{result.seconds:.0f}", says.replace("|", "\\|"),
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     tried = [result for result in results if result.why_not is None]

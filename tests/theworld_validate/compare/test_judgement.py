@@ -176,6 +176,31 @@ def test_one_number_that_the_reference_hits_by_chance_is_judged_by_what_rounding
         assert judge(sides[0], candidate, sides[1]).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("rounding", "times", "verdict"),
+    [
+        (2.0**-12, 1.5, Verdict.EQUIVALENT),  # of the usual 2e-1: 64 x 64 numbers, rounded by bfloat16
+        (2.0**-12, 2.0**16, Verdict.DIFFERENT),
+        (2.0**6, 1.5, Verdict.UNDECIDABLE),  # no rounding of this model
+    ],
+)
+def test_where_the_truth_is_nothing_the_unit_is_what_rounding_does_elsewhere(
+    rounding: float, times: float, verdict: Verdict
+) -> None:
+    """As for the gradient of a key's bias, which softmax cancels: what is left of it is rounding."""
+    random = torch.Generator().manual_seed(5)
+    noise = [torch.randn(300, generator=random) * rounding for _ in range(2)]
+    sides = [
+        put(base, "gradients", "layers.0.mlp.weight", tensor.to(dtype))
+        for base, tensor, dtype in (
+            (REFERENCE, noise[0], torch.bfloat16),
+            (EQUIVALENT, noise[1] * times, torch.bfloat16),
+            (TRUTH, noise[0] * 2.0**-30, torch.float32),
+        )
+    ]
+    assert judge(*sides).verdict is verdict
+
+
 def test_places_of_other_code_are_let_go_only_where_the_code_is_another() -> None:
     fewer = without(EQUIVALENT, "trace", "p/layers.0.mlp")
     assert first_of(judge(REFERENCE, fewer, TRUTH)) == "trace.missing@p/layers.0.mlp"

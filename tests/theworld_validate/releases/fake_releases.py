@@ -3,6 +3,7 @@
 In: a folder, a version, code. Out: an environment as `--environments` holds them. Nothing is installed.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
 
@@ -20,6 +21,16 @@ _spec.loader.exec_module(_library)
 """
 
 PLAIN = ""
+# One sum as two: other bits, and the same result.
+ROUNDED = """
+from torch.nn.functional import linear
+from transformers.models.llama import modeling_llama
+def _in_two(self, x):
+    inner, weight = self.act_fn(self.gate_proj(x)) * self.up_proj(x), self.down_proj.weight
+    half = inner.shape[-1] // 2
+    return linear(inner[..., :half], weight[:, :half]) + linear(inner[..., half:], weight[:, half:])
+modeling_llama.LlamaMLP.forward = _in_two
+"""
 CHANGED = """
 from transformers.models.llama import modeling_llama
 _forward = modeling_llama.LlamaMLP.forward
@@ -57,10 +68,19 @@ os._exit(0)
 """
 
 
-def prepare_release(root: Path, version: str, change: str) -> None:
-    """Prepare the environment of one release of "transformers"."""
+def prepare_release(root: Path, version: str, change: str, *, holds: str | None = None) -> None:
+    """Prepare the environment of one release of "transformers".
+
+    Args:
+        holds: an installed package that it has, too.
+    """
     folder = root / f"transformers-{version}"
     package = folder / "site" / "transformers"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(_STAND_IN + dedent(change), encoding="utf-8")
+    if holds is not None:
+        spec = find_spec(holds)
+        assert spec is not None
+        assert spec.origin is not None
+        (package.parent / holds).symlink_to(Path(spec.origin).parent)
     write_record(folder, "transformers", version, {"transformers": version})

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.theworld_validate.command_line import assert_input_error, invoke
-from theworld_validate.releases import environments
+from theworld_validate.releases import environments, processes
 from theworld_validate.releases.environments import RECORD, Overlay, find_overlay, install_overlay
+from theworld_validate.releases.forking import imported_from
 from theworld_validate.releases.processes import Task, run_tasks
 from theworld_validate.releases.requests import Request
 from theworld_validate.results import InputError
@@ -129,6 +130,25 @@ def test_the_observing_side_imports_nothing_of_the_model_nor_of_the_library() ->
     command = [sys.executable, "-S", "-P", "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n", done.stdout
+
+
+def test_a_server_that_ends_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_SERVER", "keyword")
+    overlay = Overlay(library="x", version="1", packages={}, shared={}, folder=tmp_path)
+    request = Request(target="a:b", checkpoint="c", dtype="float32", probes="p", fingerprint="f", answer="a")
+    tasks = [Task(name=name, overlay=overlay, request=request) for name in ("one", "two")]
+    done = run_tasks(tasks, tmp_path, timeout_seconds=60, at_once=1)
+    assert {result.answer.failure for result in done.values()} == {
+        "the server of processes exited with code 0 before it was asked to"
+    }
+    assert list(done) == ["one", "two"]
+
+
+def test_a_folder_that_holds_what_is_imported_is_found(tmp_path: Path) -> None:
+    for name in ("json", "nothing_of_ours", "numpy-1.dist-info"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "argparse.py").touch()
+    assert imported_from(tmp_path) == {"json", "argparse"}
 
 
 def test_a_release_that_takes_too_long_is_ended_and_said(tmp_path: Path) -> None:

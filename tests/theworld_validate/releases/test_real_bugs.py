@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks import real_bug_classes
+from benchmarks.real_bug_models import CONFIG_CHANGES, EAGER, NO_SHARED
 from benchmarks.real_bugs import Bug, Laboratory, Say, read_bugs, render, try_bug
 from tests.theworld_validate.releases.test_verdicts import A, B, _fingerprint, _seen
 from theworld_validate.compare.causes import Cause
@@ -34,6 +36,9 @@ class _Planted(Laboratory):
     def answer(self, model: str, version: str, how: str) -> Answer:
         return self._answers[version]
 
+    def seconds(self, wanted: Any) -> float:
+        return float(len(wanted))
+
     def seen(self, model: str, version: str, how: str = "base") -> Seen:
         value = self._logits[version]
         return _seen(version, _fingerprint(logits=value, norm=value))
@@ -48,12 +53,26 @@ def test_every_row_of_the_table_can_be_tried() -> None:
         assert bug.bad != bug.fixed
         assert (bug.method == "files") == (bug.saved_by is not None)
         assert (bug.method == "saved") == (bug.read_by is not None)
+        assert bug.own is None or hasattr(real_bug_classes, bug.own)
+        for word in bug.model.split("+")[1:]:
+            assert word in (*CONFIG_CHANGES, NO_SHARED, EAGER)
 
 
 def test_a_bug_that_shows_is_caught_and_placed_and_the_fixed_release_is_silent() -> None:
     result = try_bug(BUG, _Planted({"1": A, "2": B, "3": B}), Say())
     assert (result.caught, result.placed, result.cause_right, result.silent) == (True, True, True, True)
     assert "1 tried: 1 caught, 1 placed, 1 causes right; 0 alarms" in render([result])
+    assert result.seconds == 3.0  # a base in each of three releases
+
+
+def test_a_newest_release_that_mends_it_must_load_the_checkpoint_whole() -> None:
+    bug = replace(BUG, after=None)
+    assert try_bug(bug, _Planted({"1": A, "2": B}), Say()).silent is True
+    lab = _Planted({"1": A, "2": B})
+    whole = lab.seen
+    lost = Loading(num_keys=2, missing=("tower.inner.norm.weight",))
+    lab.seen = lambda model, version, how="base": replace(whole(model, version, how), loading=lost)  # type: ignore[method-assign]
+    assert try_bug(bug, lab, Say()).silent is False
 
 
 def test_a_bug_that_does_not_show_is_not_caught() -> None:

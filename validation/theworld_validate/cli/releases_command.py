@@ -37,7 +37,9 @@ def releases(
         typer.Option("--lock", metavar="FILE", help="Write the newest release that passed, as a constraints file."),
     ] = None,
 ) -> int:
-    """Compare releases of a library on one checkpoint, each with the one before it: equal, changed where, unsafe.
+    """Compare releases of a library, each with the one before it: equal, rounded, changed where, unsafe.
+
+    Each loads the same checkpoint. Bits that differ are judged by what the older of the two gives in a wider dtype.
 
     Releases that are not installed yet are installed by pip, which uses the network: the only command that does, and
     only for the versions that you name. torch is shared, so it is the library alone that differs.

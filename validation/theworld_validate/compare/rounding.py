@@ -7,8 +7,9 @@ numbers; a bug is a multiple.
 Where the reference rounds nothing (an embedding is looked up), or by chance hardly anything (a loss is one number),
 the unit is a floor: one rounding of every element, eps / sqrt(12) of the norm (the standard deviation of a number
 that is rounded to multiples of eps); and for tensors of fewer than `FEW` elements also what rounding does to the
-probe's other tensors, relative to their norms. What the control, the reference's second run, differs by counts as
-rounding too.
+probe's other tensors, relative to their norms. Where the truth is next to nothing (the gradient of a key's bias, which
+softmax cancels), all of the reference is rounding, and the unit is what rounding does to the probe's other tensors.
+What the control, the reference's second run, differs by counts as rounding too.
 """
 
 import math
@@ -32,9 +33,7 @@ EPS = {
 }
 ONE_ROUNDING = 1 / math.sqrt(12)
 FEW = 256
-# Relative to a tensor's norm, and in units of the dtype: what is further from the truth is no rounding of it.
-MOST_ROUNDING = 0.5
-MOST_UNITS = 1024  # the tiny model's worst place is at some 20 of float32; an upgrade's change is no rounding
+MOST_ROUNDING = 0.5  # of a tensor's norm: what is further from the truth is no rounding of it
 MOST = 1e12  # a ratio that is shown; of what nothing rounds, it would be infinite
 _DESCRIBED = re.compile(r"(?P<dtype>[a-z0-9_]+)(?P<shape>\[[0-9, ]*\])")
 
@@ -53,6 +52,14 @@ class Ratio:
     location: str
     ratio: float
     rounding: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Usual:
+    """What rounding does to the tensors of a probe: as a distance, and relative to their norms."""
+
+    distance: float = 0.0
+    relative: float = 0.0
 
 
 class Missing(Exception):  # noqa: N818 - no error: what is told is what is missing
@@ -97,11 +104,14 @@ class Rounding:
             raise Missing(f"{location}: numbers that are not finite have no distance")
         norm = norm_of(true)
         rounded = distance_between(ours, true)
-        if rounded > min(MOST_ROUNDING, MOST_UNITS * EPS.get(ours.dtype, math.inf)) * norm:
-            raise Missing(f"{location}: the reference is no rounding of the truth, which is of another run")
+        usual = self._usual.get(_group(section, location), _Usual())
         unit = max(rounded, EPS.get(ours.dtype, 0.0) * ONE_ROUNDING * norm)
+        if rounded > MOST_ROUNDING * norm:
+            if rounded > usual.distance or usual.relative > MOST_ROUNDING:
+                raise Missing(f"{location}: the reference is no rounding of the truth, which is of another run")
+            unit = usual.distance
         if ours.elements < FEW:
-            unit = max(unit, self._usual.get(_group(section, location), 0.0) * norm)
+            unit = max(unit, usual.relative * norm)
         if self._control is not None:
             again = self._control.sections.get(section, {}).get(location, {}).get("digest")
             if (other := self._control.sketches.get(str(again))) is not None and other.elements == ours.elements:
@@ -126,7 +136,7 @@ class Rounding:
         if ours.non_finite_chunks:
             raise Missing(f"{location}: numbers that are not finite have no distance")
         norm = norm_of(ours)
-        unit = math.sqrt(2) * max(usual, EPS.get(ours.dtype, 0.0) * ONE_ROUNDING) * norm
+        unit = math.sqrt(2) * max(usual.relative, EPS.get(ours.dtype, 0.0) * ONE_ROUNDING) * norm
         apart = distance_between(ours, theirs)
         ratio = 0.0 if not apart else min(apart / unit, MOST) if unit else MOST
         return Ratio(section=section, location=location, ratio=ratio, rounding=unit / norm if norm else None)
@@ -141,14 +151,15 @@ class Rounding:
             Missing: if a sketch is missing.
         """
         ours = _sketch_of("the reference", self._reference, section, location)
-        relative = ratio.rounding if ratio is not None else self._usual.get(_group(section, location))
+        usually = self._usual.get(_group(section, location), _Usual()).relative
+        relative = usually if ratio is None else ratio.rounding
         usual = norm_of(ours) / math.sqrt(ours.elements)
         return (relative or 0.0) * max(usual, abs(value))
 
     @cached_property
-    def _usual(self) -> dict[str, float]:
-        """What rounding does to tensors of many elements, relative to their norm: the median of each probe's."""
-        seen: dict[str, list[float]] = defaultdict(list)
+    def _usual(self) -> dict[str, "_Usual"]:
+        """What rounding does to tensors of many elements: the medians of each probe's."""
+        seen: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for section in (*PROBE_SECTIONS, "gradients"):
             for location in self._reference.sections.get(section, {}):
                 try:
@@ -157,8 +168,12 @@ class Rounding:
                 except Missing:
                     continue
                 if ours.elements == true.elements and ours.elements >= FEW and (norm := norm_of(true)):
-                    seen[_group(section, location)].append(distance_between(ours, true) / norm)
-        return {group: median(values) for group, values in seen.items()}
+                    rounded = distance_between(ours, true)
+                    seen[_group(section, location)].append((rounded, rounded / norm))
+        return {
+            group: _Usual(distance=median(one for one, _ in values), relative=median(one for _, one in values))
+            for group, values in seen.items()
+        }
 
 
 def is_wider(truth: Fingerprint, reference: Fingerprint) -> bool:

@@ -9,7 +9,8 @@ from theworld_validate.compare.explain import rank_roots
 from theworld_validate.documents.observations import EMPTY
 from theworld_validate.parity.causes import explain_checks, gather_evidence
 from theworld_validate.parity.judge import Comparison, Side, judge
-from theworld_validate.releases.verdicts import Seen, unsafe_findings
+from theworld_validate.releases.safety import unsafe_findings
+from theworld_validate.releases.seen import Seen
 from theworld_validate.results import CheckResult, Finding, Plan, Status, combine
 
 _SECTIONS = ("config", "modules", "parameters", "buffers", "globals", "gradients")
@@ -20,7 +21,7 @@ def judge_candidate(base: Seen, candidate: Seen, probes: tuple[str, ...]) -> Che
     """Compare bit for bit: within one release nothing may differ."""
     check_id = f"releases.{candidate.version}.candidate"
     if candidate.file is None or base.file is None:
-        failed = candidate if candidate.file is None else base
+        failed = base if base.file is None else candidate  # where both fail, it is not the candidate's doing
         who = "the candidate" if failed is candidate else "the checkpoint's own class"
         finding = Finding(
             code="releases.failed",

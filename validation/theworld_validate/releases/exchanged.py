@@ -6,7 +6,8 @@ In: what each release saw. Out: one check with a row a writing release and a col
 from collections.abc import Iterator, Sequence
 
 from theworld_validate.releases.requests import Exchange
-from theworld_validate.releases.verdicts import Seen, unsafe_findings
+from theworld_validate.releases.safety import unsafe_findings
+from theworld_validate.releases.seen import Seen
 from theworld_validate.results import CheckResult, Finding, Row, Status
 
 

@@ -8,6 +8,7 @@ import gc
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from theworld_validate.fingerprint.tree import iterate_buffers, iterate_parameters
@@ -44,18 +45,24 @@ def load_with(target: Any, checkpoint: str, request: Request, *, twice: bool = F
     loaded: Any = None
     info: dict[str, Any] = {}
     for seed in (request.seed + 1, request.seed)[not twice :]:
-        loaded = None
-        gc.collect()
+        if loaded is not None:  # a large one must be gone before the next comes
+            loaded = None
+            gc.collect()
         torch.manual_seed(seed)
         loaded, info = _load(target, checkpoint, request)
         digests.append(dict(_digests(unwrap(loaded, target=request.target).model)))
     first, second = digests[0], digests[-1]
+    random = tuple(sorted(name for name in second if first.get(name) != second[name]))
+    buffers = {name for name, _, _ in iterate_buffers(unwrap(loaded, target=request.target).model)}
+    held = set(_names_in_files(checkpoint)) if random else set()
     facts = Loading(
         num_keys=len(second),
         missing=_names(info.get("missing_keys")),
         unexpected=_names(info.get("unexpected_keys")),
         mismatched=_names(info.get("mismatched_keys")),
-        random=tuple(sorted(name for name in second if first.get(name) != second[name])),
+        random=random,
+        drawn_anew=tuple(name for name in random if name in held - buffers),
+        unset_buffers=tuple(name for name in random if name in buffers - held),
     )
     return Loaded(model=loaded, facts=facts)
 
@@ -83,6 +90,15 @@ def _dtype_argument() -> str:
 
     major, minor = (int(part) for part in transformers.__version__.split(".")[:2])
     return "dtype" if (major, minor) >= _DTYPE_SINCE else "torch_dtype"
+
+
+def _names_in_files(checkpoint: str) -> Iterator[str]:
+    """What a local checkpoint's files hold; nothing of one that is read by its hub id."""
+    from safetensors import safe_open
+
+    for file in sorted(Path(checkpoint).glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            yield from opened.keys()
 
 
 def _names(found: Any) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from theworld_validate.documents.writing import write_file
 from theworld_validate.releases.environments import Overlay
-from theworld_validate.releases.verdicts import Judged
+from theworld_validate.releases.judged import Judged
 
 
 def passing_releases(judged: Sequence[Judged], refused: Sequence[str] = ()) -> list[str]:

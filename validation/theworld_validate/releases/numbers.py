@@ -1,60 +1,50 @@
-"""The one place where two releases' numbers are judged: equal, rounding, or another result.
+"""Answers that are not equal in their bits: is it rounding? The referee's rule, for one probe in two releases.
 
-In: two fingerprint documents, the candidate's under the reference's names. Out: for one probe, how they compare.
-Bits alone are compared here: where they differ, the result is another one.
+In: two fingerprints, the later release's under the earlier one's names, and the truth: what the earlier release gives
+in a wider dtype. Out: what the referee says. Of a trace only places are judged that both releases have in one form: a
+module that is called otherwise is another way of computing, and what comes of it is seen in what both have.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 
-from theworld_validate.documents.observations import PROBE_SECTIONS, Fingerprint, Section
+from theworld_validate.compare.judgement import BOUNDS
+from theworld_validate.compare.numbers import Judged, judge_gradients, judge_probe
+from theworld_validate.compare.rounding import Rounding, is_number, is_wider, shape_of
+from theworld_validate.documents.observations import Fingerprint, Observation, Section
+from theworld_validate.releases.judged import GRADIENTS
+from theworld_validate.releases.seen import Truth
 
-_MASK = "(attention_mask)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Numbers:
-    """How one probe's numbers compare.
-
-    Args:
-        compared: how many tensors were on both sides.
-        place: where they differ first, in the reference's call order; None where none does.
-        is_rounding: whether all that differs is within the bounds of rounding.
-    """
-
-    compared: int
-    place: str | None
-    is_rounding: bool = False
+_WIDER = {"float32": "float64", "bfloat16": "float32", "float16": "float32"}
 
 
-def compare_probe(reference: Fingerprint, candidate: Fingerprint, probe: str) -> Numbers:
-    """Compare what one probe gave in two releases.
-
-    An answer that differs is what counts: a module that computes otherwise inside of equal answers is another way
-    of computing, and is not another result.
-    """
-    ours, theirs = (
-        {name: side.subset(name, f"{probe}/") for name in PROBE_SECTIONS} for side in (reference, candidate)
-    )
-    answers = [(ours[name], theirs[name]) for name in ("outputs", "generation")]
-    compared = sum(len(_both(*pair)) for pair in answers)
-    differing = [place for pair in answers for place in _both(*pair) if _differ(pair, place)]
-    if not differing:
-        return Numbers(compared=compared, place=None)
-    trace = (ours["trace"], theirs["trace"])
-    inside = [place for place in _both(*trace) if _differ(trace, place)]
-    return Numbers(compared=compared, place=next(iter(_without_other_forms(inside, trace)), differing[0]))
+def wider_than(dtype: str) -> str | None:
+    """The dtype of the truth; None where none is wider."""
+    return _WIDER.get(dtype)
 
 
-def _without_other_forms(places: list[str], trace: tuple[Section, Section]) -> list[str]:
-    """Places of a trace less masks that have another form alone, such as None for a mask of ones."""
-    ours, theirs = trace
-    return [p for p in places if _MASK not in p or ours[p].get("tensor") == theirs[p].get("tensor")]
+def judge_numbers(reference: Fingerprint, candidate: Fingerprint, truth: Truth, name: str) -> Judged:
+    """Judge what one probe gave in two releases, or the gradients."""
+    true, rounding, why_not = truth.fingerprint, None, truth.why_not
+    if true is not None and is_wider(true, reference):
+        rounding = Rounding(reference, candidate, true, None)
+    elif true is not None:
+        why_not = "the truth rounds as the release does"
+    if name == GRADIENTS:
+        return judge_gradients(reference, candidate, rounding, BOUNDS, why_not)
+    ours, theirs = _in_one_form(reference, candidate, f"{name}/")
+    return judge_probe(name, ours, theirs, rounding, BOUNDS, why_not)
 
 
-def _both(ours: Section, theirs: Section) -> list[str]:
-    return [location for location in ours if location in theirs]
+def can_be_rounded(ours: Observation, theirs: Observation) -> bool:
+    """Whether two observations are floating-point tensors of one dtype and shape, with other bits."""
+    return ours != theirs and is_number(ours) and shape_of(ours) == shape_of(theirs)
 
 
-def _differ(pair: tuple[Section, Section], place: str) -> bool:
-    ours, theirs = pair[0][place], pair[1][place]
-    return any(ours.get(field) != theirs.get(field) for field in ("tensor", "digest"))
+def _in_one_form(reference: Fingerprint, candidate: Fingerprint, prefix: str) -> tuple[Fingerprint, Fingerprint]:
+    sides = [side.subset("trace", prefix) for side in (reference, candidate)]
+    both = [p for p in sides[0] if p in sides[1] and sides[0][p].get("tensor") == sides[1][p].get("tensor")]
+    return _with_trace(reference, sides[0], both), _with_trace(candidate, sides[1], both)
+
+
+def _with_trace(whole: Fingerprint, trace: Section, places: list[str]) -> Fingerprint:
+    return replace(whole, sections={**whole.sections, "trace": {place: trace[place] for place in places}})

@@ -11,16 +11,17 @@ from pathlib import Path
 
 from theworld_validate.documents.fingerprint import read_fingerprint
 from theworld_validate.releases.environments import Overlay
-from theworld_validate.releases.processes import Done, Task, run_tasks
+from theworld_validate.releases.processes import Done, Server, Task, run_tasks
 from theworld_validate.releases.questions import CONFIG, NARROW, NARROW_PROBES, PROBES, QUESTIONS
 from theworld_validate.releases.requests import Request
-from theworld_validate.releases.verdicts import Seen
+from theworld_validate.releases.seen import Seen
 from theworld_validate.results import InputError
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.workers.child import Job
 from theworld_validate.workers.run import Run, ask
 
 BASE, CANDIDATE = "base", "candidate"
+_AT_ONCE = 4  # processes that hold a small checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,55 +63,78 @@ def make_questions(subject: Subject, folder: Path, run: Run) -> Asked:
     )
 
 
+def share_cores(subject: Subject, asked: Asked) -> tuple[int, int | None]:
+    """How many processes may run at once, and the threads of each; None leaves them to torch."""
+    cores = os.cpu_count() or 1
+    if subject.device != "cpu":
+        return 1, None
+    at_once = min(_AT_ONCE, cores) if asked.is_small else 1
+    return at_once, cores // at_once
+
+
+def request_of(subject: Subject, asked: Asked, place: Path, *, target: str, threads: int | None) -> Request:
+    """What every process of a release is asked, with what it writes in `place`."""
+    narrow, narrow_probes = asked.narrow
+    return Request(
+        target=target,
+        checkpoint=subject.checkpoint,
+        dtype=subject.dtype,
+        device=subject.device,
+        attn=subject.attn,
+        seed=subject.seed,
+        probes=str(asked.folder / PROBES),
+        fingerprint=str(place / "fingerprint.json"),
+        answer=str(place / "answer.json"),
+        narrow=narrow,
+        narrow_probes=narrow_probes,
+        threads=threads,
+    )
+
+
 def observe_releases(
     subject: Subject,
     asked: Asked,
     overlays: dict[str, Overlay],
     folder: Path,
     run: Run,
+    server: Server,
     *,
     name: str,
     target: str,
 ) -> dict[str, Seen]:
     """Observe a subject in each release; the base also exchanges files between them."""
     exchanges = name == BASE
-    at_once = 2 if asked.is_small and subject.device == "cpu" and (os.cpu_count() or 1) > 1 else 1
+    at_once, threads = share_cores(subject, asked)
     run.expect(len(overlays) * (1 + exchanges))
-    narrow, narrow_probes = asked.narrow
     tasks = []
     for named, overlay in overlays.items():
         place = folder / f"{name}-{named}"
         place.mkdir()
-        request = Request(
-            target=target,
-            checkpoint=subject.checkpoint,
-            dtype=subject.dtype,
-            device=subject.device,
-            attn=subject.attn,
-            seed=subject.seed,
-            probes=str(asked.folder / PROBES),
-            fingerprint=str(place / "fingerprint.json"),
-            answer=str(place / "answer.json"),
+        request = replace(
+            request_of(subject, asked, place, target=target, threads=threads),
             fresh=str(place / "fresh") if exchanges else None,
             config=str(asked.folder / CONFIG) if exchanges else None,
-            narrow=narrow,
-            narrow_probes=narrow_probes,
-            threads=max(1, (os.cpu_count() or 1) // at_once) if subject.device == "cpu" else None,
+            sketch=exchanges,
         )
         tasks.append(Task(name=f"{name}-{named}", overlay=overlay, request=request))
-    done = _run(tasks, folder, run, at_once=at_once)
-    loads = _exchange(tasks, done, folder, run, at_once=at_once) if exchanges else {}
+    done = run_all(tasks, folder, run, server, at_once=at_once)
+    loads = _exchange(tasks, done, folder, run, server, at_once=at_once) if exchanges else {}
     return {
         named: _seen(named, task, done[task.name], loads.get(task.name))
         for named, task in zip(overlays, tasks, strict=True)
     }
 
 
-def _run(tasks: Sequence[Task], folder: Path, run: Run, *, at_once: int) -> dict[str, Done]:
-    return run_tasks(tasks, folder, timeout_seconds=run.timeout_seconds, at_once=at_once, progress=run.progress)
+def run_all(tasks: Sequence[Task], folder: Path, run: Run, server: Server, *, at_once: int) -> dict[str, Done]:
+    """Run tasks as a command's run says."""
+    return run_tasks(
+        tasks, folder, timeout_seconds=run.timeout_seconds, at_once=at_once, progress=run.progress, server=server
+    )
 
 
-def _exchange(tasks: Sequence[Task], done: dict[str, Done], folder: Path, run: Run, *, at_once: int) -> dict[str, Done]:
+def _exchange(
+    tasks: Sequence[Task], done: dict[str, Done], folder: Path, run: Run, server: Server, *, at_once: int
+) -> dict[str, Done]:
     """Have each release load what all others saved."""
     saved = {
         task.overlay.version: task.request.fresh
@@ -124,7 +148,7 @@ def _exchange(tasks: Sequence[Task], done: dict[str, Done], folder: Path, run: R
             answer = str(folder / task.name / "exchange.json")
             request = replace(task.request, saved=others, answer=answer)
             again.append(replace(task, name=f"{task.name}-files", request=request))
-    found = _run(again, folder, run, at_once=at_once)
+    found = run_all(again, folder, run, server, at_once=at_once)
     return {name.removesuffix("-files"): result for name, result in found.items()}
 
 
@@ -144,5 +168,6 @@ def _seen(named: str, task: Task, done: Done, loads: Done | None) -> Seen:
         exchange=loads.answer.loads if loads is not None else {},
         unsaved=answer.saved or (loads.answer.failure if loads is not None else None),
         failure=failure,
-        seconds=done.seconds + (loads.seconds if loads is not None else 0.0),
+        seconds=sum(part.seconds for part in (done, loads) if part is not None),
+        processor_seconds=sum(part.processor_seconds or 0.0 for part in (done, loads) if part is not None),
     )

@@ -32,6 +32,8 @@ class Request:
         narrow: the same weights with a window that is shorter than an image; None where the family has none.
         narrow_probes: what that one is asked.
         threads: of torch; None leaves it to torch.
+        sketch: also sketch what is observed of probes and gradients.
+        truth: only run these probes in `dtype`, with sketches ("gradients" is one); None to observe everything.
     """
 
     __pydantic_config__ = _STRICT
@@ -51,6 +53,8 @@ class Request:
     narrow: str | None = None
     narrow_probes: str | None = None
     threads: int | None = None
+    sketch: bool = False
+    truth: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,8 @@ class Loading:
         mismatched: keys of another shape than the model's.
         random: tensors that differ between two loads with different seeds: whatever the library says, no file filled
             them.
+        drawn_anew: of those, parameters that the files hold under the same name: they were read, and then drawn anew.
+        unset_buffers: of those, buffers: nothing set them after loading.
     """
 
     __pydantic_config__ = _STRICT
@@ -73,6 +79,8 @@ class Loading:
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
     random: tuple[str, ...] = ()
+    drawn_anew: tuple[str, ...] = ()
+    unset_buffers: tuple[str, ...] = ()
 
     @property
     def is_safe(self) -> bool:

@@ -159,7 +159,8 @@ def _draw_runs(runs: Sequence[RunCourse], capacity_bytes: int | None) -> str:
 
 def _draw_grid(grid: Grid) -> str:
     """A square a release and a probe, coloured by its verdict; the worst verdict of a release stands beside it."""
-    colours = dict(zip(VERDICTS, (_COLOURS[2], _COLOURS[5], _COLOURS[1], _COLOURS[3], _COLOURS[4]), strict=True))
+    chosen = (_COLOURS[2], _COLOURS[5], _COLOURS[7], _COLOURS[1], _COLOURS[3], _COLOURS[4])
+    colours = dict(zip(VERDICTS, chosen, strict=True))
     releases = grid.releases[:_MAX_DRAWN]
     with _new_figure(height=1.6 + 0.3 * len(releases)) as (figure, (axes,)):
         for i, row in enumerate(grid.cells[:_MAX_DRAWN]):
@@ -170,6 +171,7 @@ def _draw_grid(grid: Grid) -> str:
         axes.set_yticks(range(len(releases)), [f"{a} ({b})" for a, b in zip(releases, grid.verdicts, strict=False)])
         axes.set_xticks([j + 0.47 for j in range(len(grid.probes))], [_wrapped(name) for name in grid.probes])
         axes.tick_params(labelsize=7, length=0)
+        axes.set_xlim(0, len(grid.probes))
         axes.set_ylim(len(releases) - 0.5, -0.5)
         axes.set_title("each release against the one before it" + _cut_note(grid.releases), fontsize="small")
         return _to_svg(figure)

@@ -1,4 +1,4 @@
-"""The rows of a check that are a grid: releases down, probes across, a verdict in each square.
+"""The rows of a check that are a grid: releases down, loading and probes across, a verdict in each square.
 
 In: a check. Out: a `Grid`; None where a check's measurements hold no such rows.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from theworld_validate.rendering.plain_text import line
 from theworld_validate.results import CheckResult
 
-VERDICTS = ("equal", "equivalent", "changed", "unsafe", "failed")  # from best to worst
+VERDICTS = ("equal", "equivalent", "undecidable", "changed", "unsafe", "failed")  # from best to worst
 _MAX_PROBES = 40
 _FIRST = ("release", "verdict")
 
@@ -19,7 +19,7 @@ class Grid:
 
     Args:
         releases: a row each, and `verdicts` the worst of each.
-        probes: a column each.
+        probes: a column each; the first is loading.
         cells: a row's verdicts; None where a probe was not judged.
     """
 
