@@ -21,8 +21,8 @@ Lengths = Annotated[
     str | None,
     typer.Option(
         "--lengths",
-        metavar="uniform:LEAST:MOST|FILE",
-        help="A run of steps of changing length: text tokens of a row, drawn, or one number a line.",
+        metavar="LENGTHS",
+        help="A run of changing length: uniform:LEAST:MOST text tokens of a row, or a FILE with a number a line.",
     ),
 ]
 Steps = Annotated[
@@ -32,14 +32,14 @@ Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Of drawn 
 GarbageCollectionThreshold = Annotated[
     float | None,
     typer.Option(
-        "--garbage-collection-threshold",
+        "--gc-threshold",
         metavar="SHARE",
-        help="Of a run in --gpu's memory, as PYTORCH_CUDA_ALLOC_CONF sets it.",
+        help="Of a run in --gpu's memory: garbage_collection_threshold.",
     ),
 ]
 MaxSplitSize = Annotated[
     int | None,
-    typer.Option("--max-split-size-mb", metavar="MIB", help="Of a run, as PYTORCH_CUDA_ALLOC_CONF sets it."),
+    typer.Option("--max-split-size-mb", metavar="MIB", help="Of a run: max_split_size_mb."),
 ]
 _LEAST_SPLIT_MIB = 20  # torch takes more than the size of a large segment
 
@@ -60,7 +60,7 @@ class RunOptions:
         own = {
             "--steps": self.steps,
             "--seed": self.seed,
-            "--garbage-collection-threshold": self.garbage_collection_threshold,
+            "--gc-threshold": self.garbage_collection_threshold,
             "--max-split-size-mb": self.max_split_size_mb,
         }
         if self.lengths is None:
@@ -76,7 +76,7 @@ class RunOptions:
             raise InputError("--lengths and --sweep both change what is asked; give one of the two")
         threshold, split = self.garbage_collection_threshold, self.max_split_size_mb
         if threshold is not None and not 0 < threshold < 1:
-            raise InputError(f"--garbage-collection-threshold {threshold:g}: give a share above 0 and below 1")
+            raise InputError(f"--gc-threshold {threshold:g}: give a share above 0 and below 1")
         if split is not None and not _LEAST_SPLIT_MIB < split < 1 << 40:
             raise InputError(f"--max-split-size-mb {split}: give a number of MiB above {_LEAST_SPLIT_MIB}")
 
@@ -93,7 +93,7 @@ class RunOptions:
 
         assert self.lengths is not None
         if self.garbage_collection_threshold is not None and gpu is None:
-            raise InputError("--garbage-collection-threshold is a share of a limit; give --gpu too")
+            raise InputError("--gc-threshold is a share of a limit; give --gpu too")
         split = self.max_split_size_mb
         settings = AllocatorSettings(
             expandable_segments=self.expandable_segments,
