@@ -9,6 +9,7 @@ from theworld_validate.documents.fingerprint import FingerprintFile, make_file
 from theworld_validate.documents.observations import Failure, Fingerprint
 from theworld_validate.releases.alignment import align
 from theworld_validate.releases.candidates import judge_candidate
+from theworld_validate.releases.check import release_check
 from theworld_validate.releases.exchanged import check_exchange
 from theworld_validate.releases.requests import Exchange, Loading
 from theworld_validate.releases.verdicts import Seen, Verdict, judge_first, judge_neighbours, unsafe_findings
@@ -60,6 +61,14 @@ def test_a_mask_of_another_form_is_not_where_a_result_changed() -> None:
     judged = judge_neighbours(_seen("1", before), _seen("2", after), ("text",))
     # There are no sketches, so nothing says whether it is rounding.
     assert (judged.verdict, judged.place) == (Verdict.UNDECIDABLE, "text/tower.inner.norm")
+
+
+def test_what_is_undecidable_is_inconclusive_and_says_which_evidence_is_missing() -> None:
+    before, after = _seen("1", _fingerprint()), _seen("2", _fingerprint(norm=B, logits=A))
+    check = release_check(judge_neighbours(before, after, ("text",)), after, seconds=0.0)
+    assert check.status is Status.INCONCLUSIVE
+    assert check.reason is not None
+    assert check.reason.startswith("undecidable after 1: evidence is missing: no truth was made")
 
 
 def test_equal_answers_are_equal_whatever_is_inside() -> None:

@@ -110,7 +110,7 @@ def _judge(
     each = (time.perf_counter() - started) / len(judged)
     seen = [_with_truth(one, truths.get(one.version)) for one in seen]
     for release, own in zip(judged, seen, strict=True):
-        yield _check(release, own, seconds=own.seconds + each)
+        yield release_check(release, own, seconds=own.seconds + each)
     refused = []
     for version, own in mine.items():
         base = next(one for one in seen if one.version == version)
@@ -132,7 +132,8 @@ def _with_truth(seen: Seen, truth: Truth | None) -> Seen:
     return replace(seen, seconds=seen.seconds + truth.seconds, processor_seconds=processor_seconds)
 
 
-def _check(judged: Judged, seen: Seen, *, seconds: float) -> CheckResult:
+def release_check(judged: Judged, seen: Seen, *, seconds: float) -> CheckResult:
+    """The check of one release; what is undecidable is inconclusive, and no pass."""
     reasons = {
         Verdict.EQUAL: f"equal to {judged.before}",
         Verdict.EQUIVALENT: f"equivalent to {judged.before}" + _worst(judged),
