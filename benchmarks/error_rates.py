@@ -25,7 +25,7 @@ class Method:
     name: str
     score: Callable[[Row], float]
     usual: float
-    shown: Callable[[float], str] = "{:.3g}".format
+    has_threshold: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +42,13 @@ METHODS = (
         name="strict parity: any bit",
         score=lambda row: MOST if row.verdict != "identical" else 0.0,
         usual=0.0,
-        shown=lambda _: "",
+        has_threshold=False,
     ),
     Method(
         name="referee: the verdict `different`",
         score=lambda row: MOST if row.verdict == "different" else 0.0,
         usual=0.0,
-        shown=lambda _: "",
+        has_threshold=False,
     ),
     Method(name="referee, the ratios of all places of a forward", score=lambda row: row.ratio, usual=BOUNDS.ratio),
     Method(name="referee, the ratio of the logits alone", score=lambda row: row.logits_ratio or 0, usual=BOUNDS.ratio),
@@ -91,9 +91,12 @@ def print_methods(benign: Sequence[Row], faults: Sequence[Row]) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for method in METHODS:
         usual = errors_at(method, benign, faults, method.usual)
+        if not method.has_threshold:
+            print(f"| {method.name} | | {usual.alarms} | {usual.missed} | | | | |")
+            continue
         best = best_of(method, benign, faults)
         silent = best_of(method, benign, faults, most_alarms=0)
-        cells = [method.name, method.shown(method.usual), usual.alarms, usual.missed, method.shown(best.threshold)]
+        cells = [method.name, f"{method.usual:.3g}", usual.alarms, usual.missed, f"{best.threshold:.2g}"]
         print("| " + " | ".join(map(str, [*cells, best.alarms, best.missed, silent.missed])) + " |")
 
 
@@ -116,17 +119,17 @@ def print_verdicts(benign: Sequence[Row], faults: Sequence[Row]) -> None:
 
 
 def print_bounds(benign: Sequence[Row], faults: Sequence[Row]) -> None:
-    """Which bounds the rows support: the greatest benign ratio, and the least of a fault that is beyond it."""
+    """Which bounds the rows support: the greatest benign ratio, and the least of a fault that is beyond the bound."""
     for part, score, bound in (
         ("forward", lambda row: row.ratio, BOUNDS.ratio),
         ("gradients", lambda row: row.gradient_ratio, BOUNDS.gradient_ratio),
     ):
         most = max(benign, key=score)
-        beyond = [row for row in faults if score(row) > score(most)]
+        beyond = [row for row in faults if score(row) > bound]
         least = min(beyond, key=score)
         print(
             f"{part}: bound {bound:g}; the greatest benign ratio {score(most):.3g} ({most.name}), "
-            f"the least of {len(beyond)} faults beyond it {score(least):.3g} ({least.name})"
+            f"the least of {len(beyond)} faults beyond the bound {score(least):.3g} ({least.name})"
         )
 
 
@@ -138,7 +141,7 @@ def draw(benign: Sequence[Row], faults: Sequence[Row], path: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "theworld"
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 3.2))
+    figure, axes = plt.subplots(figsize=(9, 3.2))
     lines = (
         ("benign, forward", benign, lambda row: row.ratio, "#2a7f4f", BOUNDS.ratio),
         ("faults, forward", faults, lambda row: row.ratio, "#b3372f", BOUNDS.ratio),
@@ -153,7 +156,7 @@ def draw(benign: Sequence[Row], faults: Sequence[Row], path: Path) -> None:
     names = [f"{name} ({sum(score(row) > 0 for row in rows)} of {len(rows)})" for name, rows, score, _, _ in lines]
     axes.set_yticks([-i for i in range(len(lines))], names)
     axes.set_xscale("log")
-    axes.set_xlabel("greatest |candidate - truth| / |reference - truth|; bounds in black, equal bits not shown")
+    axes.set_xlabel("greatest |candidate - truth| / |reference - truth|; bounds in black; equal bits not drawn")
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
@@ -176,6 +179,9 @@ def main() -> None:
     for title, chosen in (("all", faults), ("whose logits are not bit-equal", seen_in_logits)):
         print(f"\nforward-visible faults, {title}: {len(chosen)}; benign variants: {len(benign)}\n")
         print_methods(benign, chosen)
+    for row in judged:
+        if row.kind == "environment":
+            print(f"{row.name}: {row.verdict} {(row.exact or row.numbers or row.missing or [''])[0]}")
     for row in rows:
         if row.error is not None:
             print(f"stopped: {row.kind} {row.name}: {row.error}")

@@ -16,7 +16,7 @@ class Row:
     """One benign variant or fault.
 
     Args:
-        kind: "benign" or "fault".
+        kind: "benign", "fault", or "environment": the plain checkpoint elsewhere, of which nobody knows beforehand.
         group: of a fault.
         differs: strict parity's findings in trace, outputs and generation: kinds of places that are not bit-equal.
         verdict: of the referee.

@@ -16,7 +16,7 @@ from theworld_validate.releases.environments import Overlay, find_overlay, insta
 from theworld_validate.releases.processes import Done, Task, run_tasks
 from theworld_validate.releases.questions import CONFIG, NARROW, NARROW_PROBES, PROBES
 from theworld_validate.releases.requests import Answer, Request, read_answer
-from theworld_validate.releases.verdicts import Seen
+from theworld_validate.releases.seen import Seen, Truth
 from theworld_validate.results import InputError
 from theworld_validate.scan.plain_subclasses import PREFIX
 from theworld_validate.workers.run import Run
@@ -25,6 +25,7 @@ _SUBCLASS = f"theworld_validate.scan.plain_subclasses:{PREFIX}"
 _OWN = "benchmarks.real_bug_classes:"
 _SECONDS = "seconds.txt"
 _TIMEOUT_SECONDS = 600.0
+_TRUTH = "truth "  # the class of our own, or nothing, and the probes that are asked: "truth CLASS PROBE,PROBE"
 
 
 class Say:
@@ -60,7 +61,10 @@ class Laboratory:
         return folder, values["target"], tuple(values["probes"])
 
     def observe(self, wanted: Sequence[tuple[str, str, str]], say: Say) -> None:
-        """Observe each (model, release, "base", "subclass", "own CLASS" or "read SAVER") that was not observed yet."""
+        """Observe each (model, release, how) that was not observed yet.
+
+        How is one of "base", "subclass", "own CLASS", "read SAVER" and "truth CLASS PROBE,PROBE".
+        """
         tasks = [task for key in dict.fromkeys(wanted) if (task := self._task(*key)) is not None]
         done = run_tasks(tasks, self._work, timeout_seconds=_TIMEOUT_SECONDS, at_once=2, progress=say)
         for task in tasks:
@@ -81,8 +85,10 @@ class Laboratory:
         narrow = folder / NARROW
         if how == "subclass":
             target = _SUBCLASS + target.partition(":")[2]
-        if how.startswith("own "):
-            target = _OWN + how.removeprefix("own ")
+        own, _, names = how.removeprefix(_TRUTH).partition(" ") if how.startswith(_TRUTH) else ("", "", "")
+        own = how.removeprefix("own ") if how.startswith("own ") else own
+        if own:
+            target = _OWN + own
         request = Request(
             target=target,
             attn=EAGER if EAGER in model.split("+") else None,
@@ -92,13 +98,16 @@ class Laboratory:
             fingerprint=str(place / "fingerprint.json"),
             answer=str(place / "answer.json"),
             threads=1,
+            sketch=not how.startswith("read "),
         )
-        if how == "base":
+        if names:
+            request = replace(request, dtype="float64", truth=tuple(names.split(",")))
+        if how == "base" or names:
             has_narrow = narrow.is_dir()
+            if how == "base":
+                request = replace(request, fresh=str(place / "fresh"), config=str(folder / CONFIG))
             request = replace(
                 request,
-                fresh=str(place / "fresh"),
-                config=str(folder / CONFIG),
                 narrow=str(narrow) if has_narrow else None,
                 narrow_probes=str(folder / NARROW_PROBES) if has_narrow else None,
             )
@@ -109,6 +118,7 @@ class Laboratory:
         return Task(name=name, overlay=self.overlay(version), request=request)
 
     def _place(self, model: str, version: str, how: str) -> Path:
+        how = how.rpartition(" ")[0] if how.startswith(_TRUTH) else how
         return self._work / "seen" / f"{model}-{version}-{how}".replace(" ", "-")
 
     def answer(self, model: str, version: str, how: str) -> Answer:
@@ -124,3 +134,18 @@ class Laboratory:
         failure = done.answer.failure
         file = None if failure else read_fingerprint(self._place(model, version, how) / "fingerprint.json")
         return Seen(version=version, file=file, loading=done.answer.loading, exchange={}, failure=failure)
+
+    def truth(self, model: str, version: str, names: tuple[str, ...], say: Say, own: str | None = None) -> Truth:
+        """What a release gives in float64, for probes that another one answers with other bits.
+
+        Args:
+            own: a class of `real_bug_classes` in place of the checkpoint's own.
+        """
+        if not names:
+            return Truth()
+        how = f"{_TRUTH}{own or ''} {','.join(names)}"
+        self.observe([(model, version, how)], say)
+        failure = self.answer(model, version, how).failure
+        if failure is not None:
+            return Truth(why_not=f"the truth was not made: {failure}")
+        return Truth(fingerprint=read_fingerprint(self._place(model, version, how) / "fingerprint.json").fingerprint)

@@ -19,7 +19,9 @@ from benchmarks.real_bug_lab import Laboratory, Say
 from theworld_validate.compare.causes import classify
 from theworld_validate.releases.candidates import judge_candidate
 from theworld_validate.releases.environments import default_root
-from theworld_validate.releases.verdicts import Cell, Judged, judge_first, judge_neighbours, unsafe_findings
+from theworld_validate.releases.judged import Cell, Judged, Verdict
+from theworld_validate.releases.safety import unsafe_findings
+from theworld_validate.releases.verdicts import judge_first, judge_neighbours, probes_to_settle
 from theworld_validate.results import Finding, InputError, Status
 
 TABLE = Path(__file__).with_name("real_bugs.toml")
@@ -112,7 +114,7 @@ def try_bug(bug: Bug, lab: Laboratory, say: Say) -> Result:
     try:
         lab.observe([(bug.model, *pair) for pair in bug.observed], say)
         lab.observe([(bug.model, *pair) for pair in bug.exchanges], say)
-        findings, alarms = _JUDGES[bug.method](bug, lab)
+        findings, alarms = _JUDGES[bug.method](bug, lab, say)
     except InputError as error:
         return replace(empty, why_not=str(error))
     wanted = [(bug.model, *pair) for pair in (*bug.observed, *bug.exchanges)]
@@ -130,19 +132,30 @@ def try_bug(bug: Bug, lab: Laboratory, say: Say) -> Result:
     )
 
 
-def _neighbours(bug: Bug, lab: Laboratory) -> tuple[list[Finding], list[Finding] | None]:
+def _neighbours(bug: Bug, lab: Laboratory, say: Say) -> tuple[list[Finding], list[Finding] | None]:
     names = bug.probes or lab.model(bug.model)[2]
     seen = {version: lab.seen(bug.model, version, how) for version, how in bug.observed}
-    found = _findings_of(judge_neighbours(seen[bug.fixed], seen[bug.bad], names))
+    others = [seen[version] for version in (bug.bad, bug.after) if version is not None]
+    # One truth for both comparisons, of all that either needs.
+    needed = dict.fromkeys(name for other in others for name in probes_to_settle(seen[bug.fixed], other, names))
+    truth = lab.truth(bug.model, bug.fixed, tuple(needed), say, bug.own)
+    found = _findings_of(judge_neighbours(seen[bug.fixed], seen[bug.bad], names, truth))
     if bug.after is None:
         return found, [f for f in judge_first(seen[bug.fixed], names).findings if f.severity == "error"]
-    return found, _findings_of(judge_neighbours(seen[bug.fixed], seen[bug.after], names))
+    return found, _findings_of(judge_neighbours(seen[bug.fixed], seen[bug.after], names, truth))
 
 
 def _findings_of(judged: Judged) -> list[Finding]:
-    """The roots of a verdict that does not pass."""
+    """The roots of a verdict that does not pass; what nobody can say is neither a catch nor a silence.
+
+    Raises:
+        InputError: if it is undecidable.
+    """
     if judged.verdict.passes:
         return []
+    if judged.verdict is Verdict.UNDECIDABLE:
+        why = next((cell.why for cell in judged.cells if cell.verdict is Verdict.UNDECIDABLE), None)
+        raise InputError(f"{judged.version}: undecidable: {why}")
     roots = [f for f in judged.findings if f.explained_by is None and f.severity == "error"]
     return roots or [_unexplained(cell) for cell in judged.cells if not cell.verdict.passes]
 
@@ -151,7 +164,7 @@ def _unexplained(cell: Cell) -> Finding:
     return Finding(code="releases.changed", location=cell.place or cell.probe, message=f"{cell.probe} changed")
 
 
-def _files(bug: Bug, lab: Laboratory) -> tuple[list[Finding], list[Finding] | None]:
+def _files(bug: Bug, lab: Laboratory, _say: Say) -> tuple[list[Finding], list[Finding] | None]:
     found = []
     for version, how in bug.exchanges:
         answer = lab.answer(bug.model, version, how)
@@ -165,7 +178,7 @@ def _files(bug: Bug, lab: Laboratory) -> tuple[list[Finding], list[Finding] | No
     return found[0], found[1]
 
 
-def _subclass(bug: Bug, lab: Laboratory) -> tuple[list[Finding], list[Finding] | None]:
+def _subclass(bug: Bug, lab: Laboratory, _say: Say) -> tuple[list[Finding], list[Finding] | None]:
     found = []
     for version in (bug.bad, bug.fixed):
         check = judge_candidate(

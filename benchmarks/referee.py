@@ -43,7 +43,7 @@ from theworld_validate.fingerprint.behaviour import to_tensors
 from theworld_validate.fingerprint.take import take_fingerprint
 from theworld_validate.probes.gemma3 import build_probes
 from theworld_validate.probes.probe import Probe
-from theworld_validate.results import Plan
+from theworld_validate.results import Finding, Plan
 from theworld_validate.subjects.checkpoints import read_config
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET
@@ -163,12 +163,18 @@ def judged_row(row: Row, base: Base, candidate: Fingerprint) -> Row:
         differs={name: _count_differences(name, ours, candidate) for name in PROBE_SECTIONS},
         verdict=str(judgement.verdict),
         exact=[f"{f.code}@{f.location}" for f in judgement.exact],
-        numbers=[f"{f.code}@{f.location}={f.actual}" for f in numbers],
-        gradients=[f"{f.code}@{f.location}={f.actual}" for f in gradients],
+        numbers=_shown(numbers),
+        gradients=_shown(gradients),
         missing=[*judgement.missing, *(line for part in judgement.parts for line in part.missing)][:5],
         worst=_worst(judgement),
         logits_ratio=_logits_ratio(base, candidate),
     )
+
+
+def _shown(findings: list[Finding]) -> list[str]:
+    """The first findings of each kind: those of a ratio, and those of what has no rounding."""
+    lines = [f"{finding.code}@{finding.location}={finding.actual}" for finding in findings]
+    return [*[line for line in lines if ".ratio@" not in line][:5], *[line for line in lines if ".ratio@" in line][:3]]
 
 
 def _count_differences(section: str, reference: Fingerprint, candidate: Fingerprint) -> int:
@@ -255,7 +261,7 @@ def run(options: argparse.Namespace) -> None:
         here = Subject(target=REFERENCE_TARGET, checkpoint=checkpoint, dtype=options.dtype)
         chosen = variants(checkpoint, options.dtype, seeds)
         if options.here is not None:
-            chosen = iter([Variant(name=options.here, kind="benign", folder=checkpoint, load=here.load)])
+            chosen = iter([Variant(name=options.here, kind="environment", folder=checkpoint, load=here.load)])
         for variant in chosen:
             is_known = variant.name in rows
             if is_known != options.judge_again or (options.only and not any(w in variant.name for w in options.only)):

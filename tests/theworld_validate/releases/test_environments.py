@@ -132,6 +132,18 @@ def test_the_observing_side_imports_nothing_of_the_model_nor_of_the_library() ->
     assert done.stdout == "[]\n", done.stdout
 
 
+def test_the_server_has_torch_and_nothing_that_a_release_may_have_another_one_of() -> None:
+    code = (
+        "import sys; from theworld_validate.releases.forking import preload; preload()\n"
+        "own = ('transformers', 'tokenizers', 'safetensors', 'huggingface_hub', 'accelerate', 'diffusers')\n"
+        "print('torch._dynamo' in sys.modules, [name for name in own if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-S", "-P", "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "True []\n", done.stdout
+
+
 def test_a_server_that_ends_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_SERVER", "keyword")
     overlay = Overlay(library="x", version="1", packages={}, shared={}, folder=tmp_path)

@@ -6,19 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import real_bug_classes
 from benchmarks.real_bug_models import CONFIG_CHANGES, EAGER, NO_SHARED
 from benchmarks.real_bugs import Bug, Laboratory, Say, read_bugs, render, try_bug
 from tests.theworld_validate.releases.test_verdicts import A, B, _fingerprint, _seen
 from theworld_validate.compare.causes import Cause
+from theworld_validate.documents.observations import Fingerprint
+from theworld_validate.fingerprint.sketch import sketch_tensor
 from theworld_validate.releases.requests import Answer, Exchange, Loading
-from theworld_validate.releases.verdicts import Seen
+from theworld_validate.releases.seen import Seen, Truth
 
 BUG = Bug(
     source="x/y#1", about="a norm", model="gemma3", method="neighbours", bad="1", fixed="2", after="3",
     probes=("text",), place="norm", cause="kernel choice or code",
 )  # fmt: skip
+
+T = "d" * 32  # the truth, of which B is a rounding
+SKETCHES = {A: sketch_tensor(torch.full((9,), 2.0)), B: sketch_tensor(torch.ones(9))}
+TRUE_SKETCHES = {T: sketch_tensor(torch.ones(9, dtype=torch.float64) + 1e-8)}
 
 
 class _Planted(Laboratory):
@@ -41,7 +48,13 @@ class _Planted(Laboratory):
 
     def seen(self, model: str, version: str, how: str = "base") -> Seen:
         value = self._logits[version]
-        return _seen(version, _fingerprint(logits=value, norm=value))
+        return _seen(version, replace(_fingerprint(logits=value, norm=value), sketches=SKETCHES))
+
+    def truth(self, model: str, version: str, names: tuple[str, ...], say: Say, own: str | None = None) -> Truth:
+        assert names == ("text",) or not names
+        exact = {"tensor": "float64[9]", "digest": T}
+        sections = {"trace": {"text/tower.inner.norm": exact}, "outputs": {"text/logits": exact}}
+        return Truth(fingerprint=Fingerprint(sections=sections, sketches=TRUE_SKETCHES))
 
 
 def test_every_row_of_the_table_can_be_tried() -> None:
@@ -78,6 +91,16 @@ def test_a_newest_release_that_mends_it_must_load_the_checkpoint_whole() -> None
 def test_a_bug_that_does_not_show_is_not_caught() -> None:
     result = try_bug(BUG, _Planted({"1": B, "2": B, "3": B}), Say())
     assert (result.caught, result.placed, result.cause_right) == (False, False, False)
+
+
+def test_without_a_truth_a_row_is_not_tried() -> None:
+    class Lost(_Planted):
+        def truth(self, *_arguments: Any, **_named: Any) -> Truth:
+            return Truth(why_not="the truth was not made: it raises")
+
+    result = try_bug(BUG, Lost({"1": A, "2": B, "3": B}), Say())
+    assert not result.caught
+    assert "1: undecidable: " in str(result.why_not)
 
 
 def test_a_change_after_the_fix_is_an_alarm() -> None:

@@ -12,6 +12,7 @@ imported already, the process starts Python anew: no release is ever seen with a
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import select
@@ -22,6 +23,16 @@ from pathlib import Path
 from typing import Any
 
 OBSERVE = "theworld_validate.releases.observe"
+# By name: nothing here uses them. torch is most of what a process would spend on starting.
+_SHARED_BY_ALL = (
+    "torch",
+    "torch._dynamo",
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor",
+    "theworld_validate.environment",
+    "theworld_validate.fingerprint.take",
+    OBSERVE,
+)
 _POLL_SECONDS = 0.05
 _IN, _OUT, _SAID = 0, 1, 2
 _READ_BYTES = 65_536
@@ -31,7 +42,7 @@ def serve() -> None:
     """Do what stdin says until it ends."""
     out = os.dup(_OUT)  # where nothing that is imported prints
     os.dup2(_SAID, _OUT)
-    _preload()
+    preload()
     running: dict[int, str] = {}  # process -> the name that the judge has for it
     waiting = b""
     try:
@@ -50,13 +61,10 @@ def serve() -> None:
             _kill(process)
 
 
-def _preload() -> None:
+def preload() -> None:
     """Import what every release has from the running environment; nothing of it is run, and CUDA is not touched."""
-
-    import theworld_validate.environment
-    import theworld_validate.fingerprint.take
-    import theworld_validate.releases.observe  # noqa: F401
-
+    for name in _SHARED_BY_ALL:
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()  # what is imported is not looked through again, so that processes share its memory
 
