@@ -16,9 +16,9 @@ from theworld_validate.memory.budget import Budget
 from theworld_validate.memory.cells import Cell
 from theworld_validate.memory.lengths import Lengths, read_lengths
 from theworld_validate.memory.predict import Predictor
-from theworld_validate.memory.run_answers import OwnLabour, answer_runs, trace_program
+from theworld_validate.memory.run_answers import OwnLabour, ReplayTask, answer_runs, replay_task, trace_program
 from theworld_validate.memory.run_checks import RunTerms, check_runs
-from theworld_validate.memory.run_outcomes import CHECKPOINTING, RunOutcome, RunPrediction, RunQuestion
+from theworld_validate.memory.run_outcomes import CHECKPOINTING, RunOutcome, RunPrediction, RunQuestion, RunVariant
 from theworld_validate.memory.run_replay import PRECISION_BYTES, RunReplayed, least_memory, replay_run
 from theworld_validate.memory.step_program import (
     AlikeSteps,
@@ -207,6 +207,19 @@ def test_a_limit_is_met_by_retries_or_not(capacity: int, verdict: str) -> None:
     found = replay_run(steps([20, 30, 40], 1), [20, 30, 40], capacity=capacity * MIB)
     assert found.verdict == verdict
     assert found.peak_reserved_bytes <= capacity * MIB
+
+
+@pytest.mark.parametrize("settings", [AllocatorSettings(), AllocatorSettings(expandable_segments=True)])
+@pytest.mark.parametrize("less", [0, MIB])
+def test_a_limit_that_is_not_reached_needs_no_replay(settings: AllocatorSettings, less: int) -> None:
+    lengths = (20, 30, 40)
+    programs = {n: program(n * MIB) for n in lengths}
+    capacity = replay_run(steps(lengths, 1), lengths, settings=settings).peak_reserved_bytes - less
+    variant = RunVariant(title="", lengths=lengths, settings=settings)
+    task = ReplayTask(variant=variant, programs=programs, lengths=lengths, capacity_bytes=capacity)
+    outcome = replay_task(task)
+    assert outcome.limited == replay_run(steps(lengths, 1), lengths, settings=settings, capacity=capacity)
+    assert (outcome.limited == outcome.free) == (not less)
 
 
 def test_the_least_memory_is_a_border() -> None:

@@ -102,10 +102,16 @@ def replay_task(task: ReplayTask) -> RunOutcome:
     # Without a limit garbage is never collected.
     free = replay_run(steps, variant.lengths, settings=_without_collection(settings))
     limited = None
-    if task.capacity_bytes is not None:
+    if task.capacity_bytes is not None and free.peak_reserved_bytes <= task.capacity_bytes and not _collects(settings):
+        limited = free  # it never comes to the limit
+    elif task.capacity_bytes is not None:
         limited = replay_run(steps, variant.lengths, settings=settings, capacity=task.capacity_bytes)
     least = least_memory(steps, variant.lengths, free, settings=settings) if variant.seeks_least else None
     return RunOutcome(title=variant.title, free=free, limited=limited, least_bytes=least)
+
+
+def _collects(settings: AllocatorSettings) -> bool:
+    return settings.garbage_collection_threshold is not None
 
 
 def _without_collection(settings: AllocatorSettings) -> AllocatorSettings:
