@@ -87,7 +87,7 @@ def main() -> None:
         return
     from theworld_validate.subjects.empty_models import blueprint_of_size
 
-    answers = answer_all(blueprint_of_size("4b"), cells, Question(), num_processes=8)
+    answers = answer_all(blueprint_of_size("4b"), cells, Question())
     for row, answer in zip(rows, answers, strict=True):
         (predicted,) = answer.results
         for peak in ("peak_allocated_bytes", "peak_reserved_bytes"):
