@@ -127,6 +127,23 @@ def test_what_has_no_numbers_is_refused() -> None:
         sketch_tensor(torch.arange(3))
 
 
+@pytest.mark.parametrize("sketch_it", ["on_cpu", "on_device"])
+def test_what_is_too_large_to_add_up_is_left_out_as_an_infinity_is(sketch_it: str) -> None:
+    """A mask of float64, as eager attention has it in a truth."""
+    mask = torch.zeros(3 * CHUNK_ELEMENTS, dtype=torch.float64)
+    mask[CHUNK_ELEMENTS : CHUNK_ELEMENTS + 40] = torch.finfo(torch.float64).min
+    mask[-1] = 7.0
+    if sketch_it == "on_cpu":
+        made = sketch_tensor(mask)
+        values, bad = unpack(made), made.non_finite_chunks
+        assert why_no_sketch(made) is None
+    else:
+        sums, counts = sketch_on_device([mask])
+        values, bad = sums[0].numpy(), int(counts[0])
+    assert bad == 1
+    assert abs(values).sum() == 7.0
+
+
 def test_sketches_of_different_sizes_have_no_distance() -> None:
     with pytest.raises(ValueError, match="3 and 4 elements"):
         distance_between(sketch_tensor(torch.ones(3)), sketch_tensor(torch.ones(4)))

@@ -34,7 +34,8 @@ class Sketch:
         values: its `WIDTH` numbers, float64, little-endian, in base64.
         dtype: of the tensor, such as "bfloat16".
         elements: how many the tensor has.
-        non_finite_chunks: of its chunks of `CHUNK_ELEMENTS`, how many hold a NaN or an infinity; these are left out.
+        non_finite_chunks: of its chunks of `CHUNK_ELEMENTS`, how many hold a NaN, an infinity or what
+            is too large to add up; these are left out.
     """
 
     __pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}

@@ -29,6 +29,7 @@ _POSITIONS, _CHUNKS = 0x5851F42D4C957F2D, 0x14057B7EF767814F  # seeds of the two
 _MASK = (1 << 64) - 1
 _CODES = 2 * WIDTH
 _TABLE_CHUNKS = 64  # whose codes are kept: 2 MiB; those of larger tensors are made again each time
+_LARGEST = 1e290  # what as many as 2^48 of can be added up; a mask of float64 holds the least number that there is
 _ROWS_AT_ONCE = 8_192  # of 4,096 elements: 64 MiB of a 16-bit dtype
 
 # A launch: (T, WIDTH) sums, (T,) chunks that are not finite, and of each tensor dtype, elements and observation.
@@ -176,7 +177,7 @@ def _sketch_on_cpu(tensor: "torch.Tensor") -> tuple[np.ndarray, int]:
         table = _first_codes(_TABLE_CHUNKS) if not number else _chunks_codes(first, -(-len(part) // CHUNK_ELEMENTS))
         codes = table[: len(part)]
         added = np.bincount(codes, weights=part, minlength=_CODES)
-        if not np.isfinite(added).all():
+        if not (np.abs(added) < _LARGEST).all():
             part, bad = _without_non_finite(part)
             non_finite += bad
             added = np.bincount(codes, weights=part, minlength=_CODES)
@@ -185,11 +186,11 @@ def _sketch_on_cpu(tensor: "torch.Tensor") -> tuple[np.ndarray, int]:
 
 
 def _without_non_finite(part: np.ndarray) -> tuple[np.ndarray, int]:
-    """The same with zeros for every chunk that holds a NaN or an infinity, and how many those are."""
+    """The same with zeros for every chunk that holds a NaN, or what is too large to add up, and how many those are."""
     part, bad = part.copy(), 0
     for start in range(0, len(part), CHUNK_ELEMENTS):
         chunk = part[start : start + CHUNK_ELEMENTS]
-        if not np.isfinite(chunk).all():
+        if not float(np.abs(chunk).max()) < _LARGEST:
             chunk[:] = 0
             bad += 1
     return part, bad
@@ -207,7 +208,7 @@ def sketch_on_device(tensors: "Sequence[torch.Tensor]") -> "tuple[torch.Tensor, 
     rows = [-(-tensor.numel() // CHUNK_ELEMENTS) for tensor in tensors]
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         projected = torch.cat([_project(chunks) for chunks in _in_chunks(tensors)])
-        finite = projected.isfinite().all(dim=1, keepdim=True)
+        finite = (projected.abs() < _LARGEST).all(dim=1, keepdim=True)
         by_row = np.concatenate([_codes(_CHUNKS, 0, count) for count in rows])
         codes = torch.from_numpy(by_row).to(device, non_blocking=True)[:, None]
         columns = torch.arange(WIDTH, device=device)[None] ^ (codes % WIDTH)

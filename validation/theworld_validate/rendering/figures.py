@@ -150,6 +150,7 @@ def _draw_runs(runs: Sequence[RunCourse], capacity_bytes: int | None) -> str:
                 panel.axhline(capacity_bytes / _GB, color="black", lw=1, ls="--", label="what can be had")
             panel.set_title("\n".join(textwrap.wrap(run.label, 60)), fontsize=7, loc="left")
             panel.set(xlabel="step", ylabel="GB at its peak", ylim=(0, highest * 1.1))
+            panel.locator_params(axis="x", integer=True)
         for panel in panels[len(runs) :]:
             panel.remove()
         figure.suptitle("a run without a limit" + title, fontsize="small")
