@@ -6,6 +6,7 @@ answer too, in words: models that people wrap return tuples, no loss or no cache
 
 import inspect
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from theworld_validate.fingerprint.capturing import without_capturing_hooks_after
@@ -100,7 +101,7 @@ def ask_probe(model: Any, probe: Probe, inputs: Mapping[str, "torch.Tensor"], *,
             )
             answers.update(_answers_of(output, "logits", prefix="decoded_", suffix=f"[{step}]"))
             cache = _field(output, "past_key_values")
-    answers.update(_cache_answers(cache))
+    answers.update(cache_answers(cache))
     return answers
 
 
@@ -206,7 +207,8 @@ def _tensor_or_word(value: Any) -> "torch.Tensor | str":
     return NONE if value is None else type(value).__name__
 
 
-def _cache_answers(cache: Any) -> Answers:
+def cache_answers(cache: Any) -> Answers:
+    """Keys and values of each layer of a cache, or in words that there are none."""
     if cache is None:
         return {"cache": NONE}
     answers: Answers = {}
@@ -216,8 +218,11 @@ def _cache_answers(cache: Any) -> Answers:
 
 
 def _layers_of(cache: Any) -> Iterator[tuple[Any, Any]]:
-    """Keys and values of each layer: of transformers' caches, and of the tuples of pairs that were one before."""
-    layers = getattr(cache, "layers", cache)
+    """Keys and values of each layer: of transformers' caches, and of what was one before: two lists, tuples of pairs."""
+    layers = getattr(cache, "layers", None)
+    if layers is None:
+        lists = [getattr(cache, name, None) for name in ("key_cache", "value_cache")]
+        layers = list(zip(*lists, strict=True)) if all(isinstance(own, list) for own in lists) else cache
     for layer in layers if isinstance(layers, (list, tuple)) else ():
         if isinstance(layer, (list, tuple)) and len(layer) >= 2:
             yield layer[0], layer[1]
