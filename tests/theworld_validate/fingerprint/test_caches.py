@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, EncoderDecoderCache
 
 from theworld_validate.fingerprint.forward import NONE, cache_answers
 
@@ -37,6 +37,17 @@ def test_every_form_gives_the_same_answers(cache: Any) -> None:
             seen = answers[f"cache[{layer}].{name}"]
             assert isinstance(seen, torch.Tensor)
             assert torch.equal(seen, expected)
+
+
+def test_a_decoders_cache_of_its_encoder_is_an_answer_too() -> None:
+    own, cross = todays(), todays()
+    cross.layers[0].keys = KEYS[0] + 100
+    answers = cache_answers(EncoderDecoderCache(own, cross))
+    assert len(answers) == 8
+    for name, cache in (("cache", own), ("cross_cache", cross)):
+        seen = answers[f"{name}[0].keys"]
+        assert isinstance(seen, torch.Tensor)
+        assert torch.equal(seen, cache.layers[0].keys)
 
 
 def test_a_layer_without_one_of_the_two_is_said() -> None:

@@ -27,6 +27,7 @@ _ANSWER_KINDS = {  # what an answer of a model is evidence of
     "untraced": "untraced",
     "decoded_logits": "decoded",
     "cache": "cache",
+    "cross_cache": "cache",
     "greedy": "greedy",
     "greedy_logits": "greedy",
     "sampled": "sampled",

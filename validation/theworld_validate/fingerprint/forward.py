@@ -212,17 +212,23 @@ def cache_answers(cache: Any) -> Answers:
     if cache is None:
         return {"cache": NONE}
     answers: Answers = {}
-    for i, (keys, values) in enumerate(_layers_of(cache)):
-        answers[f"cache[{i}].keys"], answers[f"cache[{i}].values"] = _tensor_or_word(keys), _tensor_or_word(values)
+    decoders = getattr(cache, "self_attention_cache", cache)  # of a decoder that also looks at an encoder
+    for name, part in (("cache", decoders), ("cross_cache", getattr(cache, "cross_attention_cache", None))):
+        for i, (keys, values) in enumerate(_layers_of(part)):
+            answers[f"{name}[{i}].keys"], answers[f"{name}[{i}].values"] = (
+                _tensor_or_word(keys),
+                _tensor_or_word(values),
+            )
     return answers or {"cache": f"{type(cache).__name__} without layers"}
 
 
 def _layers_of(cache: Any) -> Iterator[tuple[Any, Any]]:
-    """Keys and values of each layer: of transformers' caches, and of what was one before: two lists, tuples of pairs."""
+    """Keys and values of each layer: of transformers' caches, and of what was one before, two lists or pairs."""
     layers = getattr(cache, "layers", None)
     if layers is None:
-        lists = [getattr(cache, name, None) for name in ("key_cache", "value_cache")]
-        layers = list(zip(*lists, strict=True)) if all(isinstance(own, list) for own in lists) else cache
+        keys, values = getattr(cache, "key_cache", None), getattr(cache, "value_cache", None)
+        both = isinstance(keys, list) and isinstance(values, list)
+        layers = list(zip_longest(keys, values)) if both else cache
     for layer in layers if isinstance(layers, (list, tuple)) else ():
         if isinstance(layer, (list, tuple)) and len(layer) >= 2:
             yield layer[0], layer[1]
