@@ -28,7 +28,7 @@ DEVICES_DIFFER_BY = 1e-5
 _POSITIONS, _CHUNKS = 0x5851F42D4C957F2D, 0x14057B7EF767814F  # seeds of the two streams of codes
 _MASK = (1 << 64) - 1
 _CODES = 2 * WIDTH
-_TABLE_CHUNKS = 64  # whose codes are kept: 2 MiB; those of larger tensors are made again each time
+_PIECE_CHUNKS = 16  # that are added up at once: a table of 512 KiB names their bins
 _LARGEST = 1e290  # what as many as 2^48 of can be added up; a mask of float64 holds the least number that there is
 _ROWS_AT_ONCE = 8_192  # of 4,096 elements: 64 MiB of a 16-bit dtype
 
@@ -150,15 +150,18 @@ def _position_codes() -> np.ndarray:
     return _codes(_POSITIONS, 0, CHUNK_ELEMENTS)
 
 
-@lru_cache(maxsize=2)
-def _first_codes(num_chunks: int) -> np.ndarray:
-    return _chunks_codes(0, num_chunks)
+@cache
+def _bins() -> np.ndarray:
+    """Of each element of a piece the bin that its position names, in a row of bins for each chunk."""
+    rows = np.arange(_PIECE_CHUNKS)[:, None] * _CODES
+    return (rows + _position_codes()[None, :]).reshape(-1)
 
 
-def _chunks_codes(first_chunk: int, num_chunks: int) -> np.ndarray:
-    """The code of each element of some chunks, in order."""
-    chunks = _codes(_CHUNKS, first_chunk, num_chunks)
-    return (chunks[:, None] ^ _position_codes()[None, :]).reshape(-1)
+@lru_cache(maxsize=256)  # 32 KiB each; the same for every tensor of as many chunks
+def _bins_of_chunks(first_chunk: int, num_chunks: int) -> np.ndarray:
+    """(num_chunks, _CODES): from which bin of a chunk's row each code's sum comes."""
+    own = np.arange(_CODES)[None, :] ^ _codes(_CHUNKS, first_chunk, num_chunks)[:, None]
+    return own + np.arange(num_chunks)[:, None] * _CODES
 
 
 def _sketch_on_cpu(tensor: "torch.Tensor") -> tuple[np.ndarray, int]:
@@ -169,31 +172,22 @@ def _sketch_on_cpu(tensor: "torch.Tensor") -> tuple[np.ndarray, int]:
     if data.element_size() < 4:
         data = data.to(torch.float32)
     flat = data.cpu().numpy()
-    piece = _TABLE_CHUNKS * CHUNK_ELEMENTS
+    piece = _PIECE_CHUNKS * CHUNK_ELEMENTS
     sums, non_finite = np.zeros(_CODES), 0
     for number, start in enumerate(range(0, len(flat), piece)):
         part = flat[start : start + piece]
-        first = number * _TABLE_CHUNKS
-        table = _first_codes(_TABLE_CHUNKS) if not number else _chunks_codes(first, -(-len(part) // CHUNK_ELEMENTS))
-        codes = table[: len(part)]
-        added = np.bincount(codes, weights=part, minlength=_CODES)
-        if not (np.abs(added) < _LARGEST).all():
-            part, bad = _without_non_finite(part)
-            non_finite += bad
-            added = np.bincount(codes, weights=part, minlength=_CODES)
-        sums += added
+        chunks = -(-len(part) // CHUNK_ELEMENTS)
+        added = np.bincount(_bins()[: len(part)], weights=part, minlength=chunks * _CODES)
+        order = _bins_of_chunks(number * _PIECE_CHUNKS, chunks)
+        total = added[order].sum(axis=0)
+        if not (np.abs(total) < _LARGEST).all():
+            by_chunk = added.reshape(chunks, _CODES)
+            finite = (np.abs(by_chunk) < _LARGEST).all(axis=1)
+            non_finite += int((~finite).sum())
+            by_chunk[~finite] = 0
+            total = added[order].sum(axis=0)
+        sums += total
     return sums[:WIDTH] - sums[WIDTH:], non_finite
-
-
-def _without_non_finite(part: np.ndarray) -> tuple[np.ndarray, int]:
-    """The same with zeros for every chunk that holds a NaN, or what is too large to add up, and how many those are."""
-    part, bad = part.copy(), 0
-    for start in range(0, len(part), CHUNK_ELEMENTS):
-        chunk = part[start : start + CHUNK_ELEMENTS]
-        if not float(np.abs(chunk).max()) < _LARGEST:
-            chunk[:] = 0
-            bad += 1
-    return part, bad
 
 
 def sketch_on_device(tensors: "Sequence[torch.Tensor]") -> "tuple[torch.Tensor, torch.Tensor]":
