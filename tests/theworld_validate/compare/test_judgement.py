@@ -239,7 +239,40 @@ TURNED = ((9, 4.0), (1, 4.0), (8, 1.0))  # the two best, which rounding has put 
 def test_a_tie_that_rounding_turns_is_equivalent_and_what_follows_is_not_compared() -> None:
     judgement = judge(WITH_CHOICES, parting(EQUIVALENT, 1, 9, TURNED), TRUTH_WITH_CHOICES)
     assert judgement.verdict is Verdict.EQUIVALENT, judgement.reason
-    assert judgement.parts[0].num_elsewhere == 2  # the step that parts, and the one after it
+    assert judgement.parts[0].num_elsewhere == 1  # the step after it
+
+
+def test_after_a_tie_of_one_row_the_others_are_still_looked_at() -> None:
+    clear = Choice(token=3, best=((3, 3.0), (4, 0.1)))
+    other = Choice(token=4, best=((4, 3.0), (3, 0.1)))
+    turned = Choice(token=9, best=((9, 4.0), (0, 4.0)))
+    ours = {"p/greedy_logits[0]": (*CHOSEN["p/greedy_logits[0]"], clear), "p/greedy_logits[1]": (clear, clear)}
+    theirs = {"p/greedy_logits[0]": (turned, clear), "p/greedy_logits[1]": (other, other)}
+    tokens = torch.tensor([[0, 3, 3], [3, 3, 3]]), torch.tensor([[9, 4, 4], [3, 4, 4]])
+    reference, candidate, truth = (
+        replace(put(base, "generation", "p/greedy", seen), choices=chosen)
+        for base, seen, chosen in (
+            (REFERENCE, tokens[0], ours),
+            (EQUIVALENT, tokens[1], theirs),
+            (TRUTH, tokens[0], ours),
+        )
+    )
+    judgement = judge(reference, candidate, truth)
+    assert first_of(judgement) == "generation.choice@p/greedy_logits[1]"
+    assert "row 1: the candidate chooses token 4, the reference 3, " in judgement.reason
+
+
+def test_a_generation_that_ends_after_its_tie_is_different() -> None:
+    short = put(parting(EQUIVALENT, 1, 9, TURNED), "generation", "p/greedy", torch.tensor([0, 1, 9]))
+    short = without(short, "generation", "p/greedy_logits[2]")
+    assert first_of(judge(WITH_CHOICES, short, TRUTH_WITH_CHOICES)) == "generation.tensor@p/greedy"
+
+
+def test_another_choice_by_equal_logits_is_different_however_near_the_two_are() -> None:
+    parted = parting(REFERENCE, 1, 9, TURNED)
+    judgement = judge(WITH_CHOICES, parted, TRUTH_WITH_CHOICES)
+    assert first_of(judgement) == "generation.choice@p/greedy_logits[1]"
+    assert "by logits that are equal bit for bit" in judgement.reason
 
 
 def test_a_token_that_parts_where_none_is_tied_is_different() -> None:
@@ -303,6 +336,51 @@ def test_draws_and_beams_that_part_do_not_say_why(way: str) -> None:
         )
     judgement = judge(ours, theirs, truth)
     assert judgement.verdict is Verdict.UNDECIDABLE, judgement.reason
+
+
+def beams(base: Fingerprint, tokens: torch.Tensor, score: torch.Tensor | None) -> Fingerprint:
+    seen = put(base, "generation", "p/beams", tokens)
+    return seen if score is None else put(seen, "generation", "p/beams_scores", score)
+
+
+BEAMS, OTHER_BEAMS, SCORE = torch.arange(4), torch.ones(4, dtype=torch.int64), torch.tensor([-3.0])
+
+
+def test_other_beams_pass_only_by_scores_that_are_a_tie() -> None:
+    ours, truth = beams(REFERENCE, BEAMS, SCORE.bfloat16()), beams(TRUTH, BEAMS, SCORE + 0.005)
+    tied = beams(EQUIVALENT, OTHER_BEAMS, SCORE.bfloat16() + 2.0**-6)
+    assert judge(ours, tied, truth).verdict is Verdict.EQUIVALENT
+    # Without scores, and with the reference's own beside other beams, nothing shows that they are as good.
+    nothing = beams(REFERENCE, BEAMS, None), beams(EQUIVALENT, OTHER_BEAMS, None), beams(TRUTH, BEAMS, None)
+    assert judge(*nothing).verdict is Verdict.UNDECIDABLE
+    assert judge(ours, beams(EQUIVALENT, OTHER_BEAMS, SCORE.bfloat16()), truth).verdict is Verdict.UNDECIDABLE
+    short = beams(EQUIVALENT, OTHER_BEAMS[:2], SCORE.bfloat16() + 2.0**-6)
+    assert judge(ours, short, truth).verdict is Verdict.DIFFERENT
+
+
+def test_scores_of_a_truth_of_other_beams_judge_nothing() -> None:
+    ours = beams(REFERENCE, BEAMS, SCORE.bfloat16())
+    truth = beams(TRUTH, OTHER_BEAMS, torch.tensor([-4.2]))
+    worse = torch.tensor([-6.5]).bfloat16()
+    assert judge(ours, beams(EQUIVALENT, BEAMS, worse), truth).verdict is Verdict.DIFFERENT
+    assert (
+        judge(ours, beams(EQUIVALENT, torch.zeros(4, dtype=torch.int64), worse), truth).verdict is Verdict.UNDECIDABLE
+    )
+
+
+def test_gradients_that_are_not_finite_on_both_sides_prove_nothing() -> None:
+    place = "embed_tokens.weight"
+    bad = torch.full((64, 64), float("nan"))
+    sides = [put(base, "gradients", place, bad) for base in (REFERENCE, EQUIVALENT, TRUTH)]
+    judgement = judge(*sides)
+    assert judgement.verdict is Verdict.UNDECIDABLE
+    assert f"{place}: numbers that are not finite on both sides prove nothing" in judgement.parts[1].missing
+
+
+def test_a_small_tensor_that_the_reference_misses_by_half_is_judged_by_what_one_element_rounds() -> None:
+    ours, truth = (put(base, "outputs", "p/loss", torch.tensor([v])) for base, v in ((REFERENCE, 0.01), (TRUTH, 0.05)))
+    wrong = put(EQUIVALENT, "outputs", "p/loss", torch.tensor([0.2]))
+    assert judge(ours, wrong, truth).verdict is not Verdict.EQUIVALENT
 
 
 def test_after_the_truth_chose_another_token_the_two_are_held_against_each_other() -> None:

@@ -14,7 +14,7 @@ from theworld_validate.memory import run_replay
 from theworld_validate.memory.allocator import AllocatorSettings, CachingAllocator
 from theworld_validate.memory.budget import Budget
 from theworld_validate.memory.cells import Cell
-from theworld_validate.memory.lengths import Lengths, read_lengths
+from theworld_validate.memory.lengths import MAX_STEPS, Lengths, read_lengths
 from theworld_validate.memory.predict import Predictor
 from theworld_validate.memory.run_answers import OwnLabour, ReplayTask, answer_runs, replay_task, trace_program
 from theworld_validate.memory.run_checks import RunTerms, check_runs
@@ -76,6 +76,11 @@ def test_lengths_are_drawn_or_read(tmp_path: Path) -> None:
     again = read_lengths(str(file), num_steps=5)
     assert again.values == (7, 8, 9, 7, 8)
     assert again.title.endswith("its 3 again and again")
+    file.write_text("512\n" * MAX_STEPS + "4096\n")
+    with pytest.raises(InputError, match=r"10,001 lines; give --steps, up to 10,000, for the first of them"):
+        read_lengths(str(file), num_steps=None)
+    # What is cut is not what the run is said to be of.
+    assert "of 512 to 512 text tokens" in read_lengths(str(file), num_steps=5).title
 
 
 @pytest.mark.parametrize(

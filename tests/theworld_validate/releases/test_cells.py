@@ -158,3 +158,9 @@ def test_gradients_are_judged_from_the_last_parameter_to_the_first() -> None:
     wrong = gradients((TRUE * 1.001).float(), (TRUE[1:] * 1.001).float())
     cell = judge_cell(reference, wrong, truth, GRADIENTS)
     assert (cell.verdict, cell.place) == (Verdict.CHANGED, "last.weight")
+
+
+def test_gradients_that_are_not_finite_in_both_releases_prove_nothing() -> None:
+    bad = _fingerprint(TRUE.float(), cache=torch.full((4,), float("nan")))
+    cell = judge_cell(bad, bad, TRUTH, "text")
+    assert (cell.verdict, cell.place) == (Verdict.UNDECIDABLE, "text/cache")

@@ -237,3 +237,19 @@ def test_a_weight_explains_what_changes_in_the_modules_that_are_tied_to_it() -> 
     assert [(f.location, classify(f)) for f in judged.findings if f.explained_by is None] == [
         ("shared.weight", Cause.WEIGHT_BITS)
     ]
+
+
+def test_weights_that_could_not_be_observed_are_no_pass() -> None:
+    whole = _fingerprint()
+    failure = Failure(section="parameters", error="RuntimeError: boom", place="f.py:1")
+    broken = replace(whole, sections={**whole.sections, "parameters": {}}, failures=(failure,))
+    judged = judge_neighbours(_seen("1", whole), _seen("2", broken), ("text",))
+    assert judged.verdict is Verdict.UNDECIDABLE
+    assert "2: parameters could not be observed: RuntimeError: boom" in judged.findings[0].message
+
+
+def test_a_release_that_cannot_save_is_said_though_nobody_read_anything() -> None:
+    sides = [_seen("1", _fingerprint()), _seen("2", _fingerprint(), unsaved="RuntimeError: save_pretrained fails")]
+    (check,) = check_exchange(sides)
+    assert check.status is Status.INCONCLUSIVE
+    assert "2: RuntimeError: save_pretrained fails" in str(check.reason)

@@ -6,8 +6,8 @@ a `Tally`.
 Greedy generation takes the greatest score. Where the logits of a step are another rounding of the reference's, its
 token may be another one only if the reference's own two scores are no further apart than rounding moves them: two
 elements, each rounded in two runs, so within `SURE` standard deviations of sqrt(2 (1 + ratio^2)) roundings of one
-element. After such a tie the prompts are others, and nothing there is compared; before it everything is. Sampled
-tokens and beams do not say by what they were chosen: those that part are judged by nothing.
+element. After such a tie that row's prompt is another, and nothing of it is compared; before it everything is. Sampled
+tokens do not say by what they were chosen: those that part are judged by nothing.
 """
 
 import math
@@ -15,10 +15,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 from theworld_validate.compare.rounding import Missing, Ratio
-from theworld_validate.compare.tally import Tally, differ, pairs, take_answer
+from theworld_validate.compare.tally import Tally, comparable, differ, pairs, take_answer
 from theworld_validate.documents.choices import Choice
-from theworld_validate.documents.observations import Fingerprint, Observation
-from theworld_validate.results import Finding
+from theworld_validate.documents.observations import Fingerprint, Observation, Section
+from theworld_validate.results import Finding, Scalar
 
 SURE = 4.0
 _GREEDY = ("greedy", "static")
@@ -53,27 +53,39 @@ def judge_generation(
         elif word == "sampled" and ours != theirs and None not in (ours, theirs) and tally.ratios:
             tally.missing[f"{location}: tokens part, and a draw does not say whether rounding did it"] = None
         elif word.startswith("beams"):
-            _judge_beams(tally, location, [side.get(f"{prefix}beams") for side in sections], (ours, theirs))
+            _judge_beams(tally, prefix, location, sections, truth)
         else:
             take_answer(tally, _SECTION, location, ours, theirs)
 
 
-def _judge_beams(
-    tally: Tally,
-    location: str,
-    beams: list[Observation | None],
-    sides: tuple[Observation | None, Observation | None],
-) -> None:
-    """Other beams than the reference's are as good as those only if their scores are."""
-    if beams[0] == beams[1] or None in sides or not tally.ratios:
-        take_answer(tally, _SECTION, location, *sides)
-    elif not location.endswith("_scores"):
-        tally.num_elsewhere += 1
-    elif sides[0] != sides[1]:
-        ratio = tally.take_number(_SECTION, location)
+def _judge_beams(tally: Tally, prefix: str, location: str, sides: list[Section], truth: Fingerprint | None) -> None:
+    """Other beams than the reference's are as good as those only if their scores are, and say so."""
+    ours, theirs = (side.get(location) for side in sides)
+    beams = [side.get(f"{prefix}beams") for side in sides]
+    true = None if truth is None else truth.sections.get(_SECTION, {}).get(f"{prefix}beams")
+    beside = truth is not None and _digest_of(true) != _digest_of(beams[0])  # its scores are of other beams
+    if beams[0] == beams[1] or not tally.ratios or _form_of(beams[0]) != _form_of(beams[1]):
+        take_answer(tally, _SECTION, location, ours, theirs, beside=beside)
+        return
+    scores = [side.get(f"{prefix}beams_scores") for side in sides]
+    if not comparable(*scores) or scores[0] == scores[1]:
+        tally.missing[f"{location}: other beams, and no scores that show a tie"] = None
+    elif location.endswith("_scores"):
+        ratio = tally.take_number(_SECTION, location, beside=beside)
         if ratio is not None and ratio.ratio > tally.bounds.ratio:
             tally.ratios.remove(ratio)
             tally.missing[f"{location}: other beams, whose scores are not those of a tie"] = None
+    else:
+        tally.num_elsewhere += 1
+
+
+def _digest_of(seen: Observation | None) -> Scalar:
+    return None if seen is None else seen.get("digest")
+
+
+def _form_of(seen: Observation | None) -> Scalar:
+    """Dtype and shape, or the word that stands for an answer."""
+    return None if seen is None else seen.get("tensor")
 
 
 class _Way:
@@ -99,13 +111,18 @@ class _Way:
         self._is_beside = False  # whether the truth's prompt is another one by now
 
     def judge(self, entries: list[_Pair]) -> None:
-        """Judge each step whose prompt is the reference's."""
-        for number, (location, ours, theirs) in enumerate(entries):
+        """Judge each step whose prompt is the reference's, and of the others each row's choice while its prompt is."""
+        if _form_of(self._sides[0]) != _form_of(self._sides[1]):
+            self._tally.exact += differ(_SECTION, self._place, *self._sides)
+        parted: set[int] = set()  # rows whose prompts are others by now
+        for location, ours, theirs in entries:
+            ratio: Ratio | None = None
             if ours is None or theirs is None:
                 take_answer(self._tally, _SECTION, location, ours, theirs)
                 continue
-            ratio: Ratio | None = None
-            if ours == theirs:
+            if parted:
+                self._tally.num_elsewhere += 1
+            elif ours == theirs:
                 self._tally.num_identical += 1
             else:
                 known = len(self._tally.ratios)
@@ -113,32 +130,44 @@ class _Way:
                 ratio = self._tally.ratios[-1] if len(self._tally.ratios) > known else None
                 if ratio is None or ratio.ratio > self._tally.bounds.ratio:
                     return  # what follows follows from it
-            if self._parts and self._is_over(location, ratio):
-                self._tally.num_elsewhere += len(entries) - number
-                return
+            if self._parts:
+                more = self._parting(location, ratio, parted, is_equal=not parted and ours == theirs)
+                if more is None:
+                    return
+                parted |= more
             self._follow_truth(location)
-        if self._parts:  # by no step: of another prompt, say
+        if self._parts and not parted:  # by no step: of another prompt, say
             self._tally.exact += differ(_SECTION, self._place, *self._sides)
 
-    def _is_over(self, location: str, ratio: Ratio | None) -> bool:
-        """Whether this step's tokens part, or nobody can say; says of each that parts what it is."""
+    def _parting(self, location: str, ratio: Ratio | None, parted: set[int], *, is_equal: bool) -> set[int] | None:
+        """The rows that part at this step, each of which is said to be what it is; None if nobody can say.
+
+        Args:
+            parted: rows that have parted before.
+            is_equal: whether the logits of this step are equal bit for bit.
+        """
         ours, theirs = (chosen.get(location) for chosen in self._chosen)
         if ours is None or theirs is None:
             self._tally.missing[f"{location}: tokens part, and by what they were chosen is not in the files"] = None
-            return True
+            return None
         if len(ours) != len(theirs):
-            return False
-        parted = [(row, a, b) for row, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a.token != b.token]
-        for row, a, b in parted:
+            return set()
+        rows = zip(range(len(ours)), ours, theirs, strict=True)
+        more = [(row, a, b) for row, a, b in rows if row not in parted and a.token != b.token]
+        for row, a, b in more:
             try:
-                self._tally.exact += self._other_choice(location, row, a, b, ratio)
+                self._tally.exact += self._other_choice(location, row, a, b, ratio, is_equal=is_equal)
             except Missing as why:
                 self._tally.missing[str(why)] = None
-        return bool(parted)
+        return {row for row, _, _ in more}
 
     def _other_choice(
-        self, location: str, row: int, ours: Choice, theirs: Choice, ratio: Ratio | None
+        self, location: str, row: int, ours: Choice, theirs: Choice, ratio: Ratio | None, *, is_equal: bool
     ) -> Iterator[Finding]:
+        if is_equal:
+            says = f"{location}, row {row}: the candidate chooses token {theirs.token}, the reference {ours.token}"
+            yield _choice_finding(location, f"{says}, by logits that are equal bit for bit", ours, theirs)
+            return
         if not ours.is_greatest:
             raise Missing(f"{location}: the reference does not choose its greatest score, and so no tie can be told")
         says = f"{location}, row {row}: the candidate chooses token {theirs.token}, the reference {ours.token}, "

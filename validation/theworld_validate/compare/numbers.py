@@ -33,7 +33,7 @@ def judge_probe(
         rounding: None where there is no truth to judge by; equal bits need none.
         why_not: what to say of places that then cannot be judged.
     """
-    tally = Tally(rounding, bounds, why_not)
+    tally = Tally(rounding, bounds, why_not, not_finite=_not_finite(reference))
     prefix = f"{name}/"
     modules = reference.sections.get("modules", {})
     replaced = replaced_modules(modules, aligned_section("modules", modules, candidate.sections.get("modules", {})))
@@ -56,7 +56,7 @@ def judge_gradients(
     reference: Fingerprint, candidate: Fingerprint, rounding: Rounding | None, bounds: Bounds, why_not: str
 ) -> Judged:
     """Judge the gradient of every parameter; which parameters have one must be equal."""
-    tally = Tally(rounding, bounds, why_not)
+    tally = Tally(rounding, bounds, why_not, not_finite=_not_finite(reference))
     sides = [side.sections.get("gradients", {}) for side in (reference, candidate)]
     if not all(sides):
         tally.missing["gradients of both sides" if not any(sides) else "gradients of one side"] = None
@@ -66,6 +66,11 @@ def judge_gradients(
         tally.beyond.reverse()  # they flow from the last parameter to the first
         tally.exact.reverse()
     return tally.done("gradients")
+
+
+def _not_finite(reference: Fingerprint) -> frozenset[str]:
+    """Digests of tensors that hold numbers which are not finite."""
+    return frozenset(digest for digest, sketch in reference.sketches.items() if sketch.non_finite_chunks)
 
 
 def _judge_trace(tally: Tally, reference: Section, candidate: Section, replaced: frozenset[str]) -> None:

@@ -58,7 +58,7 @@ class Ratio:
 class _Usual:
     """What rounding does to the tensors of a probe: as a distance, and relative to their norms."""
 
-    distance: float = 0.0
+    of_element: float = 0.0
     relative: float = 0.0
 
 
@@ -107,9 +107,9 @@ class Rounding:
         usual = self._usual.get(_group(section, location), _Usual())
         unit = max(rounded, EPS.get(ours.dtype, 0.0) * ONE_ROUNDING * norm)
         if rounded > MOST_ROUNDING * norm:
-            if rounded > usual.distance or usual.relative > MOST_ROUNDING:
+            unit = usual.of_element * math.sqrt(ours.elements)
+            if rounded > unit or usual.relative > MOST_ROUNDING:
                 raise Missing(f"{location}: the reference is no rounding of the truth, which is of another run")
-            unit = usual.distance
         if ours.elements < FEW:
             unit = max(unit, usual.relative * norm)
         if self._control is not None:
@@ -169,9 +169,9 @@ class Rounding:
                     continue
                 if ours.elements == true.elements and ours.elements >= FEW and (norm := norm_of(true)):
                     rounded = distance_between(ours, true)
-                    seen[_group(section, location)].append((rounded, rounded / norm))
+                    seen[_group(section, location)].append((rounded / math.sqrt(ours.elements), rounded / norm))
         return {
-            group: _Usual(distance=median(one for one, _ in values), relative=median(one for _, one in values))
+            group: _Usual(of_element=median(one for one, _ in values), relative=median(one for _, one in values))
             for group, values in seen.items()
         }
 

@@ -65,6 +65,7 @@ class Tally:
     rounding: Rounding | None
     bounds: Bounds
     why_not: str
+    not_finite: frozenset[str] = frozenset()
     exact: list[Finding] = field(default_factory=list)
     beyond: list[Ratio] = field(default_factory=list)
     missing: dict[str, None] = field(default_factory=dict)
@@ -124,6 +125,8 @@ def take_answer(
     """
     if ours == theirs:
         tally.num_identical += 1
+        if section != "generation" and ours is not None and ours.get("digest") in tally.not_finite:
+            tally.missing[f"{location}: numbers that are not finite on both sides prove nothing"] = None
     elif comparable(ours, theirs):
         ratio = tally.take_number(section, location, beside=beside)
         if ratio is not None and ratio.ratio > tally.bounds.of(section):

@@ -75,13 +75,16 @@ def _of_file(path: Path, num_steps: int | None) -> Lengths:
     values = [_length(line.strip(), f"{where}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
     if not values:
         raise InputError(f"{where}: empty; give one number of text tokens a line")
-    wanted = min(len(values), MAX_STEPS) if num_steps is None else num_steps
-    title = f"{wanted:,} steps of {min(values):,} to {max(values):,} text tokens, of {path.name}"
+    if num_steps is None and len(values) > MAX_STEPS:
+        raise InputError(f"{where}: {len(values):,} lines; give --steps, up to {MAX_STEPS:,}, for the first of them")
+    wanted = len(values) if num_steps is None else num_steps
+    used = tuple(values[i % len(values)] for i in range(wanted))
+    title = f"{wanted:,} steps of {min(used):,} to {max(used):,} text tokens, of {path.name}"
     if wanted < len(values):
         title += f", cut from its {len(values):,}"
     elif wanted > len(values):
         title += f", its {len(values):,} again and again"
-    return Lengths(title=title, values=tuple(values[i % len(values)] for i in range(wanted)))
+    return Lengths(title=title, values=used)
 
 
 def _length(line: str, where: str) -> int:

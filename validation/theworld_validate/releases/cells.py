@@ -67,6 +67,10 @@ def judge_cell(reference: Fingerprint, candidate: Fingerprint, truth: Truth, nam
         why = "nothing was compared" + (f": {unanswered[0]}" if unanswered else "")
         return replace(equal, verdict=Verdict.UNDECIDABLE, place=name, why=why)
     not_finite = next((p for part in answers for p in part.both if p.endswith(f"/{NON_FINITE}")), None)
+    if not_finite is None:
+        held = {digest for digest, sketch in reference.sketches.items() if sketch.non_finite_chunks}
+        places = ((place, part.ours[place]) for part in answers for place in part.both)
+        not_finite = next((place for place, own in places if own.get("digest") in held), None)
     if not any(part.differing for part in answers):
         if not_finite is not None:
             why = "numbers that are not finite in both releases prove nothing"

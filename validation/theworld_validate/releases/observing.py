@@ -144,7 +144,7 @@ def _exchange(
     again = []
     for task in tasks:
         others = {named: place for named, place in saved.items() if named != task.overlay.version}
-        if others and task.overlay.version in saved:
+        if others and not done[task.name].answer.failure:  # one that cannot save may still read
             answer = str(folder / task.name / "exchange.json")
             request = replace(task.request, saved=others, answer=answer)
             again.append(replace(task, name=f"{task.name}-files", request=request))
@@ -166,7 +166,7 @@ def _seen(named: str, task: Task, done: Done, loads: Done | None) -> Seen:
         file=file,
         loading=answer.loading,
         exchange=loads.answer.loads if loads is not None else {},
-        unsaved=answer.saved or (loads.answer.failure if loads is not None else None),
+        unsaved="; ".join(filter(None, (answer.saved, loads.answer.failure if loads is not None else None))) or None,
         failure=failure,
         seconds=sum(part.seconds for part in (done, loads) if part is not None),
         processor_seconds=sum(part.processor_seconds or 0.0 for part in (done, loads) if part is not None),

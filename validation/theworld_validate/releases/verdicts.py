@@ -4,7 +4,9 @@ In: what was seen in two releases, and the truth: what the earlier one gives in 
 equivalent, changed at a module, unsafe, failed, undecidable), one for loading and one for each probe, and the cause.
 """
 
-from theworld_validate.documents.observations import Fingerprint
+from dataclasses import replace
+
+from theworld_validate.documents.observations import STATE_SECTIONS, Fingerprint
 from theworld_validate.releases.alignment import align
 from theworld_validate.releases.cells import judge_cell, needs_truth
 from theworld_validate.releases.explaining import change_findings
@@ -77,6 +79,9 @@ def judge_neighbours(before: Seen, seen: Seen, probes: tuple[str, ...], truth: T
     # An expert or a row of a table that no probe reaches is a part of the model too.
     weights = other_weights(reference, aligned.fingerprint)
     loading = judge_loading(seen, findings, weights)
+    if loading.verdict.passes and (why := _unseen_state(before, seen)) is not None:
+        loading = replace(loading, verdict=Verdict.UNDECIDABLE, why=why)
+        findings.append(_unseen_finding(seen, why))
     if weights and all(cell.verdict.passes for cell in cells):
         findings.append(weights_finding(before, seen, weights))
     if any(not cell.verdict.passes for cell in cells):
@@ -89,6 +94,27 @@ def judge_neighbours(before: Seen, seen: Seen, probes: tuple[str, ...], truth: T
         cells=cells,
         findings=tuple(findings),
         renamed=len(aligned.renamed),
+    )
+
+
+def _unseen_state(before: Seen, seen: Seen) -> str | None:
+    """Why what a model is, its weights or its configuration, is not known of both; None if it is."""
+    for one in (before, seen):
+        failures = one.file.fingerprint.failures if one.file is not None else ()
+        for failure in failures:
+            if failure.section in STATE_SECTIONS:
+                return f"{one.version}: {failure.section} could not be observed: {failure.error}"
+    return None
+
+
+def _unseen_finding(seen: Seen, why: str) -> Finding:
+    return Finding(
+        code="releases.undecidable",
+        location=seen.version,
+        message=why,
+        cause="what could not be observed proves nothing",
+        remedy="see why it raises, or name another release",
+        section="releases",
     )
 
 
