@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from theworld.checkpoints.error_text import one_line
 from theworld_validate.memory.cells import RANGES, shown_value
 from theworld_validate.results import InputError
 
@@ -61,7 +62,7 @@ def _uniform(spec: str, num_steps: int, seed: int) -> Lengths:
 
 
 def _of_file(path: Path, num_steps: int | None) -> Lengths:
-    where = f"--lengths {shown_value(str(path))}"
+    where = f"--lengths {one_line(path)}"
     try:
         if not path.is_file():
             raise InputError(f"{where}: no such file; give one, or uniform:LEAST:MOST")
