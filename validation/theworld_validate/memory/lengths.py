@@ -80,7 +80,7 @@ def _of_file(path: Path, num_steps: int | None) -> Lengths:
         raise InputError(f"{where}: {len(values):,} lines; give --steps, up to {MAX_STEPS:,}, for the first of them")
     wanted = len(values) if num_steps is None else num_steps
     used = tuple(values[i % len(values)] for i in range(wanted))
-    title = f"{wanted:,} steps of {min(used):,} to {max(used):,} text tokens, of {path.name}"
+    title = f"{wanted:,} steps of {min(used):,} to {max(used):,} text tokens, of {one_line(path.name)}"
     if wanted < len(values):
         title += f", cut from its {len(values):,}"
     elif wanted > len(values):
