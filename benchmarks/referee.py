@@ -34,7 +34,7 @@ from benchmarks.tolerances import MOST, distances_between
 from theworld.synthetic import cached_checkpoint, write_checkpoint
 from theworld_validate.compare.differences import aligned_section, diff_section
 from theworld_validate.compare.judgement import Judgement, judge
-from theworld_validate.compare.rounding import Missing, Rounding
+from theworld_validate.compare.rounding import WIDER, Missing, Rounding
 from theworld_validate.documents.fingerprint import make_file, read_fingerprint, write_fingerprint
 from theworld_validate.documents.observations import PROBE_SECTIONS, Fingerprint
 from theworld_validate.environment import describe_environment
@@ -49,7 +49,6 @@ from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET
 from theworld_validate.workers import preload  # noqa: F401  it keeps the libraries quiet
 
-TRUTH = {"float32": "float64", "bfloat16": "float32", "float16": "float32"}
 SECTIONS = ("config", "modules", "parameters", "buffers", "globals", "trace", "outputs", "generation", "gradients")
 SEEDS = (1, 2)  # further weights, on which some variants are tried again
 ON_OTHER_WEIGHTS = ("eager-attention", "sums-in-two-pieces", "norms-by-division", "eager-and-products-in-pieces")
@@ -234,7 +233,7 @@ class Kept:
             with restored_globals():
                 seen = see(Subject(target=REFERENCE_TARGET, checkpoint=folder, dtype=self._dtype).load(), probes)
             with restored_globals():
-                wide = Subject(target=REFERENCE_TARGET, checkpoint=folder, dtype=TRUTH[self._dtype]).load()
+                wide = Subject(target=REFERENCE_TARGET, checkpoint=folder, dtype=WIDER[self._dtype]).load()
                 true = take_fingerprint(wide, probes, sketch=True, round_trip=False)
             self.write(reference, seen.fingerprint)
             save_file({str(i): one for i, one in enumerate(seen.logits)}, logits.with_suffix(".safetensors"))
@@ -304,7 +303,7 @@ def _tell(row: Row) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dtype", choices=sorted(TRUTH), default="float32")
+    parser.add_argument("--dtype", choices=sorted(WIDER), default="float32")
     parser.add_argument("--json", type=Path, required=True, help="what was seen; it is gone on with")
     parser.add_argument("--keep", type=Path, required=True, help="folder of the fingerprints")
     parser.add_argument("--only", action="append", default=[], metavar="WORD", help="only variants with this in them")

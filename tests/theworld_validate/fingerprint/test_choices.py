@@ -29,7 +29,7 @@ def probes(tiny: SyntheticCheckpoint) -> dict[str, Probe]:
 
 @pytest.mark.parametrize("name", ["text", "left_padded_batch"])
 def test_each_row_of_each_step_says_what_it_chose_by(model: Any, probes: dict[str, Probe], name: str) -> None:
-    made = generate(model, probes[name], "greedy", seed=0)
+    made = generate(model, probes[name], "greedy", seed=0, with_choices=True)
     tokens = made.answers["greedy"]
     assert isinstance(tokens, torch.Tensor)
     assert list(made.choices) == [f"greedy_logits[{i}]" for i in range(NEW_TOKENS)]
@@ -51,7 +51,7 @@ def test_a_processor_that_chooses_is_seen(
             return scores.scatter(1, scores.argmax(-1, keepdim=True), -torch.inf)
 
     monkeypatch.setattr(model, "generate", partial(model.generate, logits_processor=[NeverTheBest()]))
-    rows = generate(model, probes["text"], "greedy", seed=0).choices["greedy_logits[0]"]
+    rows = generate(model, probes["text"], "greedy", seed=0, with_choices=True).choices["greedy_logits[0]"]
     first = model(**to_tensors(probes["text"], model)).logits[0, -1].topk(2).indices.tolist()
     assert rows[0].token == rows[0].best[0][0] == first[1]
 

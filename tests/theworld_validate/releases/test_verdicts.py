@@ -11,8 +11,11 @@ from theworld_validate.releases.alignment import align
 from theworld_validate.releases.candidates import judge_candidate
 from theworld_validate.releases.check import release_check
 from theworld_validate.releases.exchanged import check_exchange
+from theworld_validate.releases.judged import Verdict
 from theworld_validate.releases.requests import Exchange, Loading
-from theworld_validate.releases.verdicts import Seen, Verdict, judge_first, judge_neighbours, unsafe_findings
+from theworld_validate.releases.safety import unsafe_findings
+from theworld_validate.releases.seen import Seen
+from theworld_validate.releases.verdicts import judge_first, judge_neighbours
 from theworld_validate.results import Environment, Plan, Status, SubjectRecord
 
 A, B, C = ("a" * 32, "b" * 32, "c" * 32)

@@ -39,13 +39,8 @@ def judge_generation(
         step = _STEP.fullmatch(pair[0].removeprefix(prefix))
         (steps.setdefault(step["way"], []) if step else others).append(pair)
     for way, entries in steps.items():
-        tokens = [side.get(prefix + way) for side in sections]
-        if None in tokens:
-            continue  # said below: an answer that is not there
-        true = None if truth is None else truth.sections.get(_SECTION, {}).get(prefix + way)
-        _Way(tally, prefix + way, reference, candidate, truth, ours=tokens[0], theirs=tokens[1], true=true).judge(
-            entries
-        )
+        if all(prefix + way in side for side in sections):  # else it is said below: an answer that is not there
+            _Way(tally, prefix + way, reference, candidate, truth).judge(entries)
     for location, ours, theirs in others:
         word = location.removeprefix(prefix)
         if word in _GREEDY and word in steps and None not in (ours, theirs):
@@ -62,8 +57,7 @@ def _judge_beams(tally: Tally, prefix: str, location: str, sides: list[Section],
     """Other beams than the reference's are as good as those only if their scores are, and say so."""
     ours, theirs = (side.get(location) for side in sides)
     beams = [side.get(f"{prefix}beams") for side in sides]
-    true = None if truth is None else truth.sections.get(_SECTION, {}).get(f"{prefix}beams")
-    beside = truth is not None and _digest_of(true) != _digest_of(beams[0])  # its scores are of other beams
+    beside = _has_other_tokens(truth, f"{prefix}beams", beams[0])  # the truth's scores are of other beams
     if beams[0] == beams[1] or not tally.ratios or _form_of(beams[0]) != _form_of(beams[1]):
         take_answer(tally, _SECTION, location, ours, theirs, beside=beside)
         return
@@ -79,8 +73,11 @@ def _judge_beams(tally: Tally, prefix: str, location: str, sides: list[Section],
         tally.num_elsewhere += 1
 
 
-def _digest_of(seen: Observation | None) -> Scalar:
-    return None if seen is None else seen.get("digest")
+def _has_other_tokens(truth: Fingerprint | None, place: str, ours: Observation | None) -> bool:
+    """Whether the truth chose other tokens than the reference, so that what follows them is of another prompt."""
+    if truth is None:
+        return False
+    return truth.sections.get(_SECTION, {}).get(place, {}).get("digest") != (ours or {}).get("digest")
 
 
 def _form_of(seen: Observation | None) -> Scalar:
@@ -98,16 +95,13 @@ class _Way:
         reference: Fingerprint,
         candidate: Fingerprint,
         truth: Fingerprint | None,
-        *,
-        ours: Observation | None,
-        theirs: Observation | None,
-        true: Observation | None,
     ) -> None:
         self._tally, self._place = tally, place
         self._chosen: tuple[Mapping[str, tuple[Choice, ...]], ...] = (reference.choices, candidate.choices)
         self._true_choices = {} if truth is None else truth.choices
+        ours, theirs = (side.sections[_SECTION][place] for side in (reference, candidate))
         self._parts, self._sides = ours != theirs, (ours, theirs)
-        self._truth_parts = truth is not None and (true is None or true.get("digest") != (ours or {}).get("digest"))
+        self._truth_parts = _has_other_tokens(truth, place, ours)
         self._is_beside = False  # whether the truth's prompt is another one by now
 
     def judge(self, entries: list[_Pair]) -> None:
@@ -164,13 +158,12 @@ class _Way:
     def _other_choice(
         self, location: str, row: int, ours: Choice, theirs: Choice, ratio: Ratio | None, *, is_equal: bool
     ) -> Iterator[Finding]:
+        says = f"{location}, row {row}: the candidate chooses token {theirs.token}, the reference {ours.token}, "
         if is_equal:
-            says = f"{location}, row {row}: the candidate chooses token {theirs.token}, the reference {ours.token}"
-            yield _choice_finding(location, f"{says}, by logits that are equal bit for bit", ours, theirs)
+            yield _choice_finding(location, f"{says}by logits that are equal bit for bit", ours, theirs)
             return
         if not ours.is_greatest:
             raise Missing(f"{location}: the reference does not choose its greatest score, and so no tie can be told")
-        says = f"{location}, row {row}: the candidate chooses token {theirs.token}, the reference {ours.token}, "
         if not theirs.is_greatest:
             yield _choice_finding(location, f"{says}and it is not the candidate's own greatest score", ours, theirs)
             return

@@ -13,8 +13,9 @@ from enum import StrEnum
 
 from theworld_validate.compare.computing import is_of_computing
 from theworld_validate.compare.differences import aligned_section, diff_section, differing_places
-from theworld_validate.compare.numbers import Bounds, Judged, judge_gradients, judge_probe
+from theworld_validate.compare.numbers import judge_gradients, judge_probe
 from theworld_validate.compare.rounding import Ratio, Rounding, is_wider
+from theworld_validate.compare.tally import Bounds, Judged
 from theworld_validate.documents.fingerprint import FingerprintFile
 from theworld_validate.documents.observations import STATE_SECTIONS, Fingerprint, probe_of
 from theworld_validate.results import Finding, Plan

@@ -10,11 +10,9 @@ from theworld_validate.compare.computing import is_replaced, replaced_modules
 from theworld_validate.compare.differences import aligned_section
 from theworld_validate.compare.generated import judge_generation
 from theworld_validate.compare.places import place_of
-from theworld_validate.compare.rounding import Rounding
+from theworld_validate.compare.rounding import Rounding, not_finite_in
 from theworld_validate.compare.tally import Bounds, Judged, Tally, both_numbers, comparable, differ, pairs, take_answer
 from theworld_validate.documents.observations import PROBE_SECTIONS, Fingerprint, Section
-
-__all__ = ["Bounds", "Judged", "judge_gradients", "judge_probe"]
 
 _ATTENTIONS = "/arguments/attentions"
 
@@ -33,7 +31,7 @@ def judge_probe(
         rounding: None where there is no truth to judge by; equal bits need none.
         why_not: what to say of places that then cannot be judged.
     """
-    tally = Tally(rounding, bounds, why_not, not_finite=_not_finite(reference))
+    tally = Tally(rounding, bounds, why_not, not_finite=not_finite_in(reference))
     prefix = f"{name}/"
     modules = reference.sections.get("modules", {})
     replaced = replaced_modules(modules, aligned_section("modules", modules, candidate.sections.get("modules", {})))
@@ -56,7 +54,7 @@ def judge_gradients(
     reference: Fingerprint, candidate: Fingerprint, rounding: Rounding | None, bounds: Bounds, why_not: str
 ) -> Judged:
     """Judge the gradient of every parameter; which parameters have one must be equal."""
-    tally = Tally(rounding, bounds, why_not, not_finite=_not_finite(reference))
+    tally = Tally(rounding, bounds, why_not, not_finite=not_finite_in(reference))
     sides = [side.sections.get("gradients", {}) for side in (reference, candidate)]
     if not all(sides):
         tally.missing["gradients of both sides" if not any(sides) else "gradients of one side"] = None
@@ -66,11 +64,6 @@ def judge_gradients(
         tally.beyond.reverse()  # they flow from the last parameter to the first
         tally.exact.reverse()
     return tally.done("gradients")
-
-
-def _not_finite(reference: Fingerprint) -> frozenset[str]:
-    """Digests of tensors that hold numbers which are not finite."""
-    return frozenset(digest for digest, sketch in reference.sketches.items() if sketch.non_finite_chunks)
 
 
 def _judge_trace(tally: Tally, reference: Section, candidate: Section, replaced: frozenset[str]) -> None:

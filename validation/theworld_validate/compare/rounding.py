@@ -31,6 +31,8 @@ EPS = {
     "float8_e4m3fn": 2.0**-3,
     "float8_e5m2": 2.0**-2,
 }
+# The dtype of a truth; none is wider than float64.
+WIDER = {"float32": "float64", "bfloat16": "float32", "float16": "float32"}
 ONE_ROUNDING = 1 / math.sqrt(12)
 FEW = 256
 MOST_ROUNDING = 0.5  # of a tensor's norm: what is further from the truth is no rounding of it
@@ -174,6 +176,11 @@ class Rounding:
             group: _Usual(of_element=median(one for one, _ in values), relative=median(one for _, one in values))
             for group, values in seen.items()
         }
+
+
+def not_finite_in(fingerprint: Fingerprint) -> frozenset[str]:
+    """Digests of tensors that hold numbers which are not finite, as far as there are sketches."""
+    return frozenset(digest for digest, sketch in fingerprint.sketches.items() if sketch.non_finite_chunks)
 
 
 def is_wider(truth: Fingerprint, reference: Fingerprint) -> bool:

@@ -194,13 +194,13 @@ class _Interview:
         return self._guard((section,), lambda: self._observe(section, ask(), ask))
 
     def _generate(self, way: Generation) -> Fingerprint:
-        ask = partial(generate, self._model, self._probe, way, seed=self._seed)
+        ask = partial(generate, self._model, self._probe, way, seed=self._seed, with_choices=self._sketch)
 
         def take() -> Fingerprint:
             made = ask()
             # Before anything else is asked: it is the sampling's own.
             state = {"generation": observe_random_state(self._prefix)} if way == "sampled" else {}
-            choices = {self._prefix + place: rows for place, rows in made.choices.items()} if self._sketch else {}
+            choices = {self._prefix + place: rows for place, rows in made.choices.items()}
             part = self._observe("generation", made.answers, lambda: ask().answers)
             return part.merge(Fingerprint(sections=state, choices=choices))
 

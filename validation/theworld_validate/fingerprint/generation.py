@@ -30,12 +30,12 @@ _GREEDY = {
     "top_p": None,
     "return_dict_in_generate": True,
     "output_logits": True,
-    "output_scores": True,
 }
+_GREEDY_WAYS = ("greedy", "static")
 _OPTIONS: dict[Generation, dict[str, Any]] = {
     "greedy": _GREEDY,
     "sampled": {"do_sample": True, "top_k": 50, "top_p": 0.95},
-    "beams": {**_GREEDY, "output_logits": False, "num_beams": NUM_BEAMS},
+    "beams": {**_GREEDY, "output_logits": False, "output_scores": True, "num_beams": NUM_BEAMS},
     # On CUDA `generate` would compile for such a cache.
     "static": {**_GREEDY, "cache_implementation": "static", "disable_compile": True},
 }
@@ -47,22 +47,28 @@ class Generated:
 
     Args:
         answers: tokens, and the logits or scores behind them.
-        choices: for each of the logits, what each row of the batch chose by them; of greedy generation only.
+        choices: for each of the logits, what each row of the batch chose by them; of greedy generation, if asked for.
     """
 
     answers: Answers
     choices: dict[str, tuple[Choice, ...]] = field(default_factory=dict)
 
 
-def generate(model: Any, probe: Probe, way: Generation, *, seed: int) -> Generated:
-    """Generate `NEW_TOKENS` tokens in one way; tokens hardly ever move, so the logits behind them are answers too."""
+def generate(model: Any, probe: Probe, way: Generation, *, seed: int, with_choices: bool = False) -> Generated:
+    """Generate `NEW_TOKENS` tokens in one way; tokens hardly ever move, so the logits behind them are answers too.
+
+    Args:
+        with_choices: also say what each greedy step chose by, which has the device wait at each.
+    """
     import torch
 
     if not callable(getattr(model, "generate", None)):
         return Generated(answers={way: f"{NONE}: the model has no generate"})
     torch.manual_seed(seed)
     with torch.no_grad(), _as_before(model):
+        asks_choices = with_choices and way in _GREEDY_WAYS
         more = {"logits_processor": _changing_places()} if way == "beams" else {}
+        more |= {"output_scores": True} if asks_choices else {}
         made = model.generate(**to_tensors(probe, model), **_ALWAYS, **_OPTIONS[way], **more)
     if isinstance(made, torch.Tensor):
         return Generated(answers={way: made})
@@ -70,7 +76,7 @@ def generate(model: Any, probe: Probe, way: Generation, *, seed: int) -> Generat
     answers.update({f"{way}_logits[{i}]": logits for i, logits in enumerate(made.logits or ())})
     if getattr(made, "sequences_scores", None) is not None:
         answers[f"{way}_scores"] = made.sequences_scores
-    return Generated(answers=answers, choices={} if way == "beams" else _choices(made, way))
+    return Generated(answers=answers, choices=_choices(made, way) if asks_choices else {})
 
 
 def _choices(made: Any, way: Generation) -> dict[str, tuple[Choice, ...]]:

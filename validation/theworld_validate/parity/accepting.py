@@ -12,7 +12,7 @@ from typing import Literal
 from theworld_validate.compare import judgement as referee
 from theworld_validate.compare.differences import diff_section
 from theworld_validate.compare.judgement import Judgement, Verdict
-from theworld_validate.compare.numbers import Judged
+from theworld_validate.compare.tally import Judged
 from theworld_validate.documents.observations import PROBE_SECTIONS, Fingerprint
 from theworld_validate.parity.judge import Comparison, Side, judge
 from theworld_validate.results import CheckResult, Finding, Measurement, Plan, Status

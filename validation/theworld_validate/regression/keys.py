@@ -14,7 +14,7 @@ from theworld_validate.results import Environment, Scalar, SubjectRecord
 
 # In the order in which a difference is likely to explain another.
 KEY = ("torch", "transformers", "diffusers", "gpu", "cuda", "machine", "processor", "python")
-SUBJECT_FIELDS = ("target", "checkpoint_digest", "dtype", "device", "attn", "seed")
+_SUBJECT = ("target", "checkpoint_digest", "dtype", "device", "attn", "seed")
 _NOT_EXPLAINING = ("calibration_seconds", "platform")
 _MAX_PART = 40  # characters of one part of a folder's name
 
@@ -71,15 +71,18 @@ def differing_subjects(before: Sequence[SubjectRecord], after: Sequence[SubjectR
         if one is None or other is None:
             differences.append((role, None if one is None else one.target, None if other is None else other.target))
             continue
-        fields = SUBJECT_FIELDS
-        if one.checkpoint_digest is None and other.checkpoint_digest is None:
-            fields = (*SUBJECT_FIELDS, "checkpoint")
         differences += [
             (f"{role}'s {name.replace('_', ' ')}", getattr(one, name), getattr(other, name))
-            for name in fields
-            if getattr(one, name) != getattr(other, name)
+            for name in differing_fields(one, other)
         ]
     return differences
+
+
+def differing_fields(one: SubjectRecord, other: SubjectRecord) -> list[str]:
+    """In which fields two subjects are not the same; a checkpoint's place counts only where no digest is known."""
+    both_unread = one.checkpoint_digest is None and other.checkpoint_digest is None
+    fields = (*_SUBJECT, "checkpoint") if both_unread else _SUBJECT
+    return [name for name in fields if getattr(one, name) != getattr(other, name)]
 
 
 def _by_role(subjects: Sequence[SubjectRecord]) -> dict[str, SubjectRecord]:

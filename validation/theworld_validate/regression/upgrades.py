@@ -11,7 +11,7 @@ from pathlib import Path
 from theworld_validate.documents import fingerprint, report
 from theworld_validate.documents.fingerprint import FingerprintFile, find_truth, read_fingerprint
 from theworld_validate.parity.diff_files import compare_files
-from theworld_validate.regression.keys import SUBJECT_FIELDS, differing_keys, in_words
+from theworld_validate.regression.keys import differing_fields, differing_keys, in_words
 from theworld_validate.results import CheckResult, InputError, Report, Status, combine
 
 _JUDGED = ("candidate", "model")  # the roles of what a report is about
@@ -73,8 +73,7 @@ def _why_not_of(file: FingerprintFile, own: Report) -> str | None:
     if not judged:
         return "has a report that names no model"
     for subject in judged:
-        other = [f for f in SUBJECT_FIELDS if getattr(subject, f) != getattr(file.subject, f)]
-        if other:
+        if other := differing_fields(subject, file.subject):
             return f"is of another {other[0].replace('_', ' ')} than its report"
         if subject.checkpoint_digest is None:
             return "is of a checkpoint whose content its report does not name"

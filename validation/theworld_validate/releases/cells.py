@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from theworld_validate.compare.differences import diff_section
+from theworld_validate.compare.rounding import not_finite_in
 from theworld_validate.documents.observations import PROBE_SECTIONS, Failure, Fingerprint, Section
 from theworld_validate.fingerprint.finite import NON_FINITE
 from theworld_validate.releases.judged import GRADIENTS, Cell, Verdict
@@ -68,7 +69,7 @@ def judge_cell(reference: Fingerprint, candidate: Fingerprint, truth: Truth, nam
         return replace(equal, verdict=Verdict.UNDECIDABLE, place=name, why=why)
     not_finite = next((p for part in answers for p in part.both if p.endswith(f"/{NON_FINITE}")), None)
     if not_finite is None:
-        held = {digest for digest, sketch in reference.sketches.items() if sketch.non_finite_chunks}
+        held = not_finite_in(reference)
         places = ((place, part.ours[place]) for part in answers for place in part.both)
         not_finite = next((place for place, own in places if own.get("digest") in held), None)
     if not any(part.differing for part in answers):

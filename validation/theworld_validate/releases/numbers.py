@@ -8,18 +8,12 @@ module that is called otherwise is another way of computing, and what comes of i
 from dataclasses import replace
 
 from theworld_validate.compare.judgement import BOUNDS
-from theworld_validate.compare.numbers import Judged, judge_gradients, judge_probe
+from theworld_validate.compare.numbers import judge_gradients, judge_probe
 from theworld_validate.compare.rounding import Rounding, is_number, is_wider, shape_of
+from theworld_validate.compare.tally import Judged
 from theworld_validate.documents.observations import Fingerprint, Observation, Section
 from theworld_validate.releases.judged import GRADIENTS
 from theworld_validate.releases.seen import Truth
-
-_WIDER = {"float32": "float64", "bfloat16": "float32", "float16": "float32"}
-
-
-def wider_than(dtype: str) -> str | None:
-    """The dtype of the truth; None where none is wider."""
-    return _WIDER.get(dtype)
 
 
 def judge_numbers(reference: Fingerprint, candidate: Fingerprint, truth: Truth, name: str) -> Judged:

@@ -9,9 +9,9 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+from theworld_validate.compare.rounding import WIDER
 from theworld_validate.documents.fingerprint import read_fingerprint
 from theworld_validate.releases.environments import Overlay
-from theworld_validate.releases.numbers import wider_than
 from theworld_validate.releases.observing import Asked, request_of, run_all, share_cores
 from theworld_validate.releases.processes import Done, Server, Task
 from theworld_validate.releases.seen import Seen, Truth
@@ -33,7 +33,7 @@ def make_truths(
 ) -> dict[str, Truth]:
     """Have each release that the next one differs from answer in a wider dtype: version -> truth."""
     wanted = {before.version: probes_to_settle(before, after, probes) for before, after in pairwise(seen)}
-    dtype = wider_than(subject.dtype)
+    dtype = WIDER.get(subject.dtype)
     if dtype is None:
         return {version: Truth(why_not=f"there is no dtype wider than {subject.dtype}") for version in wanted}
     at_once, threads = share_cores(subject, asked)

@@ -17,13 +17,10 @@ from theworld_validate.releases.safety import (
     loading_findings,
     other_weights,
     tied_in,
-    unsafe_findings,
     weights_finding,
 )
 from theworld_validate.releases.seen import Seen, Truth
 from theworld_validate.results import Finding
-
-__all__ = ["Cell", "Judged", "Seen", "Truth", "Verdict", "judge_first", "judge_neighbours", "unsafe_findings"]
 
 
 def judge_first(seen: Seen, probes: tuple[str, ...]) -> Judged:
