@@ -20,9 +20,16 @@ from theworld_validate.memory import family_steps
 FREEZES = {**PRESETS, "vae": FreezeConfig.from_flags(gemma_vision=True, gemma_language=True, cosmos_vae=False)}
 PRECISIONS = ("bfloat16", "mixed")
 OPTIMIZERS = ("adamw", "adamw-8bit")
+FSDP2, DDP = STRATEGIES = ("fsdp2", "ddp")
 TRAIN, GENERATE, ROLLOUT = TASKS = ("train", "generate", "rollout")
 # what a field can say
-NAMES = {"task": TASKS, "preset": tuple(FREEZES), "precision": PRECISIONS, "optimizer": OPTIMIZERS}
+NAMES = {
+    "task": TASKS,
+    "preset": tuple(FREEZES),
+    "precision": PRECISIONS,
+    "optimizer": OPTIMIZERS,
+    "strategy": STRATEGIES,
+}
 # field of `Cell` -> the least and the most; the prompt's length is bounded by the model's positions besides
 RANGES = {
     "world_tokens": (1, 1024**2),
@@ -35,9 +42,10 @@ RANGES = {
     "denoising_steps": (1, 10_000),
 }
 # The fields that are a task's own; the others are every task's.
+_OF_RANKS = ("num_gpus", "strategy", "offload_activations", "offload_optimizer")
 _OF_INFERENCE = ("frames", "new_tokens")
 OWN_FIELDS = {
-    TRAIN: ("preset", "checkpointing", "chunked_loss", "precision", "optimizer", "num_gpus"),
+    TRAIN: ("preset", "checkpointing", "chunked_loss", "precision", "optimizer", *_OF_RANKS),
     GENERATE: _OF_INFERENCE,
     ROLLOUT: (*_OF_INFERENCE, "world_steps", "denoising_steps", "guidance", "offload"),
 }
@@ -63,7 +71,11 @@ class Cell:
         batch: rows.
         text_tokens: of each row, besides one image (where the model takes any) and the clip.
         optimizer: "adamw" (its states in the parameters' dtype), or "adamw-8bit" (predicted only).
-        num_gpus: that share parameters, gradients and optimizer states (FSDP2); above 1 predicted only, for one rank.
+        num_gpus: that train together; above 1 predicted only, for one rank.
+        strategy: of several GPUs: "fsdp2" shares parameters, gradients and optimizer states, "ddp" has all on each.
+        offload_activations: what autograd saves is on the CPU between forward and backward; predicted only.
+        offload_optimizer: AdamW's states and its step are on the CPU; under FSDP2 shards and gradients are there too;
+            predicted only.
         frames: of the clip, 1 + 4k; a training step has one.
         new_tokens: that are generated after the prompt.
         world_steps: latent steps that Cosmos predicts after the clip's.
@@ -84,6 +96,9 @@ class Cell:
     text_tokens: int = 1024
     optimizer: str = "adamw"
     num_gpus: int = 1
+    strategy: str = FSDP2
+    offload_activations: bool = False
+    offload_optimizer: bool = False
     frames: int = 1
     new_tokens: int = 128
     world_steps: int = 8
@@ -95,6 +110,11 @@ class Cell:
     def is_the_worlds(self) -> bool:
         """Whether it is of TheWorld with its branch; else of another family, whose step `family_steps` knows."""
         return self.world_tokens > 0
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether parameters are shared by several GPUs."""
+        return self.num_gpus > 1 and self.strategy == FSDP2
 
     @property
     def grid_side(self) -> int:
@@ -124,7 +144,9 @@ class Cell:
         parts += ["chunked loss"] if self.chunked_loss else []
         parts += ["mixed"] if self.precision == "mixed" else []
         parts += ["8-bit optimizer"] if self.optimizer == "adamw-8bit" else []
-        parts += [f"one of {self.num_gpus} GPUs"] if self.num_gpus > 1 else []
+        parts += ["activations offloaded"] if self.offload_activations else []
+        parts += ["optimizer offloaded"] if self.offload_optimizer else []
+        parts += [f"one of {self.num_gpus} GPUs{'' if self.is_sharded else ', DDP'}"] if self.num_gpus > 1 else []
         return " + ".join(parts)
 
     @property
@@ -181,8 +203,10 @@ def check_cell(cell: Cell) -> None:
     if cell.task == ROLLOUT and cell.grid_side % 2:
         fits = (cell.grid_side + 1) ** 2
         raise ValueError(f"a rollout's latent grid has even sides: {cell.world_tokens} is none; {fits} would do")
-    if cell.num_gpus > 1 and cell.precision == "mixed":
-        raise ValueError("a model on several GPUs is predicted in bfloat16 only; leave --precision mixed out")
+    if cell.strategy == DDP and cell.num_gpus == 1:
+        raise ValueError("strategy ddp is for several GPUs; ask for 2 or more, or leave it out")
+    if cell.strategy == DDP and cell.offload_optimizer:
+        raise ValueError("offload_optimizer is for one GPU or for strategy fsdp2; leave one of the two out")
 
 
 def check_value(field: str, value: object) -> None:
