@@ -12,12 +12,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from theworld_validate.memory.adapters import modules_restored
 from theworld_validate.memory.cells import (
+    EVALUATE,
     GENERATE,
     LEARNING_RATE,
     ROLLOUT,
-    TRAIN,
+    STEPS,
     Cell,
+    evaluate,
     forward_and_backward,
     input_bytes,
     make_inputs,
@@ -25,6 +28,7 @@ from theworld_validate.memory.cells import (
 )
 from theworld_validate.memory.history import bytes_kept_for_backward, split_peak
 from theworld_validate.memory.inference import CALL_PHASES, run_call
+from theworld_validate.memory.optimizers import make_optimizer
 from theworld_validate.memory.outcomes import Measured, Owner
 from theworld_validate.memory.phase_peaks import PhasePeaks
 from theworld_validate.results import InputError
@@ -73,6 +77,8 @@ def _measure_or_say(model: Any, cell: Cell, snapshots: Path | None) -> Measured:
             return _measure(model, cell, snapshots)
     except torch.OutOfMemoryError:
         return Measured(cell=cell, out_of_memory="preparing")
+    except InputError:
+        raise
     except Exception as error:
         return Measured(cell=cell, error=one_line(f"{type(error).__name__}: {error}"))
 
@@ -90,7 +96,7 @@ def _warm_up(model: Any, cells: Sequence[Cell]) -> None:
         with contextlib.suppress(Exception), _precision(model, cell):
             _check_inputs_fit(cell, model.config)
             step = _run_of(model, cell)
-            step.inputs = make_inputs(cell, model.config, device=model.device)
+            step.batches = _make_batches(model, cell)
             step.run()
 
 
@@ -114,15 +120,16 @@ def _precision(model: Any, cell: Cell) -> Any:
 
     from theworld.levers.master_weights import use_master_weights
 
-    prepare_model(model, cell)
-    if cell.precision == "mixed":
-        use_master_weights(model)
     try:
-        yield
+        with modules_restored(model):
+            prepare_model(model, cell)
+            if cell.precision == "mixed":
+                use_master_weights(model)
+            yield
     finally:
         for parameter in model.parameters():
             parameter.grad = None
-            if parameter.dtype != torch.bfloat16:
+            if parameter.is_floating_point() and parameter.dtype != torch.bfloat16:
                 parameter.data = parameter.data.bfloat16()
         if cell.task == ROLLOUT:
             model.release_world_model()
@@ -141,7 +148,7 @@ def _measure(model: Any, cell: Cell, snapshots: Path | None) -> Measured:
     out_of_memory: str | None = None
     try:
         _check_inputs_fit(cell, model.config)
-        step.inputs = make_inputs(cell, model.config, device=model.device)
+        step.batches = _make_batches(model, cell)
         for number in range(NUM_STEPS):
             if number == 1:
                 with _recorded_history(seen, step, snapshots):
@@ -183,8 +190,13 @@ def _check_inputs_fit(cell: Cell, config: Any) -> None:
     import torch
 
     _, total = torch.cuda.mem_get_info()
-    if (needed := input_bytes(cell, config)) > total:
+    if (needed := cell.accumulation * input_bytes(cell, config)) > total:
         raise torch.OutOfMemoryError(f"the inputs alone take {needed:,} bytes")
+
+
+def _make_batches(model: Any, cell: Cell) -> list[dict[str, Any]]:
+    """The batches of one step, all on the device before it begins, as `Trainer` fetches them."""
+    return [make_inputs(cell, model.config, device=model.device) for _ in range(cell.accumulation)]
 
 
 class _Step(PhasePeaks):
@@ -195,10 +207,9 @@ class _Step(PhasePeaks):
 
         super().__init__()
         self.model, self.cell = model, cell
-        self.inputs: dict[str, Any] = {}
+        self.batches: list[dict[str, Any]] = []
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        # With the preset "none" of a family nothing trains; an optimizer of nothing is refused.
-        self.optimizer = torch.optim.AdamW(self.trainable or [torch.zeros(1)], lr=LEARNING_RATE)
+        self.optimizer = make_optimizer(model, cell.optimizer, learning_rate=LEARNING_RATE)
         is_mixed = cell.precision == "mixed"
         self.autocast = torch.autocast(model.device.type, torch.bfloat16) if is_mixed else contextlib.nullcontext()
 
@@ -215,11 +226,35 @@ class _Step(PhasePeaks):
     def run(self) -> None:
         """Forward, loss, backward, AdamW, zero_grad."""
         self.start("forward")
-        forward_and_backward(self.model, self.inputs, on_phase=self.enter, autocast=self.autocast)
+        for inputs in self.batches:
+            forward_and_backward(self.model, inputs, on_phase=self.enter, autocast=self.autocast)
         self.enter("optimizer")
         self.optimizer.step()
         self.enter("zero_grad")
         self.optimizer.zero_grad(set_to_none=True)
+        self.finish()
+
+
+class _Evaluation(PhasePeaks):
+    """One batch of an evaluation, and the peak of its only phase."""
+
+    trainable: tuple[Any, ...] = ()
+    backward_began_us: float | None = None
+
+    def __init__(self, model: Any, cell: Cell) -> None:
+        super().__init__()
+        self.model, self.cell = model, cell
+        self.batches: list[dict[str, Any]] = []
+
+    def tensors(self) -> dict[str, Any]:
+        """Nothing is there before a batch but weights and inputs."""
+        return {}
+
+    def run(self) -> None:
+        """Forward and loss."""
+        self.start("forward")
+        for inputs in self.batches:
+            evaluate(self.model, inputs, on_phase=self.enter)
         self.finish()
 
 
@@ -232,7 +267,7 @@ class _Call(PhasePeaks):
     def __init__(self, model: Any, cell: Cell) -> None:
         super().__init__()
         self.model, self.cell = model, cell
-        self.inputs: dict[str, Any] = {}
+        self.batches: list[dict[str, Any]] = []
         self._num_calls = 0
 
     def tensors(self) -> dict[str, Any]:
@@ -248,16 +283,21 @@ class _Call(PhasePeaks):
             {"prompt": f"What happens in call {self._num_calls}."} if self.cell.task == ROLLOUT else {}
         )
         self.start(CALL_PHASES[self.cell.task][0])
-        run_call(self.model, self.inputs, self.cell, on_phase=self.enter, **changes)
+        run_call(self.model, self.batches[0], self.cell, on_phase=self.enter, **changes)
         self.finish()
 
 
-def _run_of(model: Any, cell: Cell) -> _Step | _Call:
-    return _Step(model, cell) if cell.task == TRAIN else _Call(model, cell)
+_Run = _Step | _Evaluation | _Call
+
+
+def _run_of(model: Any, cell: Cell) -> _Run:
+    if cell.task in STEPS:
+        return _Evaluation(model, cell) if cell.task == EVALUATE else _Step(model, cell)
+    return _Call(model, cell)
 
 
 @contextlib.contextmanager
-def _recorded_history(seen: _Seen, step: _Step | _Call, snapshots: Path | None) -> Any:
+def _recorded_history(seen: _Seen, step: _Run, snapshots: Path | None) -> Any:
     """Record the allocator's history of one step, and say who owned what at its peak."""
     import torch
 
@@ -269,7 +309,7 @@ def _recorded_history(seen: _Seen, step: _Step | _Call, snapshots: Path | None) 
     known = {
         "parameters": _addresses(step.model.parameters()),
         "buffers": _addresses(step.model.buffers()),
-        "inputs": _addresses(step.inputs.values()),
+        "inputs": _addresses(tensor for inputs in step.batches for tensor in inputs.values()),
     }
     for kind, tensors in step.tensors().items():
         known[kind] = known.get(kind, set()) | _addresses(tensors)
