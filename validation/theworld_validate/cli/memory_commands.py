@@ -156,7 +156,7 @@ def predict(
             garbage_collection_threshold=garbage_collection_threshold,
             max_split_size_mb=max_split_size_mb,
         )
-        run_options.check(task, text_tokens=text_tokens, sweep=sweep)
+        run_options.check(task, text_tokens=text_tokens, sweep=sweep, accumulation=accumulation)
         terms = Terms(
             gpu=None if gpu is None else find_gpu(gpu),
             sweep_over=check_sweep(sweep),

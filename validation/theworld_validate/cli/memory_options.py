@@ -42,7 +42,9 @@ class Task(StrEnum):
 AGAIN = "may be given again"
 TaskName = Annotated[
     Task,
-    typer.Option("--task", help="A training step, an evaluation, generate with a clip, or rollout: Cosmos looks ahead."),
+    typer.Option(
+        "--task", help="Train (a step), evaluate, generate (with a clip), or rollout: Cosmos looks ahead first."
+    ),
 ]
 Preset = Annotated[
     list[str] | None,

@@ -98,5 +98,3 @@ def modules_restored(model: Any) -> Iterator[None]:
         for module, children in own:
             module._modules.clear()
             module._modules.update(children)
-
-

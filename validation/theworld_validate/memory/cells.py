@@ -26,8 +26,13 @@ QUANTIZATIONS = ("none", NF4)
 TRAIN, EVALUATE, GENERATE, ROLLOUT = TASKS = ("train", "evaluate", "generate", "rollout")
 STEPS = (TRAIN, EVALUATE)  # a forward with labels; the others generate
 # what a field can say
-NAMES = {"task": TASKS, "preset": tuple(FREEZES), "precision": PRECISIONS, "optimizer": OPTIMIZERS}
-NAMES["quantization"] = QUANTIZATIONS
+NAMES = {
+    "task": TASKS,
+    "preset": tuple(FREEZES),
+    "precision": PRECISIONS,
+    "optimizer": OPTIMIZERS,
+    "quantization": QUANTIZATIONS,
+}
 # field of `Cell` -> the least and the most; the prompt's length is bounded by the model's positions besides
 RANGES = {
     "world_tokens": (1, 1024**2),

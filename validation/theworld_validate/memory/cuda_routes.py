@@ -77,7 +77,7 @@ def _attention(
     return _FusedAttention.apply(query, key, value, attn_mask)
 
 
-def _dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:  # noqa: A002
+def _dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:  # noqa: A002, ARG001
     """`dropout` with the memory of CUDA's fused kernel: a mask of a byte an element is kept, and no noise."""
     if not training or p == 0:
         return input

@@ -174,7 +174,8 @@ def enable_checkpointing(model: Any) -> None:
 @contextmanager
 def _without_warnings_of_names() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # they have newer names, which the oldest supported release lacks
+        # They have newer names, which the oldest supported release lacks.
+        warnings.simplefilter("ignore", FutureWarning)
         yield
 
 

@@ -3,6 +3,7 @@
 In: the parameters that learn. Out: requests in their order; or an optimizer of torch's or bitsandbytes'.
 """
 
+import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,7 @@ def check_is_installed(optimizer: str) -> None:
     """Raise an `InputError` if an optimizer's library is not there."""
     if optimizer == ADAMW_8BIT:
         try:
-            import bitsandbytes  # noqa: F401
+            importlib.import_module("bitsandbytes")
         except ImportError as error:
             raise InputError(
                 "--optimizer adamw-8bit is measured with bitsandbytes, which is not installed; pip install bitsandbytes"
@@ -102,9 +103,9 @@ def make_optimizer(model: Any, optimizer: str, *, learning_rate: float) -> Any:
         return torch.optim.AdamW([torch.zeros(1)], lr=learning_rate)
     if optimizer == ADAMW:
         return torch.optim.AdamW(trainable, lr=learning_rate)
-    import bitsandbytes
     from torch import nn
 
+    bitsandbytes = importlib.import_module("bitsandbytes")
     manager = bitsandbytes.optim.GlobalOptimManager.get_instance()
     manager.initialize()  # it remembers parameters of earlier cells, by an address that may be another's by now
     made = bitsandbytes.optim.AdamW8bit(trainable, lr=learning_rate)

@@ -5,6 +5,7 @@ In: a model on tensors without data. Out: its linear layers replaced by ones tha
 `functional.quantize_4bit`, `autograd._functions.MatMul4Bit`, `backends.cuda.ops._dequant_linear_fallback`.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,11 +22,13 @@ class FourBitLinear(nn.Linear):
         of: the layer in whose place it comes.
     """
 
+    offset: torch.Tensor
+
     def __init__(self, of: nn.Linear) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = of.in_features, of.out_features
         num_weights = of.weight.numel()
-        num_scales = -(-num_weights // _BLOCK)
+        self.num_scales = num_scales = -(-num_weights // _BLOCK)
         packed = torch.empty((num_weights + 1) // 2, 1, dtype=torch.uint8)
         self.weight = nn.Parameter(packed, requires_grad=False)  # pyrefly: ignore[bad-assignment]
         self.bias = of.bias
@@ -39,9 +42,9 @@ class FourBitLinear(nn.Linear):
         for name, tensor in held.items():
             self.register_buffer(name, tensor, persistent=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
         """(..., in_features) to (..., out_features), in the input's dtype."""
-        return _FourBitProduct.apply(x, self)
+        return _FourBitProduct.apply(input, self)
 
 
 class _FourBitProduct(torch.autograd.Function):
@@ -54,7 +57,7 @@ class _FourBitProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, layer: FourBitLinear) -> torch.Tensor:
         ctx.layer = layer
-        dequantised = torch.empty(layer.absmax.shape, dtype=torch.float32)
+        dequantised = torch.empty(layer.num_scales, dtype=torch.float32)
         scales = dequantised + layer.offset
         weight = torch.empty(layer.out_features, layer.in_features, dtype=x.dtype)
         made = nn.functional.linear(x, weight, layer.bias)
@@ -64,7 +67,7 @@ class _FourBitProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (gradient,), layer = gradients, ctx.layer
-        scales = torch.empty(layer.absmax.shape, dtype=torch.float32)
+        scales = torch.empty(layer.num_scales, dtype=torch.float32)
         weight = torch.empty(layer.out_features, layer.in_features, dtype=gradient.dtype)
         made = torch.matmul(gradient, weight)
         del scales
@@ -77,7 +80,6 @@ def quantise(model: Any, *, is_the_worlds: bool) -> dict[type, type]:
     Returns:
         Class of these layers -> class of their LoRA layers, for `adapters.attach`.
     """
-    from transformers.quantizers.base import get_keys_to_not_convert
     from transformers.quantizers.quantizers_utils import should_convert_module
 
     if is_the_worlds:
@@ -85,6 +87,8 @@ def quantise(model: Any, *, is_the_worlds: bool) -> dict[type, type]:
 
         skipped = modules_left_unquantised()
     else:
+        from transformers.quantizers.base import get_keys_to_not_convert
+
         skipped = get_keys_to_not_convert(model)
     for name, module in list(model.named_modules()):
         if type(module) is nn.Linear and should_convert_module(name, skipped):
@@ -103,7 +107,7 @@ def lora_of_four_bit() -> type:
             result = result.clone()
             dtype, is_cast = result.dtype, not torch.is_autocast_enabled("cpu")
             if is_cast:
-                x = self._cast_input_dtype(x, self.lora_A[name].weight.dtype)
+                x = x.float()  # an adapter's dtype
             output = self.lora_B[name](self.lora_A[name](self.lora_dropout[name](x))) * self.scaling[name]
             if is_cast:
                 output = output.to(dtype)
@@ -111,3 +115,12 @@ def lora_of_four_bit() -> type:
 
     return FourBitLora
 
+
+def tensors_beside(model: Any) -> Iterator[torch.Tensor]:
+    """What bitsandbytes' layers in 4 bit hold beside their weights, where modules know nothing of it."""
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        for held in (state, getattr(state, "state2", None)):
+            if held is not None:
+                tensors = (held.absmax, held.code, held.offset)
+                yield from (tensor for tensor in tensors if tensor is not None)

@@ -101,6 +101,10 @@ class _Replay:
         self.timeline.append(allocated)
         self._highest = max(self._highest, allocated)
 
+    def enter(self, phase: str) -> None:
+        """A phase that may ask for nothing: what it finds is its peak."""
+        self.phase_peaks[phase] = max(self.allocator.allocated, self.phase_peaks.get(phase, 0))
+
     def give(self, key: Any) -> None:
         if (living := self.living.pop(key, None)) is not None:
             self.allocator.free(living.block)
@@ -200,6 +204,8 @@ def _check_peak(run: _Replay, stop_at: int | None) -> None:
 
 def _run_step(run: _Replay, trace: StepTrace, kinds: Mapping[int, str], step: int, stop_at: int | None) -> None:
     _run_events(run, trace.events, lambda event: kinds[event.storage], stop_at, workspace_of=lambda event: event.phase)
+    if trace.learning:
+        run.enter("optimizer")
     if step == 0:
         for i, state in enumerate(states_of(trace.learning, trace.optimizer)):
             asked_by = f"AdamW {state.name}"
