@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from theworld_validate.documents.compact_json import compact_json
 from theworld_validate.memory.cells import LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
 from theworld_validate.memory.lengths import read_lengths
 
@@ -171,7 +172,7 @@ def main() -> None:
         rows.append(compare(Measurement(**json.loads(ended.stdout)), predicted[cell.name]))
         print(rows[-1], flush=True)
         output = options.folder / f"runs-{options.part}.json"  # after each: a part that is cut off keeps it
-        output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        output.write_text(compact_json(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
