@@ -63,6 +63,13 @@ def workflows(session: nox.Session) -> None:
     session.run("zizmor", "--offline", "--no-progress", ".github/workflows")
 
 
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documents as a site in build/site; a dead link, or anything that a page loads from the net, ends it."""
+    session.install(*CONSTRAINTS, "-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
 @nox.session(venv_backend="none")
 def browser(session: nox.Session) -> None:
     """The report's page in Debian's chromium, with the current environment."""

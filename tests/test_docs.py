@@ -1,6 +1,7 @@
 """What the documents show is run: every command line, the Python example, and the example of a new fault."""
 
 import functools
+import html
 import re
 import shlex
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from theworld_validate.faults.loader import FaultySubject
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+TUTORIALS = {"prove-my-wrapper": [0, 1, 0, 0], "predict-memory": [0, 0, 0], "upgrade-safely": [0, 0, 0, 0, 0, 0]}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(
     {
@@ -63,6 +65,7 @@ def in_this_place(command: str, tiny: SyntheticCheckpoint, llama: Path) -> list[
         "my_package:MyModel": "theworld:TheWorld",
         "cuda": "cpu",
         "LLAMA": str(llama),
+        "tiny/gemma": str(tiny.gemma),
     }
     for i, word in enumerate(words):
         words[i] = put_in.get(word, word)
@@ -97,6 +100,46 @@ def test_a_command_that_is_shown_passes(
         # What needs a GPU says so where there is none, and does not pass.
         expected = 3 if "memory measure" in step and not torch.cuda.is_available() else 0
         assert result.exit_code == expected, f"{step}: {result.output}"
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_a_tutorial_does_what_it_says(
+    name: str, tiny: SyntheticCheckpoint, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands, from the first to the last in one folder, each with the exit code that the page gives."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "tutorials" / f"{name}.md").read_text(encoding="utf-8")
+    steps = re.findall(
+        r'^    (theworld-validate [^\n]*)$|```python title="(\S+)"\n(.*?)```', text, re.MULTILINE | re.DOTALL
+    )
+    codes = iter(TUTORIALS[name])
+    for command, file, code in steps:
+        if file:
+            Path(file).write_text(code, encoding="utf-8")
+            continue
+        words = in_this_place(command, tiny, llama)
+        if "wrapper:load" in words and "--output" not in words:  # whose fault is a cast from float32
+            words = words[: -len(FLOAT32)]
+        result = invoke(*words)
+        assert result.exit_code == next(codes), f"{command}: {result.output}"
+        if result.exit_code == 1:
+            assert_the_picture_shows(result.stdout)
+    assert list(codes) == []
+
+
+def assert_the_picture_shows(printed: str) -> None:
+    """Hold the figure against a run: checks, their verdicts, the cause and the remedy are the same."""
+    svg = (ROOT / "docs" / "figures" / "failing-parity.svg").read_text(encoding="utf-8")
+    drawn = html.unescape(" ".join(re.findall(r"<text[^>]*>([^<]*)</text>", svg))).replace("\xa0", " ")
+    for wanted in (
+        "model.language_model.rotary_emb.full_attention_inv_freq",
+        "buffer dtype",
+        "load with from_pretrained",
+    ):
+        assert wanted in " ".join(printed.split())
+        assert wanted in " ".join(drawn.split())
+    verdicts = re.compile(r"(FAIL|pass)\s+(parity\.[a-z_.]+)")
+    assert set(verdicts.findall(drawn)) == set(verdicts.findall(printed)) != set()
 
 
 def commands_of(group: Any, prefix: str = "") -> list[str]:

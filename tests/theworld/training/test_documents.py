@@ -15,6 +15,7 @@ from accelerate.commands.launch import launch_command_parser
 from typer.testing import CliRunner
 
 from tests.conftest import FRAME_SIZE
+from tests.theworld_validate.command_line import invoke
 from theworld.synthetic import SyntheticCheckpoint
 from theworld.training.__main__ import app
 from theworld.training.config import DataConfig, StageConfig, TrainingConfig
@@ -57,6 +58,12 @@ def test_the_commands_that_are_shown_train(
         result = CliRunner().invoke(app, shlex.split(command)[1:])
         assert result.exit_code == 0, result.output
     assert all(stage["finished"] for stage in json.loads(Path("out/run.json").read_text())["stages"])
+    checked = commands(page, "theworld-validate") if page == "tutorials/train-in-stages" else []
+    for command in checked:
+        few = ("--dtype", "float32", "--probe", "text") if "parity" in command else ()
+        result = invoke(*shlex.split(command)[1:], *few)
+        assert result.exit_code == 0, f"{command}: {result.output}"
+    assert len(checked) == (2 if page == "tutorials/train-in-stages" else 0)
 
 
 def test_the_launcher_trains_on_two_processes(
