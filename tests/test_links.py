@@ -14,7 +14,7 @@ DOCUMENTS = (
     *(path for folder in ("docs", "examples") for path in sorted((ROOT / folder).rglob("*.md"))),
     *(path for path in (ROOT / "reports" / "README.md", *sorted((ROOT / "reports").glob("*/README.md")))),
 )
-_LINK = re.compile(r"""\]\(([^)\s]+)\)|\b(?:href|src|srcset)="([^"\s]+)\"""")
+_LINK = re.compile(r"""\]\(([^)\s]+)\)|\b(?:href|src|srcset)="([^"\s]+)\"|^\[[^]]+\]: (\S+)$""", re.MULTILINE)
 
 
 def without_code(text: str) -> str:
@@ -36,9 +36,10 @@ def anchors(text: str) -> set[str]:
 
 def dead_links(document: Path, text: str) -> list[str]:
     """The links of a document, whose text it is, that lead nowhere in the repository; other hosts are not asked."""
-    found = []
+    defined = set(re.findall(r"^\[([^]]+)\]: ", text, re.MULTILINE))
+    found = [label for label in re.findall(r"\]\[([^]]+)\]", without_code(text)) if label not in defined]
     for match in _LINK.finditer(without_code(text)):
-        link = match[1] or match[2]
+        link = match[1] or match[2] or match[3]
         path, _, anchor = link.partition("#")
         if (hosted := HOSTED.match(path)) is not None:
             target = ROOT / path[hosted.end() :]
@@ -64,19 +65,23 @@ def test_dead_links_are_seen() -> None:
 
 [a](#the-levers-here) [b](faq.md) [c](https://github.com/theworld/theworld/blob/main/docs/faq.md) [d](https://x.org/none)
 `[e](none.md)` [f](none.md) [g](faq.md#none) [h](#levers) [i](https://github.com/theworld/theworld/blob/main/none.md)
-<img src="https://raw.githubusercontent.com/theworld/theworld/main/none.svg">
+<img src="https://raw.githubusercontent.com/theworld/theworld/main/none.svg"> [j][nothing] [k][faq]
+
+[faq]: none.html
 """
     assert dead_links(page, text) == [
+        "nothing",
         "none.md",
         "faq.md#none",
         "#levers",
         "https://github.com/theworld/theworld/blob/main/none.md",
         "https://raw.githubusercontent.com/theworld/theworld/main/none.svg",
+        "none.html",
     ]
 
 
 def test_the_readme_can_be_read_on_the_package_index() -> None:
     text = without_code((ROOT / "README.md").read_text(encoding="utf-8"))
-    links = [match[1] or match[2] for match in _LINK.finditer(text)]
+    links = [match[1] or match[2] or match[3] for match in _LINK.finditer(text)]
     assert len(links) > 10
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
