@@ -109,7 +109,7 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session
 def families(session: nox.Session) -> None:
-    """The table of docs/families.md: more than twenty families, five faults each; about ten minutes."""
+    """The table of reports/families: more than twenty families, five faults each; about ten minutes."""
     session.install(*CONSTRAINTS, "-e", ".[test]")
     session.run("python", "-m", "benchmarks.families", *session.posargs)
 
