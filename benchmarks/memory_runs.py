@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from theworld_validate.documents.compact_json import compact_json
 from theworld_validate.memory.cells import LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
 from theworld_validate.memory.gpus import GIB
 from theworld_validate.memory.lengths import read_lengths
@@ -210,7 +211,7 @@ def main() -> None:
         print(rows[number], flush=True)
         output = options.folder / f"runs-{options.part}.json"  # after each: a part that is cut off keeps it
         in_order = [rows[index] for index in sorted(rows)]
-        output.write_text(json.dumps(in_order, indent=1) + "\n", encoding="utf-8")
+        output.write_text(compact_json(in_order), encoding="utf-8")
 
 
 if __name__ == "__main__":
