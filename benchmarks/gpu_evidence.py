@@ -39,6 +39,7 @@ from typing import Any
 
 import torch
 
+from theworld_validate.documents.compact_json import compact_json
 from theworld_validate.memory.gpus import GIB, gpu_bytes
 
 HERE = Path(__file__).parent
@@ -223,7 +224,7 @@ def write_accuracy(folder: Path, gpu_gib: float) -> None:
 def write(path: Path, value: Any) -> None:
     """Write JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    path.write_text(compact_json(value), encoding="utf-8")
 
 
 def main() -> None:
