@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from theworld_validate.memory.cells import Cell
-from theworld_validate.memory.replay import state_bytes
+from theworld_validate.memory.optimizers import ADAMW, Learning, states_of
 from theworld_validate.memory.tracer import StorageTracer, Trace
 
 KEPT_ELEMENTS = 4096  # torchao: the states of smaller parameters stay on the GPU
@@ -87,21 +87,19 @@ def shards_traced(cell: Cell, model: Any, tracer: StorageTracer) -> Iterator[Non
         yield
 
 
-def split_learning(
-    cell: Cell, learning: Sequence[tuple[int, int]]
-) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
-    """What the optimizer steps on the device, and on the host: (elements, bytes of one) of each parameter."""
+def split_learning(cell: Cell, learning: Sequence[Learning]) -> tuple[tuple[Learning, ...], tuple[Learning, ...]]:
+    """What the optimizer steps on the device, and what on the host."""
     if not cell.offload_optimizer:
         return tuple(learning), ()
     if cell.is_sharded:
         return (), tuple(learning)
     return (
-        tuple(one for one in learning if one[0] < KEPT_ELEMENTS),
-        tuple(one for one in learning if one[0] >= KEPT_ELEMENTS),
+        tuple(one for one in learning if one.elements < KEPT_ELEMENTS),
+        tuple(one for one in learning if one.elements >= KEPT_ELEMENTS),
     )
 
 
-def host_bytes(cell: Cell, trace: Trace, on_host: Sequence[tuple[int, int]]) -> int | None:
+def host_bytes(cell: Cell, trace: Trace, on_host: Sequence[Learning]) -> int | None:
     """The most that lies in the host's memory during a step, as it was asked for; None for a cell without offload.
 
     Pinned blocks are larger: torch rounds each of them up to a power of two.
@@ -116,7 +114,7 @@ def host_bytes(cell: Cell, trace: Trace, on_host: Sequence[tuple[int, int]]) -> 
         if event.storage in trace.on_host:
             held += event.num_bytes
             peak = max(peak, held)
-    states = 2 * sum(state_bytes(*one, cell.optimizer) for one in on_host)
+    states = sum(state.num_bytes for state in states_of(on_host, ADAMW))
     # torchao keeps a copy of each parameter and of its gradient; FSDP2's shards and gradients were seen already.
-    copies = 0 if cell.is_sharded else 2 * sum(elements * size for elements, size in on_host)
+    copies = 0 if cell.is_sharded else 2 * sum(one.elements * one.item_bytes for one in on_host)
     return peak + states + copies

@@ -16,21 +16,26 @@ from unittest import mock
 
 from theworld.pipeline_geometries import PipelineGeometry
 from theworld_validate.memory import family_steps
+from theworld_validate.memory.adapters import modules_restored
 from theworld_validate.memory.allocator import OutOfMemoryError
 from theworld_validate.memory.cells import (
+    EVALUATE,
     FREEZES,
     FSDP2,
+    NF4,
     ROLLOUT,
-    TRAIN,
+    STEPS,
     Cell,
     check_length,
     count_labels,
+    evaluate,
     forward_and_backward,
     input_bytes,
     make_inputs,
     prepare_model,
 )
 from theworld_validate.memory.offload import activations_traced, host_bytes, shards_traced, split_learning, together
+from theworld_validate.memory.optimizers import Learning, find_embeddings
 from theworld_validate.memory.outcomes import Predicted
 from theworld_validate.memory.replay import StepTrace, Traced, replay
 from theworld_validate.memory.replication import layouts_may_differ, replicate_traced
@@ -98,14 +103,17 @@ class Predictor:
             InputError: if the prompt is longer than the model's positions.
         """
         self._check_length(cell)
-        _, model = self._model(replace(cell, num_gpus=1, strategy=FSDP2))
-        parameters = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+        mode, model = self._model(replace(cell, num_gpus=1, strategy=FSDP2))
+        with mode, modules_restored(model):
+            if cell.adapter is not None or cell.quantization == NF4:
+                _prepare(model, cell)
+            parameters = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
         if cell.is_sharded:
             parameters = 0 if cell.offload_optimizer else parameters // cell.num_gpus
         if cell.task == ROLLOUT:
             sizes = self._part_bytes()
             parameters += max(sizes) if cell.offload else sum(sizes)
-        return parameters + input_bytes(cell, self._config)
+        return parameters + cell.accumulation * input_bytes(cell, self._config)
 
     def _part_bytes(self) -> list[int]:
         """Bytes of the transformer and of the text encoder, in bfloat16."""
@@ -130,8 +138,10 @@ class Predictor:
             _repeatably(),
         ):
             try:
-                if cell.task == TRAIN:
-                    self._traces[cell] = _trace(model, self._config, cell, mesh)
+                if cell.task in STEPS:
+                    with modules_restored(model):
+                        self._traces[cell] = _trace(model, self._config, cell, mesh)
+                    _back_to_bfloat16(model)
                 else:
                     from theworld_validate.memory.call_trace import trace_calls
 
@@ -199,6 +209,15 @@ def _repeatably() -> Iterator[None]:
         gc.enable()
 
 
+def _prepare(model: Any, cell: Cell) -> None:
+    custom_layers: dict[type, type] = {}
+    if cell.quantization == NF4:
+        from theworld_validate.memory.quantised import quantise
+
+        custom_layers = quantise(model, is_the_worlds=cell.is_the_worlds)
+    prepare_model(model, cell, custom_layers=custom_layers)
+
+
 def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
     import torch
 
@@ -206,25 +225,32 @@ def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
     from theworld_validate.memory.cuda_routes import scratch_bytes
     from theworld_validate.memory.tracer import StorageTracer, modules_named
 
-    prepare_model(model, cell)
+    _prepare(model, cell)
     if cell.precision == "mixed":
         use_master_weights(model)
     if cell.is_sharded:
         shard(model, mesh, cell)
     # FSDP2 casts what it gathers, and has no autocast.
     is_autocast = cell.precision == "mixed" and not cell.is_sharded
-    autocast = torch.autocast("cpu", torch.bfloat16) if is_autocast else contextlib.nullcontext()
-    inputs = make_inputs(cell, config, device="cpu", make=lambda shape, dtype: torch.zeros(shape, dtype=dtype))
+    batches = [
+        make_inputs(cell, config, device="cpu", make=lambda shape, dtype: torch.zeros(shape, dtype=dtype))
+        for _ in range(cell.accumulation)
+    ]
     tracer = StorageTracer(scratch=scratch_bytes, num_nonzero=count_labels(cell))
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         tracer.adopt(shard_of(tensor), "parameters", name)
-    for name, tensor in inputs.items():
-        tracer.adopt(tensor, "inputs", name)
+    for inputs in batches:
+        for name, tensor in inputs.items():
+            tracer.adopt(tensor, "inputs", name)
     is_replicated = mesh is not None and not cell.is_sharded
     callee = replicate_traced(model, cell, tracer) if is_replicated else model
 
     def enter(phase: str) -> None:
         tracer.phase = phase
+
+    def forward_context() -> Any:
+        autocast = torch.autocast("cpu", torch.bfloat16) if is_autocast else contextlib.nullcontext()
+        return together(autocast, activations_traced(cell, tracer))
 
     with (
         layouts_may_differ(),
@@ -233,11 +259,20 @@ def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
         modules_named(tracer, model),
         gathers_seen(tracer) as gathered,
     ):
-        forward = together(autocast, activations_traced(cell, tracer))
-        forward_and_backward(callee, inputs, on_phase=enter, autocast=forward)
+        # All batches after the second find gradients, as the second does, and ask for the same.
+        for inputs in batches[:2]:
+            if cell.task == EVALUATE:
+                evaluate(model, inputs, on_phase=enter)
+            else:
+                forward_and_backward(callee, inputs, on_phase=enter, autocast=forward_context())
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = {tracer.number_of(shard_of(p.grad)) for p in trainable if p.grad is not None}
-    learning = [(shard_of(p).numel(), p.element_size()) for p in trainable if p.grad is not None]
+    embeddings = find_embeddings(model)
+    learning = [
+        Learning(elements=shard_of(p).numel(), item_bytes=p.element_size(), is_embedding=id(p) in embeddings)
+        for p in trainable
+        if p.grad is not None
+    ]
     stepped, stepped_on_host = split_learning(cell, learning)
     host = host_bytes(cell, tracer.trace, stepped_on_host)
     on_host = tracer.trace.on_host
@@ -245,8 +280,6 @@ def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
     persistent = tuple(one for one in tracer.trace.persistent.items() if one[0] not in on_host)
     for parameter in model.parameters():
         parameter.grad = None
-        if parameter.dtype == torch.float32 and cell.precision == "mixed":
-            parameter.data = parameter.data.bfloat16()
     return StepTrace(
         persistent=persistent,
         events=events,
@@ -256,3 +289,11 @@ def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
         optimizer=cell.optimizer,
         host_bytes=host,
     )
+
+
+def _back_to_bfloat16(model: Any) -> None:
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.dtype == torch.float32:
+            parameter.data = parameter.data.bfloat16()
