@@ -10,6 +10,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+NUM_PASSES = (
+    3  # gloo's own threads let go of what was sent a little later, on a busy machine too late: the least counts
+)
+
 
 def main(rank: int, port: int, folder: str) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -40,8 +44,13 @@ def main(rank: int, port: int, folder: str) -> None:
                 pass_once()
                 pass_once()
                 learn()
-            gc.collect()
-            row = {"peak": profiled_peak(pass_once)}
+            peaks = []
+            for number in range(NUM_PASSES):
+                if number:
+                    learn()
+                gc.collect()
+                peaks.append(profiled_peak(pass_once))
+            row = {"peak": min(peaks)}
         if cell.strategy == "ddp":
             sizes = callee._get_ddp_logging_data()["rebuilt_bucket_sizes"]
             row["buckets"] = [int(size) for size in sizes.split(",")]
