@@ -287,10 +287,10 @@ def test_a_gpu_that_the_context_fills_has_room_for_nothing() -> None:
 
 
 def test_an_error_in_one_cell_is_that_cells(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail_on_full(model: Any, cell: Cell) -> None:
+    def fail_on_full(model: Any, cell: Cell, **others: Any) -> None:
         if cell.preset == "full":
             raise RuntimeError("planted\nhere")
-        prepare_model(model, cell)
+        prepare_model(model, cell, **others)
 
     monkeypatch.setattr("theworld_validate.memory.predict.prepare_model", fail_on_full)
     cells = build_matrix(preset=["full", "projection"], text_tokens=[17], world_tokens=[16])

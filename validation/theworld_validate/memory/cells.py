@@ -21,9 +21,9 @@ from theworld_validate.memory.adapter_config import Adapter
 FREEZES = {**PRESETS, "vae": FreezeConfig.from_flags(gemma_vision=True, gemma_language=True, cosmos_vae=False)}
 PRECISIONS = ("bfloat16", "mixed")
 OPTIMIZERS = ("adamw", "adamw-8bit")
-FSDP2, DDP = STRATEGIES = ("fsdp2", "ddp")
 NF4 = "nf4"
 QUANTIZATIONS = ("none", NF4)
+FSDP2, DDP = STRATEGIES = ("fsdp2", "ddp")
 TRAIN, EVALUATE, GENERATE, ROLLOUT = TASKS = ("train", "evaluate", "generate", "rollout")
 STEPS = (TRAIN, EVALUATE)  # a forward with labels; the others generate
 # what a field can say
@@ -32,8 +32,8 @@ NAMES = {
     "preset": tuple(FREEZES),
     "precision": PRECISIONS,
     "optimizer": OPTIMIZERS,
-    "strategy": STRATEGIES,
     "quantization": QUANTIZATIONS,
+    "strategy": STRATEGIES,
 }
 # field of `Cell` -> the least and the most; the prompt's length is bounded by the model's positions besides
 RANGES = {
@@ -52,7 +52,7 @@ _OF_STEPS = ("chunked_loss", "adapter", "quantization")
 _OF_RANKS = ("num_gpus", "strategy", "offload_activations", "offload_optimizer")
 _OF_INFERENCE = ("frames", "new_tokens")
 OWN_FIELDS = {
-    TRAIN: ("preset", "checkpointing", "precision", "optimizer", "accumulation", *_OF_RANKS, *_OF_STEPS),
+    TRAIN: ("preset", "checkpointing", "precision", "optimizer", "accumulation", *_OF_STEPS, *_OF_RANKS),
     EVALUATE: _OF_STEPS,
     GENERATE: _OF_INFERENCE,
     ROLLOUT: (*_OF_INFERENCE, "world_steps", "denoising_steps", "guidance", "offload"),

@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from theworld_validate.memory.cells import Cell
-from theworld_validate.memory.optimizers import ADAMW, Learning, states_of
+from theworld_validate.memory.optimizers import Learning, states_of
 from theworld_validate.memory.tracer import StorageTracer, Trace
 
 KEPT_ELEMENTS = 4096  # torchao: the states of smaller parameters stay on the GPU
@@ -88,7 +88,7 @@ def shards_traced(cell: Cell, model: Any, tracer: StorageTracer) -> Iterator[Non
 
 
 def split_learning(cell: Cell, learning: Sequence[Learning]) -> tuple[tuple[Learning, ...], tuple[Learning, ...]]:
-    """What the optimizer steps on the device, and what on the host."""
+    """What the optimizer steps on the device, and on the host."""
     if not cell.offload_optimizer:
         return tuple(learning), ()
     if cell.is_sharded:
@@ -114,7 +114,7 @@ def host_bytes(cell: Cell, trace: Trace, on_host: Sequence[Learning]) -> int | N
         if event.storage in trace.on_host:
             held += event.num_bytes
             peak = max(peak, held)
-    states = sum(state.num_bytes for state in states_of(on_host, ADAMW))
+    states = sum(state.num_bytes for state in states_of(on_host, cell.optimizer))
     # torchao keeps a copy of each parameter and of its gradient; FSDP2's shards and gradients were seen already.
     copies = 0 if cell.is_sharded else 2 * sum(one.elements * one.item_bytes for one in on_host)
     return peak + states + copies

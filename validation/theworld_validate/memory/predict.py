@@ -232,6 +232,7 @@ def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
         shard(model, mesh, cell)
     # FSDP2 casts what it gathers, and has no autocast.
     is_autocast = cell.precision == "mixed" and not cell.is_sharded
+    autocast = torch.autocast("cpu", torch.bfloat16) if is_autocast else contextlib.nullcontext()
     batches = [
         make_inputs(cell, config, device="cpu", make=lambda shape, dtype: torch.zeros(shape, dtype=dtype))
         for _ in range(cell.accumulation)
@@ -248,10 +249,6 @@ def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
     def enter(phase: str) -> None:
         tracer.phase = phase
 
-    def forward_context() -> Any:
-        autocast = torch.autocast("cpu", torch.bfloat16) if is_autocast else contextlib.nullcontext()
-        return together(autocast, activations_traced(cell, tracer))
-
     with (
         layouts_may_differ(),
         shards_traced(cell, model, tracer),
@@ -264,7 +261,8 @@ def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
             if cell.task == EVALUATE:
                 evaluate(model, inputs, on_phase=enter)
             else:
-                forward_and_backward(callee, inputs, on_phase=enter, autocast=forward_context())
+                forward = together(autocast, activations_traced(cell, tracer))
+                forward_and_backward(callee, inputs, on_phase=enter, autocast=forward)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = {tracer.number_of(shard_of(p.grad)) for p in trainable if p.grad is not None}
     embeddings = find_embeddings(model)
