@@ -30,7 +30,8 @@ SHORT: dict[str, Any] = {"preset": "full", "text_tokens": 16, "world_tokens": 16
 SHARDED = Cell(**SHORT, num_gpus=2)
 REPLICATED = Cell(**SHORT | {"preset": "language"}, num_gpus=2, strategy="ddp", checkpointing=True)
 OFFLOADED = replace(SHARDED, offload_optimizer=True)
-CELLS = (SHARDED, replace(SHARDED, precision="mixed", checkpointing=True), REPLICATED)
+# Without checkpointing FSDP2's peak comes before the first sum, of which gloo's own threads keep the inputs a while.
+CELLS = (SHARDED, replace(SHARDED, precision="mixed"), REPLICATED)
 
 
 @pytest.fixture(scope="module")
