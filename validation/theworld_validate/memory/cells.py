@@ -208,8 +208,9 @@ def check_cell(cell: Cell) -> None:
         raise ValueError(f"a rollout's latent grid has even sides: {cell.world_tokens} is none; {fits} would do")
     if cell.quantization == NF4 and cell.task == TRAIN and cell.adapter is None:
         raise ValueError("layers in 4 bit do not train; give an adapter too")
-    if cell.num_gpus > 1 and (cell.adapter is not None or cell.quantization == NF4):
-        raise ValueError("adapters and layers in 4 bit are predicted on one GPU; leave --gpus out")
+    if cell.num_gpus > 1 and (cell.adapter is not None or cell.accumulation > 1):
+        # With accumulation FSDP2's ranks keep whole gradients until the last batch.
+        raise ValueError("adapters and accumulation are predicted on one GPU; leave --gpus out")
     if cell.num_gpus > 1 and cell.precision == "mixed":
         raise ValueError("a model on several GPUs is predicted in bfloat16 only; leave --precision mixed out")
 
