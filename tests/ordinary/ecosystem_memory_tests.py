@@ -9,7 +9,6 @@ import torch
 
 from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.memory.adapter_config import read_adapter
-from theworld_validate.memory.adapters import modules_restored
 from theworld_validate.memory.cells import Cell, forward_and_backward, make_inputs, prepare_model
 from theworld_validate.memory.optimizers import Learning, find_embeddings, make_optimizer, states_of
 from theworld_validate.memory.quantised import FourBitLinear, quantise, tensors_beside
@@ -42,20 +41,18 @@ def shapes(model: Any, *, trains: bool) -> dict[str, Any]:
 
 def test_layers_in_4_bit_hold_what_bitsandbytes_holds(tiny: SyntheticCheckpoint) -> None:
     model = load(tiny, "nf4")
+    theirs = {name: module for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
+    held = {name: sizes((module.weight, *tensors_beside(module))) for name, module in theirs.items()}
+    before = shapes(model, trains=False)
+    prepare_model(model, QLORA)
     mode, empty = build_without_data(model.config)
-    with mode, modules_restored(empty):
+    with mode:
         custom_layers = quantise(empty, is_the_worlds=True)
         mine = {name: module for name, module in empty.named_modules() if isinstance(module, FourBitLinear)}
-        theirs = {name: module for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
-        assert mine.keys() == theirs.keys()
-        for name, module in theirs.items():
-            held = (module.weight, *tensors_beside(module))
-            assert sizes((mine[name].weight, *mine[name].buffers())) == sizes(held), name
-        assert shapes(empty, trains=False) == shapes(model, trains=False)
-        with modules_restored(model):
-            prepare_model(model, QLORA)
-            prepare_model(empty, QLORA, custom_layers=custom_layers)
-            assert shapes(empty, trains=True) == shapes(model, trains=True)
+        assert {name: sizes((module.weight, *module.buffers())) for name, module in mine.items()} == held
+        assert shapes(empty, trains=False) == before
+        prepare_model(empty, QLORA, custom_layers=custom_layers)
+    assert shapes(empty, trains=True) == shapes(model, trains=True)
 
 
 @pytest.mark.parametrize("cell", [QLORA, FULL], ids=lambda cell: cell.name)
