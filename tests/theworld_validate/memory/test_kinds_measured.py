@@ -161,6 +161,7 @@ def test_embeddings_stay_in_32_bit_as_trainer_has_them(model: Any, monkeypatch: 
 def test_a_library_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch, cell: Cell, option: str) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("theworld_validate.environment.describe_environment", dict)
     with pytest.raises(InputError) as caught:
         list(measure_share(None, [cell], None))
     expected = f"{option} is measured with bitsandbytes, which is not installed; pip install bitsandbytes"
