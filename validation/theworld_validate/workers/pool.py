@@ -25,8 +25,8 @@ from theworld_validate.results import InputError, Measurements
 from theworld_validate.workers import child
 from theworld_validate.workers.child import Job
 from theworld_validate.workers.messages import Answer, Done, Message, Raised, Step, decode
+from theworld_validate.workers.timeout import DEFAULT_TIMEOUT_SECONDS
 
-DEFAULT_TIMEOUT_SECONDS = 1800.0
 MAX_PRINTED_BYTES = 16_384  # of what a subject prints, half of it from the start and half from the end
 _MAX_MESSAGE_BYTES = 2**30
 _GRACE_SECONDS = 5.0  # between the last message and the end of the process
