@@ -24,6 +24,7 @@ from theworld_validate.workers.child import Job
 from theworld_validate.workers.run import Audit, Run, ask, check_in_worker, check_in_workers
 
 if TYPE_CHECKING:
+    from theworld_validate.audits.fresh_process import FreshProcess
     from theworld_validate.memory.cells import Cell
     from theworld_validate.parity.allowances import Allowance
 
@@ -32,9 +33,15 @@ Checks = Iterator[CheckResult]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
-    """What earlier groups of the same command found."""
+    """What earlier groups of the same command found, and what was started ahead of them.
+
+    Args:
+        checks: of the groups before.
+        process: for the group "globals"; None where it was not started ahead.
+    """
 
     checks: Sequence[CheckResult] = field(default_factory=list)
+    process: "FreshProcess | None" = None
 
     def verdict_of(self, group: str) -> Status | None:
         """The verdict of a group; None where it did not run."""
@@ -52,6 +59,7 @@ class Group:
         needs: "cosmos" where it is about the world branch, "gpu" where it needs a device; empty for neither.
         audit: gives the one job that makes its checks, so that groups that follow each other share the cores.
         work: yields its checks, where it is more than one job.
+        is_long: whether its job takes longer than the others, and so is started first.
     """
 
     id: str
@@ -59,6 +67,7 @@ class Group:
     needs: tuple[str, ...] = ()
     audit: Callable[[Target, Run, Earlier], Audit] | None = None
     work: Callable[[Target, Run, Earlier], Checks] | None = None
+    is_long: bool = False
 
 
 def parity(target: Target, run: Run, _earlier: Earlier) -> Checks:
@@ -197,12 +206,12 @@ def count_params(
     return _audit("params", None, **arguments, components=components)
 
 
-def global_state(target: Target, run: Run, _earlier: Earlier, *, modules: Sequence[str] = ()) -> Checks:
+def global_state(target: Target, run: Run, earlier: Earlier, *, modules: Sequence[str] = ()) -> Checks:
     """What imports and loads change, in fresh processes."""
     from theworld_validate.audits.global_state import check_globals
 
     check_the_worlds(target.checkpoint, "what its import changes")
-    yield from check_globals(target, modules=modules, run=run)
+    yield from check_globals(target, modules=modules, run=run, process=earlier.process)
 
 
 def memory(_target: Target, _run: Run, _earlier: Earlier) -> Audit:
@@ -249,8 +258,8 @@ TABLE = (
     Group(id="buffers", about="every buffer is as the base class and its formula have it", audit=buffers),
     Group(id="gradients", about="one training step reaches what is meant", needs=("cosmos",), audit=gradients),
     Group(id="params", about="parameters by component and preset", needs=("cosmos",), audit=params),
-    Group(id="memory", about="GPU memory can be predicted here", audit=memory),
-    Group(id="claims", about="documented claims, measured", audit=claims),
+    Group(id="memory", about="GPU memory can be predicted here", audit=memory, is_long=True),
+    Group(id="claims", about="documented claims, measured", audit=claims, is_long=True),
     Group(id="measure", about="GPU memory of real steps", needs=("cosmos", "gpu"), work=measure),
 )
 GROUPS = {group.id: group for group in TABLE}
@@ -275,16 +284,50 @@ def choose_groups(suite: str, only: Sequence[str]) -> tuple[Group, ...]:
     return tuple(group for name, group in GROUPS.items() if name in (only or SUITES[suite]))
 
 
-def run_groups(target: Target, run: Run, groups: Sequence[Group]) -> Checks:
-    """Every check of some groups; those about a world branch that is not there are skipped."""
+@contextlib.contextmanager
+def start_ahead(groups: Sequence[Group]) -> "Iterator[FreshProcess | None]":
+    """Start what some groups need and that takes seconds to start, before anything is known of a target.
+
+    The process for "globals" imports torch while the fork server does.
+    """
+    if GROUPS["globals"] not in groups or len(groups) == 1:
+        yield None
+        return
+    from theworld_validate.audits.fresh_process import FreshProcess
+
+    process = FreshProcess()
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def run_groups(target: Target, run: Run, groups: Sequence[Group], *, process: "FreshProcess | None" = None) -> Checks:
+    """Every check of some groups; those about a world branch that is not there are skipped.
+
+    Args:
+        process: of `start_ahead`.
+    """
     done: list[CheckResult] = []
+    if process is not None and target.device == "cpu":
+        _begin_globals(process, target)
     for have_audits, some in itertools.groupby(groups, lambda group: group.audit is not None):
-        for check in (_run_audits if have_audits else _run_in_turn)(list(some), target, run, done):
+        earlier = Earlier(checks=done, process=process)
+        for check in (_run_audits if have_audits else _run_in_turn)(list(some), target, run, earlier):
             done.append(check)
             yield check
 
 
-def _run_audits(groups: Sequence[Group], target: Target, run: Run, done: list[CheckResult]) -> Checks:
+def _begin_globals(process: "FreshProcess", target: Target) -> None:
+    """Have "globals" at work beside the groups before it; on a GPU it would take their memory."""
+    from theworld_validate.audits.global_state import begin_globals
+
+    with contextlib.suppress(InputError):  # said when it is its turn
+        check_the_worlds(target.checkpoint, "what its import changes")
+        begin_globals(process, target)
+
+
+def _run_audits(groups: Sequence[Group], target: Target, run: Run, earlier: Earlier) -> Checks:
     """Groups of one job each: on a CPU two at a time; on a GPU one, which may need all of its memory."""
     at_once, threads = 1, None
     if target.device == "cpu" and len(groups) > 1 and (cores := os.cpu_count() or 1) > 1:
@@ -297,20 +340,20 @@ def _run_audits(groups: Sequence[Group], target: Target, run: Run, done: list[Ch
             continue
         assert group.audit is not None
         try:
-            audit = group.audit(target, run, Earlier(checks=tuple(done)))
+            audit = group.audit(target, run, earlier)
         except InputError as error:  # what the groups before it find is kept
             wrong = error
             break
         except Exception as error:
             yield _internal_error(group, error, run)
             continue
-        audits.append(replace(audit, job=replace(audit.job, threads=threads)))
+        audits.append(replace(audit, job=replace(audit.job, threads=threads, is_long=group.is_long)))
     yield from check_in_workers(run, audits, at_once=at_once)
     if wrong is not None:
         raise wrong
 
 
-def _run_in_turn(groups: Sequence[Group], target: Target, run: Run, done: list[CheckResult]) -> Checks:
+def _run_in_turn(groups: Sequence[Group], target: Target, run: Run, earlier: Earlier) -> Checks:
     """One group after the other; an error of the harness itself costs its group alone."""
     for group in groups:
         if (skipped := _skip(group, target)) is not None:
@@ -318,7 +361,7 @@ def _run_in_turn(groups: Sequence[Group], target: Target, run: Run, done: list[C
             continue
         assert group.work is not None
         try:
-            yield from group.work(target, run, Earlier(checks=tuple(done)))
+            yield from group.work(target, run, earlier)
         except InputError:
             raise
         except Exception as error:

@@ -62,12 +62,13 @@ def default(
         return 0
 
     def body(run: "Run") -> Iterable[CheckResult]:
-        from theworld_validate.suite import choose_groups, run_groups
+        from theworld_validate.suite import choose_groups, run_groups, start_ahead
 
         groups = choose_groups(suite, only or ())
-        target = loading.target(run)
-        if suite == "gpu" and target.device == "cpu":
-            target = replace(target, device="cuda")
-        return run_groups(target, run, groups)
+        with start_ahead(groups) as process:
+            target = loading.target(run)
+            if suite == "gpu" and target.device == "cpu":
+                target = replace(target, device="cuda")
+            yield from run_groups(target, run, groups, process=process)
 
     return run_checks("theworld-validate", options, body)

@@ -89,8 +89,8 @@ class Work:
         return [worker.outcome for worker in self._workers]
 
     def messages(self) -> Generator[tuple[Job, Message], None, None]:
-        """Run the jobs, and give each message as it comes. Workers are ended when this is left."""
-        waiting, running = deque(self._workers), []
+        """Run the jobs, long ones first, and give each message as it comes. Workers are ended when this is left."""
+        waiting, running = deque(sorted(self._workers, key=lambda worker: not worker.outcome.job.is_long)), []
         try:
             while waiting or running:
                 while waiting and len(running) < self._at_once:
