@@ -3,25 +3,20 @@
 In: what is to be loaded, and a run. Out: check results as they are made.
 """
 
-import contextlib
-import itertools
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from theworld.checkpoints.error_text import did_you_mean
-from theworld.vae_geometries import DEFAULT_VAE
 from theworld_validate import jobs
 from theworld_validate.results import CheckResult, Environment, InputError, Status, combine
 from theworld_validate.subjects.default_targets import check_the_worlds, default_targets
 from theworld_validate.subjects.subject import Subject
+from theworld_validate.synthetic_checkpoints import prepare_tiny
 from theworld_validate.target import CANDIDATE_TARGET, Target
 from theworld_validate.workers.child import Job
-from theworld_validate.workers.run import Audit, Run, ask, check_in_worker, check_in_workers
+from theworld_validate.workers.run import Audit, Run, check_in_worker
 
 if TYPE_CHECKING:
     from theworld_validate.audits.fresh_process import FreshProcess
@@ -282,169 +277,6 @@ def choose_groups(suite: str, only: Sequence[str]) -> tuple[Group, ...]:
             hint = did_you_mean(name, known)
             raise InputError(f"{option} {name}: there is no such name; there are {', '.join(known)}{hint}")
     return tuple(group for name, group in GROUPS.items() if name in (only or SUITES[suite]))
-
-
-@contextlib.contextmanager
-def start_ahead(groups: Sequence[Group]) -> "Iterator[FreshProcess | None]":
-    """Start what some groups need and that takes seconds to start, before anything is known of a target.
-
-    The process for "globals" imports torch while the fork server does.
-    """
-    if GROUPS["globals"] not in groups or len(groups) == 1:
-        yield None
-        return
-    from theworld_validate.audits.fresh_process import FreshProcess
-
-    process = FreshProcess()
-    try:
-        yield process
-    finally:
-        process.kill()
-
-
-def run_groups(target: Target, run: Run, groups: Sequence[Group], *, process: "FreshProcess | None" = None) -> Checks:
-    """Every check of some groups; those about a world branch that is not there are skipped.
-
-    Args:
-        process: of `start_ahead`.
-    """
-    done: list[CheckResult] = []
-    if process is not None and target.device == "cpu":
-        _begin_globals(process, target)
-    for have_audits, some in itertools.groupby(groups, lambda group: group.audit is not None):
-        earlier = Earlier(checks=done, process=process)
-        for check in (_run_audits if have_audits else _run_in_turn)(list(some), target, run, earlier):
-            done.append(check)
-            yield check
-
-
-def _begin_globals(process: "FreshProcess", target: Target) -> None:
-    """Have "globals" at work beside the groups before it; on a GPU it would take their memory."""
-    from theworld_validate.audits.global_state import begin_globals
-
-    with contextlib.suppress(InputError):  # said when it is its turn
-        check_the_worlds(target.checkpoint, "what its import changes")
-        begin_globals(process, target)
-
-
-def _run_audits(groups: Sequence[Group], target: Target, run: Run, earlier: Earlier) -> Checks:
-    """Groups of one job each: on a CPU two at a time; on a GPU one, which may need all of its memory."""
-    at_once, threads = 1, None
-    if target.device == "cpu" and len(groups) > 1 and (cores := os.cpu_count() or 1) > 1:
-        at_once, threads = 2, cores // 2
-    audits = []
-    wrong: InputError | None = None
-    for group in groups:
-        if (skipped := _skip(group, target)) is not None:
-            yield skipped
-            continue
-        assert group.audit is not None
-        try:
-            audit = group.audit(target, run, earlier)
-        except InputError as error:  # what the groups before it find is kept
-            wrong = error
-            break
-        except Exception as error:
-            yield _internal_error(group, error, run)
-            continue
-        audits.append(replace(audit, job=replace(audit.job, threads=threads, is_long=group.is_long)))
-    yield from check_in_workers(run, audits, at_once=at_once)
-    if wrong is not None:
-        raise wrong
-
-
-def _run_in_turn(groups: Sequence[Group], target: Target, run: Run, earlier: Earlier) -> Checks:
-    """One group after the other; an error of the harness itself costs its group alone."""
-    for group in groups:
-        if (skipped := _skip(group, target)) is not None:
-            yield skipped
-            continue
-        assert group.work is not None
-        try:
-            yield from group.work(target, run, earlier)
-        except InputError:
-            raise
-        except Exception as error:
-            yield _internal_error(group, error, run)
-
-
-def _internal_error(group: Group, error: Exception, run: Run) -> CheckResult:
-    import traceback
-
-    from theworld.checkpoints.bounded_files import one_line
-
-    run.tracebacks.append("".join(traceback.format_exception(error)))
-    reason = one_line(f"an error of the harness itself: {type(error).__name__}: {error}")
-    return CheckResult(id=f"{group.id}.internal", status=Status.ERROR, reason=reason, seconds=0.0)
-
-
-def _skip(group: Group, target: Target) -> CheckResult | None:
-    """The check of a group that is about a world branch, where none was named."""
-    if "cosmos" not in group.needs or target.cosmos is not None:
-        return None
-    reason = "--model was given without --cosmos, and this is about the world branch"
-    return CheckResult(id=group.id, status=Status.SKIPPED, reason=reason, seconds=0.0)
-
-
-def prepare_tiny(run: Run) -> tuple[str, str]:
-    """The embedded tiny checkpoints, written first where they are not in the cache: of Gemma and of Cosmos.
-
-    Raises:
-        InputError: if the cache folder cannot be used.
-    """
-    from theworld.synthetic import COSMOS_FOLDER, GEMMA_FOLDER, cache_folder
-
-    try:
-        folder = cache_folder("tiny")
-        is_there = folder.is_dir()
-    except (OSError, RuntimeError) as error:  # no home, or none that can be looked into
-        raise InputError(f"the cache folder for the tiny checkpoint: {error}; set THEWORLD_CACHE") from error
-    if not is_there:
-        run.progress("preparing the tiny checkpoint")
-        try:
-            write_synthetic(run, size="tiny", directory=folder, seed=0, device="cpu")
-        except InputError as error:
-            if not folder.is_dir():  # not merely another process that was first
-                raise InputError(f"the cache folder for the tiny checkpoint: {error}; set THEWORLD_CACHE") from error
-    return str(folder / GEMMA_FOLDER), str(folder / COSMOS_FOLDER)
-
-
-def write_synthetic(
-    run: Run,
-    *,
-    size: str,
-    directory: Path,
-    seed: int,
-    device: str,
-    vae: str = DEFAULT_VAE,
-    pipeline: str | None = None,
-) -> tuple[str, str]:
-    """Write a synthetic checkpoint; return its Gemma and its Cosmos folder. Nothing half-written is left.
-
-    Raises:
-        InputError: if the folder cannot be used.
-    """
-    from theworld.checkpoints.error_text import one_line
-
-    with contextlib.ExitStack() as stack:
-        try:
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            # The judge's, and not the worker's, which may be killed.
-            scratch = tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name[:100]}-")
-        except OSError as error:
-            raise InputError(f"{one_line(directory)}: cannot write there ({error.strerror})") from error
-        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-        arguments = {
-            "size": size,
-            "vae": vae,
-            "directory": str(directory),
-            "scratch": scratch,
-            "seed": seed,
-            "device": device,
-            "pipeline": pipeline,
-        }
-        values = ask(run, Job(name="synth", function=jobs.job_name(jobs.synth), arguments=arguments))
-    return str(values["gemma"]), str(values["cosmos"])
 
 
 def ask_environment(run: Run) -> Environment:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from theworld.synthetic import SyntheticCheckpoint
-from theworld_validate import suite
+from theworld_validate import run_suite, suite
 from theworld_validate.audits import global_state
 from theworld_validate.audits.fresh_process import FreshProcess
 from theworld_validate.audits.global_probe import changes, observe
@@ -82,12 +82,12 @@ def test_processes_that_take_too_long_are_failed_checks(tiny: SyntheticCheckpoin
 
 def test_a_process_that_was_started_ahead_ends_with_its_block() -> None:
     """Also where nothing is asked of it: a target that cannot be used, an interrupt."""
-    with suite.start_ahead((suite.GROUPS["globals"], suite.GROUPS["files"])) as process:
+    with run_suite.start_ahead((suite.GROUPS["globals"], suite.GROUPS["files"])) as process:
         assert process is not None
         assert process._process.poll() is None
     assert process._process.returncode == -signal.SIGKILL
     for alone in ("globals", "files"):
-        with suite.start_ahead((suite.GROUPS[alone],)) as process:
+        with run_suite.start_ahead((suite.GROUPS[alone],)) as process:
             assert process is None
 
 

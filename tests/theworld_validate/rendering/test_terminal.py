@@ -62,6 +62,8 @@ def in_a_pipe(report: Report, monkeypatch: pytest.MonkeyPatch) -> str:
     """What `print_report` writes where stdout is no terminal, whatever COLUMNS says."""
     with io.StringIO() as stdout, monkeypatch.context() as patch:
         patch.setenv("COLUMNS", "40")
+        for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "NO_COLOR"):
+            patch.delenv(name, raising=False)
         patch.setattr("sys.stdout", stdout)
         print_report(new_console(), report)
         return stdout.getvalue()
@@ -77,6 +79,19 @@ def test_nothing_is_wrapped_or_padded_in_a_pipe(monkeypatch: pytest.MonkeyPatch)
     assert "\x1b" not in text
     wrapped = read_terminal(report, width=60)
     assert "".join(wrapped.split()) == "".join(text.split())  # the same text at any width
+
+
+@pytest.mark.parametrize(("columns", "width"), [("60", 60), (None, 1_000_000)])
+def test_a_pipe_that_says_that_it_is_a_terminal_is_believed(
+    monkeypatch: pytest.MonkeyPatch, columns: str | None, width: int
+) -> None:
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    assert (new_console().width, new_console().is_terminal) == (width, True)
 
 
 def test_a_table_in_a_pipe_has_its_long_columns_beneath_each_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,8 @@ def default(
         return 0
 
     def body(run: "Run") -> Iterable[CheckResult]:
-        from theworld_validate.suite import choose_groups, run_groups, start_ahead
+        from theworld_validate.run_suite import run_groups, start_ahead
+        from theworld_validate.suite import choose_groups
 
         groups = choose_groups(suite, only or ())
         with start_ahead(groups) as process:

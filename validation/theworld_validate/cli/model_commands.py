@@ -69,7 +69,7 @@ def synth(
     def action() -> int:
         from theworld.checkpoints.error_text import one_line
         from theworld_validate.progress import show_progress
-        from theworld_validate.suite import write_synthetic
+        from theworld_validate.synthetic_checkpoints import write_synthetic
         from theworld_validate.workers.run import Run
 
         with show_progress(quiet=quiet) as steps:

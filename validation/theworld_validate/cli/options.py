@@ -49,9 +49,11 @@ class Truth(StrEnum):
     NONE = "none"
 
     def dtype_for(self, dtype: str) -> str | None:
-        """The dtype; by itself the next wider one than `dtype`."""
+        """The dtype; by itself the next wider one than `dtype`, which is one of `Dtype`."""
         if self is Truth.AUTO:
-            return "float64" if dtype in ("float32", "float64") else "float32"
+            from theworld_validate.compare.rounding import WIDER
+
+            return WIDER[dtype]
         return None if self is Truth.NONE else self.value
 
 
@@ -163,7 +165,7 @@ class Loading:
         Raises:
             InputError: if there is no such attention, or --model was given without a --cosmos that is needed.
         """
-        from theworld_validate.suite import prepare_tiny
+        from theworld_validate.synthetic_checkpoints import prepare_tiny
 
         if self.attn is not None and self.attn not in ATTENTIONS:
             raise InputError(f"--attn {self.attn}: no such attention; there are {', '.join(ATTENTIONS)}")

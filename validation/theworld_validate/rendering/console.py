@@ -65,12 +65,18 @@ def print_report(console: "Console", report: Report, *, before_verdict: Callable
 
 
 def new_console() -> "Console":
-    """A console on stdout: of a terminal's width, and of none in a pipe or file, whose lines are never wrapped."""
+    """A console on stdout: of a terminal's width, and of none in a pipe or file, whose lines are never wrapped.
+
+    A pipe that says by FORCE_COLOR that it is a terminal, and by COLUMNS how wide, is believed.
+    """
+    import os
     import sys
 
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=_MAX_WIDTH)
+    console = Console()
+    is_told = console.is_terminal and "COLUMNS" in os.environ
+    return console if is_told or sys.stdout.isatty() else Console(width=_MAX_WIDTH)
 
 
 def render_terminal(report: Report, console: "Console") -> tuple[str, str]:
