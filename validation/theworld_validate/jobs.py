@@ -165,17 +165,23 @@ def claims(target: Target, *, parity: Status) -> Iterator[Message]:
     from theworld_validate.audits.training_facts import measure_training
     from theworld_validate.subjects.empty_models import blueprint_of_size, build_on_meta
 
-    tell("documented claims")
+    tell("documented claims: counts")
     config = blueprint_of_size("4b")
-    _, presets = check_params(config)
+    model = build_on_meta(config)
+    ledger = ledger_of(model)
+    _, presets = check_params(config, model=model)
     rows: Any = presets.measurements["presets"]
+    predictors = _count_predictors()
+    tell("documented claims: loading")
+    facts = measure_loading(Subject.of(replace(target, dtype="bfloat16"), REFERENCE_TARGET))
+    tell("documented claims: training")
     evidence = Evidence(
         config=config,
-        ledger=ledger_of(build_on_meta(config)),
+        ledger=ledger,
         presets={row["preset"]: row for row in rows},
-        predictors=_count_predictors(),
+        predictors=predictors,
         parity=parity,
-        facts=measure_loading(Subject.of(replace(target, dtype="bfloat16"), REFERENCE_TARGET)),
+        facts=facts,
         training_facts=measure_training(),
         training=_measure_training(target),
     )

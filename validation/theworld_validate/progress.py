@@ -27,7 +27,11 @@ class Steps:
 
 
 class _Bar:
-    """A progress bar on stderr, gone when the work is done."""
+    """A progress bar on stderr, gone when the work is done.
+
+    Work that says nothing of its steps beforehand is counted as it comes: the bar is never full while there is work,
+    and what is at its left turns all the time.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -35,12 +39,14 @@ class _Bar:
             BarColumn,
             MofNCompleteColumn,
             Progress,
+            SpinnerColumn,
             TextColumn,
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
 
         self._progress = Progress(
+            SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
@@ -61,7 +67,10 @@ class _Bar:
         self._progress.update(self._task, total=max(task.total or 0, task.completed) + num_steps)
 
     def _tell(self, description: str) -> None:
-        self._progress.update(self._task, description=description, advance=int(self._begun))
+        task = self._progress.tasks[self._task]
+        done = task.completed + int(self._begun)
+        total = None if task.total is None else max(task.total, done + 1)
+        self._progress.update(self._task, description=description, completed=done, total=total)
         self._begun = True
 
     def __exit__(self, *error: object) -> None:

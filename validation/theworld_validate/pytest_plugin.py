@@ -57,7 +57,8 @@ def theworld_parity(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
         timeout_seconds: float = 1800.0,
     ) -> list[Any]:
         from theworld_validate.results import InputError, Status, combine
-        from theworld_validate.suite import compare_targets, prepare_tiny
+        from theworld_validate.suite import compare_targets
+        from theworld_validate.synthetic_checkpoints import prepare_tiny
         from theworld_validate.target import Target
         from theworld_validate.workers.run import Run
 

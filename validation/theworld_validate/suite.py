@@ -3,27 +3,23 @@
 In: what is to be loaded, and a run. Out: check results as they are made.
 """
 
-import contextlib
-import itertools
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from theworld.checkpoints.error_text import did_you_mean
-from theworld.vae_geometries import DEFAULT_VAE
 from theworld_validate import jobs
 from theworld_validate.results import CheckResult, Environment, InputError, Status, combine
 from theworld_validate.subjects.default_targets import check_the_worlds, default_targets
 from theworld_validate.subjects.subject import Subject
+from theworld_validate.synthetic_checkpoints import prepare_tiny
 from theworld_validate.target import CANDIDATE_TARGET, Target
 from theworld_validate.workers.child import Job
-from theworld_validate.workers.run import Audit, Run, ask, check_in_worker, check_in_workers
+from theworld_validate.workers.run import Audit, Run, check_in_worker
 
 if TYPE_CHECKING:
+    from theworld_validate.audits.fresh_process import FreshProcess
     from theworld_validate.memory.cells import Cell
     from theworld_validate.parity.allowances import Allowance
 
@@ -32,9 +28,15 @@ Checks = Iterator[CheckResult]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
-    """What earlier groups of the same command found."""
+    """What earlier groups of the same command found, and what was started ahead of them.
+
+    Args:
+        checks: of the groups before.
+        process: for the group "globals"; None where it was not started ahead.
+    """
 
     checks: Sequence[CheckResult] = field(default_factory=list)
+    process: "FreshProcess | None" = None
 
     def verdict_of(self, group: str) -> Status | None:
         """The verdict of a group; None where it did not run."""
@@ -52,6 +54,7 @@ class Group:
         needs: "cosmos" where it is about the world branch, "gpu" where it needs a device; empty for neither.
         audit: gives the one job that makes its checks, so that groups that follow each other share the cores.
         work: yields its checks, where it is more than one job.
+        is_long: whether its job takes longer than the others, and so is started first.
     """
 
     id: str
@@ -59,6 +62,7 @@ class Group:
     needs: tuple[str, ...] = ()
     audit: Callable[[Target, Run, Earlier], Audit] | None = None
     work: Callable[[Target, Run, Earlier], Checks] | None = None
+    is_long: bool = False
 
 
 def parity(target: Target, run: Run, _earlier: Earlier) -> Checks:
@@ -197,12 +201,12 @@ def count_params(
     return _audit("params", None, **arguments, components=components)
 
 
-def global_state(target: Target, run: Run, _earlier: Earlier, *, modules: Sequence[str] = ()) -> Checks:
+def global_state(target: Target, run: Run, earlier: Earlier, *, modules: Sequence[str] = ()) -> Checks:
     """What imports and loads change, in fresh processes."""
     from theworld_validate.audits.global_state import check_globals
 
     check_the_worlds(target.checkpoint, "what its import changes")
-    yield from check_globals(target, modules=modules, run=run)
+    yield from check_globals(target, modules=modules, run=run, process=earlier.process)
 
 
 def memory(_target: Target, _run: Run, _earlier: Earlier) -> Audit:
@@ -249,8 +253,8 @@ TABLE = (
     Group(id="buffers", about="every buffer is as the base class and its formula have it", audit=buffers),
     Group(id="gradients", about="one training step reaches what is meant", needs=("cosmos",), audit=gradients),
     Group(id="params", about="parameters by component and preset", needs=("cosmos",), audit=params),
-    Group(id="memory", about="GPU memory can be predicted here", audit=memory),
-    Group(id="claims", about="documented claims, measured", audit=claims),
+    Group(id="memory", about="GPU memory can be predicted here", audit=memory, is_long=True),
+    Group(id="claims", about="documented claims, measured", audit=claims, is_long=True),
     Group(id="measure", about="GPU memory of real steps", needs=("cosmos", "gpu"), work=measure),
 )
 GROUPS = {group.id: group for group in TABLE}
@@ -273,135 +277,6 @@ def choose_groups(suite: str, only: Sequence[str]) -> tuple[Group, ...]:
             hint = did_you_mean(name, known)
             raise InputError(f"{option} {name}: there is no such name; there are {', '.join(known)}{hint}")
     return tuple(group for name, group in GROUPS.items() if name in (only or SUITES[suite]))
-
-
-def run_groups(target: Target, run: Run, groups: Sequence[Group]) -> Checks:
-    """Every check of some groups; those about a world branch that is not there are skipped."""
-    done: list[CheckResult] = []
-    for have_audits, some in itertools.groupby(groups, lambda group: group.audit is not None):
-        for check in (_run_audits if have_audits else _run_in_turn)(list(some), target, run, done):
-            done.append(check)
-            yield check
-
-
-def _run_audits(groups: Sequence[Group], target: Target, run: Run, done: list[CheckResult]) -> Checks:
-    """Groups of one job each: on a CPU two at a time; on a GPU one, which may need all of its memory."""
-    at_once, threads = 1, None
-    if target.device == "cpu" and len(groups) > 1 and (cores := os.cpu_count() or 1) > 1:
-        at_once, threads = 2, cores // 2
-    audits = []
-    wrong: InputError | None = None
-    for group in groups:
-        if (skipped := _skip(group, target)) is not None:
-            yield skipped
-            continue
-        assert group.audit is not None
-        try:
-            audit = group.audit(target, run, Earlier(checks=tuple(done)))
-        except InputError as error:  # what the groups before it find is kept
-            wrong = error
-            break
-        except Exception as error:
-            yield _internal_error(group, error, run)
-            continue
-        audits.append(replace(audit, job=replace(audit.job, threads=threads)))
-    yield from check_in_workers(run, audits, at_once=at_once)
-    if wrong is not None:
-        raise wrong
-
-
-def _run_in_turn(groups: Sequence[Group], target: Target, run: Run, done: list[CheckResult]) -> Checks:
-    """One group after the other; an error of the harness itself costs its group alone."""
-    for group in groups:
-        if (skipped := _skip(group, target)) is not None:
-            yield skipped
-            continue
-        assert group.work is not None
-        try:
-            yield from group.work(target, run, Earlier(checks=tuple(done)))
-        except InputError:
-            raise
-        except Exception as error:
-            yield _internal_error(group, error, run)
-
-
-def _internal_error(group: Group, error: Exception, run: Run) -> CheckResult:
-    import traceback
-
-    from theworld.checkpoints.bounded_files import one_line
-
-    run.tracebacks.append("".join(traceback.format_exception(error)))
-    reason = one_line(f"an error of the harness itself: {type(error).__name__}: {error}")
-    return CheckResult(id=f"{group.id}.internal", status=Status.ERROR, reason=reason, seconds=0.0)
-
-
-def _skip(group: Group, target: Target) -> CheckResult | None:
-    """The check of a group that is about a world branch, where none was named."""
-    if "cosmos" not in group.needs or target.cosmos is not None:
-        return None
-    reason = "--model was given without --cosmos, and this is about the world branch"
-    return CheckResult(id=group.id, status=Status.SKIPPED, reason=reason, seconds=0.0)
-
-
-def prepare_tiny(run: Run) -> tuple[str, str]:
-    """The embedded tiny checkpoints, written first where they are not in the cache: of Gemma and of Cosmos.
-
-    Raises:
-        InputError: if the cache folder cannot be used.
-    """
-    from theworld.synthetic import COSMOS_FOLDER, GEMMA_FOLDER, cache_folder
-
-    try:
-        folder = cache_folder("tiny")
-        is_there = folder.is_dir()
-    except (OSError, RuntimeError) as error:  # no home, or none that can be looked into
-        raise InputError(f"the cache folder for the tiny checkpoint: {error}; set THEWORLD_CACHE") from error
-    if not is_there:
-        run.progress("preparing the tiny checkpoint")
-        try:
-            write_synthetic(run, size="tiny", directory=folder, seed=0, device="cpu")
-        except InputError as error:
-            if not folder.is_dir():  # not merely another process that was first
-                raise InputError(f"the cache folder for the tiny checkpoint: {error}; set THEWORLD_CACHE") from error
-    return str(folder / GEMMA_FOLDER), str(folder / COSMOS_FOLDER)
-
-
-def write_synthetic(
-    run: Run,
-    *,
-    size: str,
-    directory: Path,
-    seed: int,
-    device: str,
-    vae: str = DEFAULT_VAE,
-    pipeline: str | None = None,
-) -> tuple[str, str]:
-    """Write a synthetic checkpoint; return its Gemma and its Cosmos folder. Nothing half-written is left.
-
-    Raises:
-        InputError: if the folder cannot be used.
-    """
-    from theworld.checkpoints.error_text import one_line
-
-    with contextlib.ExitStack() as stack:
-        try:
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            # The judge's, and not the worker's, which may be killed.
-            scratch = tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name[:100]}-")
-        except OSError as error:
-            raise InputError(f"{one_line(directory)}: cannot write there ({error.strerror})") from error
-        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-        arguments = {
-            "size": size,
-            "vae": vae,
-            "directory": str(directory),
-            "scratch": scratch,
-            "seed": seed,
-            "device": device,
-            "pipeline": pipeline,
-        }
-        values = ask(run, Job(name="synth", function=jobs.job_name(jobs.synth), arguments=arguments))
-    return str(values["gemma"]), str(values["cosmos"])
 
 
 def ask_environment(run: Run) -> Environment:

@@ -11,6 +11,7 @@ from theworld_validate.audits import claims
 from theworld_validate.audits.claims import MEASURES, check_claims, find_contradictions
 from theworld_validate.audits.claims_evidence import Evidence, Training
 from theworld_validate.audits.claims_file import read_claims
+from theworld_validate.rendering.tables import MAX_CELL
 from theworld_validate.results import CheckResult, Status
 from theworld_validate.target import Target
 from theworld_validate.workers.messages import Checked
@@ -64,7 +65,28 @@ def test_a_refuted_claim_is_said_and_does_not_fail(evidence: Evidence) -> None:
     (shapes,) = [check for check in check_claims(evidence) if check.id == "claims.shapes"]
     assert shapes.status is Status.PASSED
     assert [finding.severity for finding in shapes.findings] == ["warning"]
-    assert "from 16 to 2304; measured 2,560: refuted" in shapes.findings[0].message
+    assert shapes.findings[0].message == (
+        "the notes say: the projection goes from 16 to 2304 "
+        '(line 181: "World Projection Layer: Dimensionality: 16 → 2304"); measured 2,560: refuted'
+    )
+
+
+def test_every_claim_is_quoted_in_its_row(evidence: Evidence) -> None:
+    """Every line that says it, in the notes' own words; so nobody needs the document."""
+    rows = {
+        f"{check.id.removeprefix('claims.')}.{row['claim']}": row
+        for check in check_claims(evidence)
+        for row in check.measurements["claims"]
+    }
+    for claim in read_claims():
+        quote = rows[claim.id]["quote"]
+        assert quote == claim.quote
+        assert len(quote) < MAX_CELL  # no form cuts it
+        assert all(f'line {line}: "' in quote for line in claim.line)
+    assert (
+        'line 213: "Configuration 1: Projection Only (Default): Trainable: 76.29M (1.72%)"'
+        in (rows["presets.projection_trainable"]["quote"])
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
 """The globals audit: theworld changes nothing, and a module that does is named with what it changes."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from theworld.synthetic import SyntheticCheckpoint
+from theworld_validate import run_suite, suite
 from theworld_validate.audits import global_state
+from theworld_validate.audits.fresh_process import FreshProcess
 from theworld_validate.audits.global_probe import changes, observe
 from theworld_validate.audits.global_state import check_globals, judge_stages
 from theworld_validate.results import CheckResult, InputError, Status
@@ -74,6 +78,25 @@ def test_processes_that_take_too_long_are_failed_checks(tiny: SyntheticCheckpoin
         "theworld: did not finish in time (--timeout)",
         "json: did not finish in time (--timeout)",
     ]
+
+
+def test_a_process_that_was_started_ahead_ends_with_its_block() -> None:
+    """Also where nothing is asked of it: a target that cannot be used, an interrupt."""
+    with run_suite.start_ahead((suite.GROUPS["globals"], suite.GROUPS["files"])) as process:
+        assert process is not None
+        assert process._process.poll() is None
+    assert process._process.returncode == -signal.SIGKILL
+    for alone in ("globals", "files"):
+        with run_suite.start_ahead((suite.GROUPS[alone],)) as process:
+            assert process is None
+
+
+def test_a_process_that_is_killed_is_a_failed_check(tiny: SyntheticCheckpoint) -> None:
+    process = FreshProcess()
+    os.killpg(process._process.pid, signal.SIGKILL)
+    (check,) = check_globals(Target(checkpoint=str(tiny.gemma)), run=Run(), process=process)
+    assert check.status is Status.FAILED
+    assert check.findings[0].message == "theworld: ended its process with exit code -9 before it had delivered"
 
 
 def test_changes_are_before_and_after() -> None:

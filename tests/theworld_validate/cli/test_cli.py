@@ -75,7 +75,10 @@ def test_bare_command_passes_and_writes_a_report(bare: tuple[Path, Result]) -> N
     assert {subject["checkpoint_digest"] for subject in report["subjects"][:2]} != {None}
     assert report["environment"]["packages"]["torch"]
     assert f"PASSED: {len(statuses) - 3} of {len(statuses)} checks passed" in result.stdout
-    assert max(len(line) for line in result.stdout.splitlines()) <= 80
+    assert result.stdout.count("documented claims: ") == 1
+    assert "documented claims: 26 hold, 13 are explained, 7 are refuted, 17 need a GPU" in result.stdout
+    assert "claims.presets: warning" not in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("PASSED: ")
     assert result.stderr == f"report: {folder}/report.html\n"
     assert (folder / "report.md").read_text().startswith("# theworld-validate: passed")
     figures = {"memory.predict.split.svg", "memory.predict.timeline.svg"}
@@ -284,12 +287,11 @@ def test_selftest_of_named_faults(tiny: SyntheticCheckpoint) -> None:
     assert "transformers #25681" in listed
 
 
-def test_an_audit_prints_its_table_in_80_columns(tiny: SyntheticCheckpoint) -> None:
+def test_an_audit_prints_its_table(tiny: SyntheticCheckpoint) -> None:
     result = invoke("params", "--config", "4b")
     assert result.exit_code == 0, result.output
     assert "language_model        3,880,107,008" in result.stdout
     assert "is: multi_modal_projector + vae_quant_conv" in result.stdout
-    assert max(len(line) for line in result.stdout.splitlines()) <= 80
     report = json.loads(invoke("params", "--config", "4b", "--preset", "documented", "--json").stdout)
     (row,) = report["checks"][1]["measurements"]["presets"]
     assert row["trainable"] == 76_290_451
@@ -328,7 +330,8 @@ def test_help_imports_nothing_heavy() -> None:
         f"for command in ([], *(name.split() for name in {COMMANDS!r})):\n"
         "    result = CliRunner().invoke(app, [*command, '--help'])\n"
         "    assert result.exit_code == 0 and 'Usage' in result.output, result.output\n"
-        "heavy = {'torch', 'transformers', 'diffusers', 'numpy', 'xxhash'} & set(sys.modules)\n"
+        "libraries = {'torch', 'transformers', 'diffusers', 'numpy', 'xxhash', 'pydantic', 'multiprocessing'}\n"
+        "heavy = libraries & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

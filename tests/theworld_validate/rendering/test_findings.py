@@ -100,7 +100,7 @@ def test_every_form_opens_with_the_root_and_counts_what_follows() -> None:
     )
     assert "  - 8 that follow from it:\n    - parity.probe.text: text/model.layers.0 differs in its bits" in markdown
     assert "    - and 5 more\n" in markdown
-    assert "and 8 that follow from it: trace.digest at text/model.layers.0," in " ".join(terminal.split())
+    assert "and 8 that follow from it: 8 in parity.probe.text cause:" in " ".join(terminal.split())
     assert "8 that follow from it: trace.digest@text/model.layers.0" in junit
     for text in (page.text, markdown, terminal, junit):
         assert "never shown" not in text  # causes and remedies of what follows

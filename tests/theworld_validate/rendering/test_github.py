@@ -45,7 +45,7 @@ def test_a_job_gets_a_summary_and_annotations(
         "dtype is bfloat16 | expected float32 <script>alert(1)</script>",
     )
     assert ("error", "parity.control", "inconclusive: two runs differ") in told
-    assert ("warning", "claims.counts", "line 7 says otherwise") in told
+    assert not [title for _, title, _ in told if title.startswith("claims.")]  # what notes say is no fault of the model
     assert told[-1][0] == "notice"
     assert told[-1][2].startswith("FAILED: 3 of 7 checks passed")
 

@@ -1,7 +1,8 @@
 """The documented claims, each measured here and now: holds, explained, refuted, or needs a GPU.
 
-In: evidence that other checks gathered. Out: one check for each group of claims. A refuted claim is a warning, for
-the notes are not the product; a verdict other than the one that this release records is a failure.
+In: evidence that other checks gathered. Out: one check for each group of claims, with the notes' own words beside each
+verdict. A refuted claim is a warning, which the forms show as the notes' own, for the notes are not the product; a
+verdict other than the one that this release records is a failure.
 """
 
 import time
@@ -55,6 +56,7 @@ def _check_group(
                 "measured": value,
                 "lines": ", ".join(map(str, claim.line)),
                 "says": claim.says,
+                "quote": claim.quote,
                 "explanation": words,
                 "contradicts": other,
             }
@@ -89,7 +91,7 @@ def _finding(claim: Claim, verdict: str, value: Any, words: str | None) -> Findi
     changed = verdict not in (claim.recorded, NEEDS_GPU) and claim.recorded != NEEDS_GPU
     if not changed and verdict != REFUTED:
         return None
-    says = f"line {claim.line[0]} says: {claim.says}"
+    says = f'the notes say: {claim.says} (line {claim.line[0]}: "{claim.quotes[0]}")'
     return Finding(
         code="claims.verdict_changed" if changed else "claims.refuted",
         severity="error" if changed else "warning",

@@ -21,6 +21,7 @@ class Claim:
     Args:
         id: its group and its name: "counts.vision_tower".
         line: of the notes; several where they say it again.
+        quotes: the notes' own words, a text a line of `line`.
         says: the statement, in short.
         measure: how it is measured: a function's name in `claims.py`.
         about: claims with one `about` speak of one quantity; None where nothing else does.
@@ -31,6 +32,7 @@ class Claim:
 
     id: str
     line: tuple[int, ...]
+    quotes: tuple[str, ...]
     says: str
     measure: str
     about: str | None
@@ -38,6 +40,11 @@ class Claim:
     high: float | None
     recorded: str
     arguments: dict[str, Any]
+
+    @property
+    def quote(self) -> str:
+        """Every sentence of the notes that says it, with its line."""
+        return "; ".join(f'line {line}: "{text}"' for line, text in zip(self.line, self.quotes, strict=True))
 
     @property
     def group(self) -> str:
@@ -54,6 +61,7 @@ def read_claims() -> tuple[Claim, ...]:
         Claim(
             id=entry["id"],
             line=tuple(entry["line"]),
+            quotes=tuple(table["notes"][str(line)] for line in entry["line"]),
             says=entry["says"],
             measure=entry["measure"],
             about=entry.get("about"),

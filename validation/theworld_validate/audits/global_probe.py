@@ -1,8 +1,9 @@
 """Run in a fresh process: what each import and load changes of the process's global state.
 
-In: a plan on stdin: {"baseline": [step, ...], "stages": [[title, step], ...]}; a step is {"import": "module"},
-{"get": "module:name"} or {"load": {fields of a Subject}}. Out: a file, named as the
-argument, of {"stages": [{"stage": title, "changes": {field: [before, after]}}]}.
+In: on stdin, a list of [plan, file]; a plan is {"baseline": [step, ...], "stages": [[title, step], ...]}, a step
+{"import": "module"}, {"get": "module:name"} or {"load": {fields of a Subject}}. Out: each file, made by a fork of its
+own, of {"stages": [{"stage": title, "changes": {field: [before, after]}}]}, {"error": one line} or {"input": one line};
+or of {"ended": exit code}, where a fork did not come to its end.
 """
 
 import hashlib
@@ -14,6 +15,11 @@ import sys
 import warnings
 from pathlib import Path
 from typing import Any
+
+from theworld_validate.target import REFERENCE_TARGET
+
+# What every plan's baseline begins with.
+_COMMON = ({"import": "torch"}, {"get": REFERENCE_TARGET})
 
 
 def observe() -> dict[str, Any]:
@@ -65,11 +71,35 @@ def run_step(step: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Follow the plan on stdin, and deliver a file: {"stages": [...]}, {"error": one line} or {"input": one line}."""
+    """Import what everything builds on, then have a fork follow each plan on stdin, and wait for all."""
+    for step in _COMMON:
+        run_step(step)
+    forks = {Path(result): _fork(plan, Path(result)) for plan, result in json.load(sys.stdin)}
+    for result, pid in forks.items():
+        _, status = os.waitpid(pid, 0)
+        if not result.exists():
+            _write(result, {"ended": os.waitstatus_to_exitcode(status)})
+
+
+def _fork(plan: dict[str, Any], result: Path) -> int:
+    """Follow a plan in a fork; return its process id."""
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            _deliver(plan, result)
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        finally:
+            os._exit(code)
+    return pid
+
+
+def _deliver(plan: dict[str, Any], result: Path) -> None:
     from theworld.checkpoints.bounded_files import one_line
     from theworld_validate.results import InputError
 
-    plan, result = json.load(sys.stdin), Path(sys.argv[1]).absolute()
     sys.path.insert(0, str(Path.cwd()))
     try:
         delivered: dict[str, Any] = {"stages": _follow(plan)}
@@ -77,7 +107,13 @@ def main() -> None:
         delivered = {"input": str(error)}
     except Exception as error:
         delivered = {"error": one_line(f"{type(error).__name__}: {error}")}
-    result.write_text(json.dumps(delivered), encoding="utf-8")
+    _write(result, delivered)
+
+
+def _write(result: Path, delivered: dict[str, Any]) -> None:
+    beside = result.with_suffix(".part")
+    beside.write_text(json.dumps(delivered), encoding="utf-8")
+    beside.replace(result)  # whole, or not there: who waits for it may lose patience
 
 
 def _follow(plan: dict[str, Any]) -> list[dict[str, Any]]:

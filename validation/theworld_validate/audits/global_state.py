@@ -4,27 +4,17 @@ In: checkpoints, and modules to import. Out: one check for each of theworld, its
 pipeline and every named module. Each runs after torch and what it builds on, so that it answers for itself alone.
 """
 
-import contextlib
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-from theworld_validate.documents.reading import read_json_object
+from theworld_validate.audits.fresh_process import End, FreshProcess
 from theworld_validate.results import CheckResult, Finding, InputError, Status
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET, Target
 from theworld_validate.workers.run import Run
 
-_MAX_RESULT_BYTES = 16 * 2**20
 # A world branch that is new is initialised: it draws random numbers by design.
 _ALLOWED = {"load with the branch on": {"rng_state_cpu", "rng_state_cuda"}}
 # Third-party imports add these; they change no result.
@@ -32,95 +22,48 @@ _HARMLESS = ("environment.", "warnings_filters")
 _COSMOS_PIPELINE = "diffusers:Cosmos2VideoToWorldPipeline"
 
 
-def check_globals(target: Target, *, modules: Sequence[str] = (), run: Run) -> Iterator[CheckResult]:
-    """Start one fresh process for each target, all at once, and compare global state before and after each stage.
+def check_globals(
+    target: Target, *, modules: Sequence[str] = (), run: Run, process: FreshProcess | None = None
+) -> Iterator[CheckResult]:
+    """Compare global state before and after each stage, in a fork of a fresh process for each target, all at once.
 
     Args:
         target: what is loaded; the world branch's stages are left out if it has no `cosmos`.
         modules: further modules to import.
+        process: one that was started ahead, and may have its plans already (`begin_globals`); a new one if None.
 
     Raises:
         InputError: if a module cannot be imported, or the checkpoint cannot be used.
     """
     run.progress("globals, in fresh processes")
-    started = time.perf_counter()
-    plans = {"theworld": _theworld_plan(target)}
-    if target.cosmos is not None:
-        plans["cosmos_pipeline"] = _import_plan("import", {"get": _COSMOS_PIPELINE})
-    plans |= {name: _import_plan(f"import {name}", {"import": name}) for name in modules}
-    with tempfile.TemporaryDirectory(prefix="theworld-globals-") as scratch:
-        probes = {name: _Probe(plan, Path(scratch, f"{i}.json")) for i, (name, plan) in enumerate(plans.items())}
-        try:
-            deadline = started + run.timeout_seconds
-            ends = {name: probe.finish(deadline) for name, probe in probes.items()}
-        finally:
-            for probe in probes.values():
-                probe.kill()
-    seconds = (time.perf_counter() - started) / len(plans)
+    process = process or FreshProcess()
+    try:
+        if not process.is_following:
+            begin_globals(process, target, modules=modules)
+        ends = process.ends(timeout_seconds=run.timeout_seconds)
+    finally:
+        process.kill()
     for name, end in ends.items():
         check_id = f"globals.{re.sub(r'[^A-Za-z0-9_-]', '-', name)[:60]}"
         if end.stages is not None:
-            yield judge_stages(check_id, end.stages, seconds=seconds)
+            yield judge_stages(check_id, end.stages, seconds=end.seconds)
         elif end.wrong_input is not None:
             raise InputError(end.wrong_input)
         elif name in modules and end.error is not None:
             raise InputError(f"--import {name}: {end.error}")
         else:
-            yield _ended(check_id, name, end, seconds=seconds)
+            yield _ended(check_id, name, end)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _End:
-    """How a fresh process ended: with what it saw, with an error of what it ran or of the input, or in another way."""
-
-    stages: list[dict[str, Any]] | None = None
-    wrong_input: str | None = None
-    error: str | None = None
-    ended: str = ""
+def begin_globals(process: FreshProcess, target: Target, *, modules: Sequence[str] = ()) -> None:
+    """Give a process the plans of `check_globals`, which it follows while something else is done."""
+    plans = {"theworld": _theworld_plan(target)}
+    if target.cosmos is not None:
+        plans["cosmos_pipeline"] = _import_plan("import", {"get": _COSMOS_PIPELINE})
+    process.follow(plans | {name: _import_plan(f"import {name}", {"import": name}) for name in modules})
 
 
-class _Probe:
-    """A fresh process that follows a plan; it delivers a file, and prints where nobody reads it for a result."""
-
-    def __init__(self, plan: dict[str, Any], result: Path) -> None:
-        self._result = result
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "theworld_validate.audits.global_probe", str(result)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(plan))
-            self._process.stdin.close()
-
-    def finish(self, deadline: float) -> _End:
-        """Wait for the process, and read what it delivered."""
-        try:
-            code = self._process.wait(max(deadline - time.perf_counter(), 0.0))
-        except subprocess.TimeoutExpired:
-            return _End(ended="did not finish in time (--timeout)")
-        try:
-            values = read_json_object(self._result, max_bytes=_MAX_RESULT_BYTES)
-        except InputError:
-            return _End(ended=f"ended its process with exit code {code} before it had delivered")
-        if "input" in values:
-            return _End(wrong_input=str(values["input"]))
-        if "error" in values:
-            return _End(error=str(values["error"]))
-        return _End(stages=values["stages"])
-
-    def kill(self) -> None:
-        """End the process and all that it started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-
-def _ended(check_id: str, name: str, end: _End, *, seconds: float) -> CheckResult:
+def _ended(check_id: str, name: str, end: End) -> CheckResult:
     finding = Finding(
         code="globals.ended",
         location=name,
@@ -128,7 +71,7 @@ def _ended(check_id: str, name: str, end: _End, *, seconds: float) -> CheckResul
         cause="importing or loading it ends the process or raises",
         remedy="import it alone in a fresh interpreter to see why",
     )
-    return CheckResult(id=check_id, status=Status.FAILED, seconds=seconds, findings=(finding,))
+    return CheckResult(id=check_id, status=Status.FAILED, seconds=end.seconds, findings=(finding,))
 
 
 def _theworld_plan(target: Target) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def check_params(
     *,
     presets: Sequence[str] = (),
     dtype: str = "bfloat16",
+    model: Any = None,
     progress: Progress = lambda step: None,
 ) -> tuple[CheckResult, ...]:
     """Count a model's parameters on the meta device.
@@ -28,6 +29,7 @@ def check_params(
     Args:
         config: a `TheWorldConfig` with a world branch.
         presets: freeze presets to count; all if empty.
+        model: `build_on_meta` of that config and dtype, which is frozen by each preset in turn; built here if None.
 
     Raises:
         InputError: for an unknown preset, or components that do not cover the model.
@@ -36,7 +38,7 @@ def check_params(
 
     progress("parameters, component by component")
     started = time.perf_counter()
-    model = build_on_meta(config, dtype=dtype)
+    model = build_on_meta(config, dtype=dtype) if model is None else model
     ledger = ledger_of(model)
     explanations = explain_documented(config, ledger)
     rows, findings = _component_rows(model, explanations)

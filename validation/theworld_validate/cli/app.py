@@ -3,16 +3,21 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from theworld_validate.cli.commands import Commands
 from theworld_validate.cli.options import Loading, shared_options
 from theworld_validate.cli.session import Options, run_checks
 from theworld_validate.results import CheckResult
-from theworld_validate.workers.run import Run
+
+if TYPE_CHECKING:
+    from theworld_validate.workers.run import Run
 
 app = typer.Typer(
+    name="theworld-validate",
+    cls=Commands,
     add_completion=True,
     no_args_is_help=False,
     pretty_exceptions_enable=False,
@@ -37,7 +42,13 @@ def default(
         str, typer.Option("--suite", metavar="NAME", help="all, parity, or gpu: all on CUDA, with measured memory.")
     ] = "all",
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="NAME", help="Only this group of checks; may be given again.")
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="NAME",
+            help="Only these checks; may be given again: parity, globals, files, world, buffers, gradients, params, "
+            "memory, claims, measure.",
+        ),
     ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> int:
@@ -50,13 +61,15 @@ def default(
     if context.invoked_subcommand is not None:
         return 0
 
-    def body(run: Run) -> Iterable[CheckResult]:
-        from theworld_validate.suite import choose_groups, run_groups
+    def body(run: "Run") -> Iterable[CheckResult]:
+        from theworld_validate.run_suite import run_groups, start_ahead
+        from theworld_validate.suite import choose_groups
 
         groups = choose_groups(suite, only or ())
-        target = loading.target(run)
-        if suite == "gpu" and target.device == "cpu":
-            target = replace(target, device="cuda")
-        return run_groups(target, run, groups)
+        with start_ahead(groups) as process:
+            target = loading.target(run)
+            if suite == "gpu" and target.device == "cpu":
+                target = replace(target, device="cuda")
+            yield from run_groups(target, run, groups, process=process)
 
     return run_checks("theworld-validate", options, body)

@@ -2,20 +2,23 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from theworld_validate.cli.app import app
+from theworld_validate.cli.commands import AUDIT, TRAINING
 from theworld_validate.cli.options import Dtype, Loading, shared_options
 from theworld_validate.cli.session import Options, run_checks
 from theworld_validate.results import CheckResult
-from theworld_validate.workers.run import Run, check_in_worker
+
+if TYPE_CHECKING:
+    from theworld_validate.workers.run import Run
 
 _PRESET = typer.Option("--preset", metavar="NAME", help="Only this freeze preset; may be given again.")
 
 
-@app.command()
+@app.command(rich_help_panel=AUDIT)
 @shared_options(loads=False)
 def files(
     options: Options,
@@ -28,15 +31,16 @@ def files(
 ) -> int:
     """Audit a checkpoint's files without loading them: every key against every parameter, and every value once."""
 
-    def body(run: Run) -> Iterable[CheckResult]:
+    def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate.suite import audit_files
+        from theworld_validate.workers.run import check_in_worker
 
         return check_in_worker(run, audit_files(Loading(model=checkpoint).target(run).checkpoint, verify=verify))
 
     return run_checks("theworld-validate files", options, body)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAINING)
 @shared_options(loads=False)
 def drift(
     options: Options,
@@ -55,15 +59,16 @@ def drift(
 ) -> int:
     """Which components a training changed, by how much, in how many elements; a frozen one may not have moved."""
 
-    def body(run: Run) -> Iterable[CheckResult]:
+    def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate import suite
+        from theworld_validate.workers.run import check_in_worker
 
         return check_in_worker(run, suite.drift(base, trained, cosmos=cosmos, trains=trains or ()))
 
     return run_checks("theworld-validate drift", options, body)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAINING)
 @shared_options(loads=False)
 def training(
     options: Options,
@@ -78,7 +83,7 @@ def training(
 ) -> int:
     """Train a tiny model, and see that rates arrive, frozen parts stay, and a run that goes on is the whole one."""
 
-    def body(run: Run) -> Iterable[CheckResult]:
+    def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate import suite
 
         return suite.training(run, aspects=aspect or ())
@@ -86,7 +91,7 @@ def training(
     return run_checks("theworld-validate training", options, body)
 
 
-@app.command()
+@app.command(rich_help_panel=AUDIT)
 @shared_options(without=("dtype",))
 def buffers(
     options: Options,
@@ -98,9 +103,10 @@ def buffers(
 ) -> int:
     """Audit every buffer: against the base class, against its formula, and after casts, saving, moves, compiling."""
 
-    def body(run: Run) -> Iterable[CheckResult]:
+    def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate import suite
         from theworld_validate.audits.transformations import TRANSFORMATIONS
+        from theworld_validate.workers.run import check_in_worker
 
         dtypes = [each.value for each in dtype or list(Dtype)]
         audit = suite.buffers(loading.target(run), run, suite.ALONE, dtypes=dtypes, after=tuple(TRANSFORMATIONS))
@@ -109,7 +115,7 @@ def buffers(
     return run_checks("theworld-validate buffers", options, body)
 
 
-@app.command()
+@app.command(rich_help_panel=AUDIT)
 @shared_options(without=("device", "attn", "seed"))
 def params(
     options: Options,
@@ -126,8 +132,9 @@ def params(
 ) -> int:
     """Count parameters by component; of TheWorld each freeze preset too, and what documented figures really are."""
 
-    def body(run: Run) -> Iterable[CheckResult]:
+    def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate.suite import count_params
+        from theworld_validate.workers.run import check_in_worker
 
         audit = count_params(
             model=loading.model,
@@ -142,20 +149,21 @@ def params(
     return run_checks("theworld-validate params", options, body)
 
 
-@app.command()
+@app.command(rich_help_panel=AUDIT)
 @shared_options()
 def gradients(options: Options, loading: Loading, preset: Annotated[list[str] | None, _PRESET] = None) -> int:
     """Run one training step a preset: which parameters receive a gradient, and which wrongly do or do not."""
 
-    def body(run: Run) -> Iterable[CheckResult]:
+    def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate import suite
+        from theworld_validate.workers.run import check_in_worker
 
         return check_in_worker(run, suite.gradients(loading.target(run), run, suite.ALONE, presets=preset or ()))
 
     return run_checks("theworld-validate gradients", options, body)
 
 
-@app.command(name="globals")
+@app.command(name="globals", rich_help_panel=AUDIT)
 @shared_options()
 def global_state(
     options: Options,
@@ -166,7 +174,7 @@ def global_state(
 ) -> int:
     """Compare a fresh process's global state before and after imports and loads."""
 
-    def body(run: Run) -> Iterable[CheckResult]:
+    def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate import suite
 
         return suite.global_state(loading.target(run), run, suite.ALONE, modules=modules or ())
@@ -174,13 +182,14 @@ def global_state(
     return run_checks("theworld-validate globals", options, body)
 
 
-@app.command()
+@app.command(rich_help_panel=AUDIT)
 @shared_options()
 def claims(options: Options, loading: Loading) -> int:
     """Hold every documented claim against what is measured here and now."""
 
-    def body(run: Run) -> Iterable[CheckResult]:
+    def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate import suite
+        from theworld_validate.workers.run import check_in_worker
 
         return check_in_worker(run, suite.claims(loading.target(run), run, suite.ALONE))
 

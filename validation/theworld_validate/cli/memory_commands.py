@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from theworld_validate.cli.app import app
+from theworld_validate.cli.commands import TRAINING
 from theworld_validate.cli.memory_options import (
     Accumulation,
     AdapterFile,
@@ -49,10 +50,12 @@ from theworld_validate.cli.memory_run_options import (
 from theworld_validate.cli.options import Generation, Loading, shared_options
 from theworld_validate.cli.session import Options, run_checks
 from theworld_validate.results import CheckResult, InputError
-from theworld_validate.workers.run import Run
+
+if TYPE_CHECKING:
+    from theworld_validate.workers.run import Run
 
 memory_app = typer.Typer(help="Peak GPU memory of training and inference: measured on a GPU, predicted without one.")
-app.add_typer(memory_app, name="memory")
+app.add_typer(memory_app, name="memory", rich_help_panel=TRAINING)
 
 
 @memory_app.command()
@@ -116,7 +119,7 @@ def predict(
 ) -> int:
     """Predict peak GPU memory of training or inference, without a GPU and without weights."""
 
-    def body(run: Run) -> Iterator[CheckResult]:
+    def body(run: "Run") -> Iterator[CheckResult]:
         from theworld_validate.memory.answers import ModelSource, Terms
         from theworld_validate.memory.budget import read_budgets
         from theworld_validate.memory.checks import check_sweep, predict_in_workers
@@ -221,7 +224,7 @@ def measure(
 ) -> int:
     """Measure peak GPU memory of real training steps, or of generate and rollouts; needs CUDA."""
 
-    def body(run: Run) -> Iterator[CheckResult]:
+    def body(run: "Run") -> Iterator[CheckResult]:
         from theworld_validate.memory.budget import read_budgets
         from theworld_validate.memory.checks import measure_target
 

@@ -5,18 +5,21 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from theworld_validate.cli.app import app
+from theworld_validate.cli.commands import AUDIT, RELEASES, TOOL
 from theworld_validate.cli.options import Debug, Generation, Json, Loading, Quiet, Seed, Size, Vae, shared_options
 from theworld_validate.cli.session import Options, guard, run_checks
 from theworld_validate.results import CheckResult
-from theworld_validate.workers.run import Run, check_in_worker
+
+if TYPE_CHECKING:
+    from theworld_validate.workers.run import Run
 
 
-@app.command()
+@app.command(rich_help_panel=AUDIT)
 @shared_options()
 def world(
     options: Options,
@@ -28,8 +31,9 @@ def world(
 ) -> int:
     """Check the world path: token counts, effect, gradients, batches, and what is observed of pictures and clips."""
 
-    def body(run: Run) -> Iterable[CheckResult]:
+    def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate import suite
+        from theworld_validate.workers.run import check_in_worker
 
         target = loading.target(run, needs_cosmos=True)
         return check_in_worker(run, suite.world(target, run, suite.ALONE, frames=frames))
@@ -37,7 +41,7 @@ def world(
     return run_checks("theworld-validate world", options, body)
 
 
-@app.command()
+@app.command(rich_help_panel=TOOL)
 def synth(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or an empty one.")],
     size: Annotated[
@@ -65,7 +69,8 @@ def synth(
     def action() -> int:
         from theworld.checkpoints.error_text import one_line
         from theworld_validate.progress import show_progress
-        from theworld_validate.suite import write_synthetic
+        from theworld_validate.synthetic_checkpoints import write_synthetic
+        from theworld_validate.workers.run import Run
 
         with show_progress(quiet=quiet) as steps:
             gemma, cosmos = write_synthetic(
@@ -84,12 +89,13 @@ def synth(
     _finish(guard(action, debug=debug))
 
 
-@app.command()
+@app.command(rich_help_panel=TOOL)
 def doctor(json: Json = False, debug: Debug = False) -> None:
     """Show the environment, and what can run here."""
 
     def action() -> int:
         from theworld_validate.suite import ask_environment
+        from theworld_validate.workers.run import Run
 
         environment = ask_environment(Run())
         can_run = {
@@ -111,7 +117,7 @@ def doctor(json: Json = False, debug: Debug = False) -> None:
     _finish(guard(action, debug=debug))
 
 
-@app.command()
+@app.command(rich_help_panel=RELEASES)
 def render(
     report: Annotated[Path, typer.Argument(metavar="REPORT", help="A report.json, or a report folder.")],
     output: Annotated[

@@ -11,15 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from theworld_validate.cli.commands import LOADED, REPORTED
 from theworld_validate.cli.session import Options
 from theworld_validate.results import InputError
 from theworld_validate.target import ATTENTIONS, Target
-from theworld_validate.workers.pool import DEFAULT_TIMEOUT_SECONDS
-from theworld_validate.workers.run import Run
+from theworld_validate.workers.timeout import DEFAULT_TIMEOUT_SECONDS
+
+if TYPE_CHECKING:
+    from theworld_validate.workers.run import Run
 
 
 class Dtype(StrEnum):
@@ -46,9 +49,11 @@ class Truth(StrEnum):
     NONE = "none"
 
     def dtype_for(self, dtype: str) -> str | None:
-        """The dtype; by itself the next wider one than `dtype`."""
+        """The dtype; by itself the next wider one than `dtype`, which is one of `Dtype`."""
         if self is Truth.AUTO:
-            return "float64" if dtype in ("float32", "float64") else "float32"
+            from theworld_validate.compare.rounding import WIDER
+
+            return WIDER[dtype]
         return None if self is Truth.NONE else self.value
 
 
@@ -73,22 +78,52 @@ class Vae(StrEnum):
     WAN_2_2 = "wan2.2"
 
 
-Output = Annotated[Path | None, typer.Option("--output", metavar="DIR", help="Write a report folder here.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else, on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print no table and no progress; the exit code tells.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="DIR", rich_help_panel=REPORTED, help="Write a report folder here."),
+]
+Debug = Annotated[
+    bool, typer.Option("--debug", rich_help_panel=REPORTED, help="Show the traceback of an unexpected error.")
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", rich_help_panel=REPORTED, help="Print the report as JSON, and nothing else, on stdout."),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", rich_help_panel=REPORTED, help="Print no table and no progress; the exit code tells."),
+]
 Model = Annotated[
     str | None,
-    typer.Option("--model", metavar="DIR|ID", help="A checkpoint: a folder or a hub id. Default: a tiny Gemma 3."),
+    typer.Option(
+        "--model",
+        metavar="DIR|ID",
+        rich_help_panel=LOADED,
+        help="A checkpoint: a folder or a hub id. Default: a tiny Gemma 3.",
+    ),
 ]
 Cosmos = Annotated[
     str | None,
-    typer.Option("--cosmos", metavar="DIR|ID", help="Cosmos repository or VAE folder. Default: a tiny one."),
+    typer.Option(
+        "--cosmos",
+        metavar="DIR|ID",
+        rich_help_panel=LOADED,
+        help="Cosmos repository or VAE folder. Default: a tiny one; beside a --model none.",
+    ),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, or auto.")]
-DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="What weights are loaded in.")]
-Attn = Annotated[str | None, typer.Option("--attn", help="Attention: sdpa, eager, flash_attention_2, flex_attention.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of probes and sampling.")]
+DeviceOption = Annotated[str, typer.Option("--device", rich_help_panel=LOADED, help="cpu, cuda, cuda:N, or auto.")]
+DtypeOption = Annotated[Dtype, typer.Option("--dtype", rich_help_panel=LOADED, help="What weights are loaded in.")]
+Attn = Annotated[
+    str | None,
+    typer.Option(
+        "--attn",
+        rich_help_panel=LOADED,
+        help=f"Attention: {', '.join(ATTENTIONS)}. Default: as transformers chooses.",
+    ),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, rich_help_panel=LOADED, help="Of probes and sampling.")
+]
 AcceptOption = Annotated[
     Accept,
     typer.Option("--accept", help="identical: bit for bit. equivalent: numbers may be rounded otherwise."),
@@ -102,7 +137,14 @@ Sketch = Annotated[
 ]
 Timeout = Annotated[
     float,
-    typer.Option("--timeout", metavar="SECONDS", min=1, max=10**6, help="What each subject's process may take."),
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        min=1,
+        max=10**6,
+        rich_help_panel=REPORTED,
+        help="What each subject's process may take.",
+    ),
 ]
 
 
@@ -117,13 +159,13 @@ class Loading:
     attn: Attn = None
     seed: Seed = 0
 
-    def target(self, run: Run, *, needs_cosmos: bool = False) -> Target:
+    def target(self, run: "Run", *, needs_cosmos: bool = False) -> Target:
         """What is to be loaded, and how; the embedded tiny checkpoints where the user named no model.
 
         Raises:
             InputError: if there is no such attention, or --model was given without a --cosmos that is needed.
         """
-        from theworld_validate.suite import prepare_tiny
+        from theworld_validate.synthetic_checkpoints import prepare_tiny
 
         if self.attn is not None and self.attn not in ATTENTIONS:
             raise InputError(f"--attn {self.attn}: no such attention; there are {', '.join(ATTENTIONS)}")

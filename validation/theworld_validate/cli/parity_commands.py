@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from theworld_validate.cli.app import app
+from theworld_validate.cli.commands import COMPARE, TOOL
 from theworld_validate.cli.options import (
     Accept,
     AcceptOption,
@@ -19,7 +20,9 @@ from theworld_validate.cli.options import (
 )
 from theworld_validate.cli.session import Options, guard, run_checks
 from theworld_validate.results import CheckResult
-from theworld_validate.workers.run import Run
+
+if TYPE_CHECKING:
+    from theworld_validate.workers.run import Run
 
 _TARGET_HELP = "A model class, or a function that loads one."
 _PROBES = typer.Option(
@@ -27,7 +30,7 @@ _PROBES = typer.Option(
 )
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 @shared_options(without=("cosmos",))
 def parity(
     options: Options,
@@ -75,7 +78,7 @@ def parity(
     """Compare a candidate with its base class, bit for bit: state, trace, outputs, generation, gradients, files."""
     accept_rounding = accept is Accept.EQUIVALENT
 
-    def body(run: Run) -> Iterable[CheckResult]:
+    def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate.parity.allowances import EXTRA, PREFIX, Allowance, parse_allowance
         from theworld_validate.suite import compare_targets
 
@@ -100,7 +103,7 @@ def parity(
     return run_checks("theworld-validate parity", options, body)
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 @shared_options(without=("cosmos", "output"))
 def fingerprint(
     options: Options,
@@ -123,6 +126,7 @@ def fingerprint(
         from theworld_validate.progress import show_progress
         from theworld_validate.subjects.default_targets import default_targets
         from theworld_validate.subjects.subject import Subject
+        from theworld_validate.workers.run import Run
 
         place = place_of(output.absolute())
         check_place(place, option="--output")
@@ -147,7 +151,7 @@ def fingerprint(
     return guard(action, debug=options.debug)
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 @shared_options(loads=False, runs=False)
 def diff(
     options: Options,
@@ -162,7 +166,7 @@ def diff(
     """Compare two fingerprints, made by any process, machine or release: surroundings first, then the models."""
     accept_rounding = accept is Accept.EQUIVALENT
 
-    def body(run: Run) -> Iterable[CheckResult]:
+    def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate.documents.fingerprint import find_truth, read_fingerprint
         from theworld_validate.parity.diff_files import compare_files, joint_plan
 
@@ -178,7 +182,7 @@ def diff(
     return run_checks("theworld-validate diff", options, body)
 
 
-@app.command()
+@app.command(rich_help_panel=TOOL)
 @shared_options(without=("cosmos",))
 def selftest(
     options: Options,
@@ -196,7 +200,7 @@ def selftest(
             print(f"{name:36} {entry.group:10} {entry.seen}")
         return 0
 
-    def body(run: Run) -> Iterable[CheckResult]:
+    def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate.faults.selftest import NUM_BASE_RUNS, run_selftest
 
         return run_selftest(

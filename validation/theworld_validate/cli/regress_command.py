@@ -2,18 +2,21 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from theworld_validate.cli.app import app
+from theworld_validate.cli.commands import RELEASES
 from theworld_validate.cli.options import Accept, AcceptOption, shared_options
 from theworld_validate.cli.session import Options, run_checks
 from theworld_validate.results import CheckResult
-from theworld_validate.workers.run import Run
+
+if TYPE_CHECKING:
+    from theworld_validate.workers.run import Run
 
 
-@app.command()
+@app.command(rich_help_panel=RELEASES)
 @shared_options(loads=False, runs=False)
 def regress(
     options: Options,
@@ -31,7 +34,7 @@ def regress(
 ) -> int:
     """Compare a report with a baseline: nothing may stop passing, appear, vanish, or cost more than its budget."""
 
-    def body(_run: Run) -> Iterator[CheckResult]:
+    def body(_run: "Run") -> Iterator[CheckResult]:
         from theworld_validate.regression.command import compare_with_baseline
 
         return compare_with_baseline(

@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from theworld_validate.cli.app import app
+from theworld_validate.cli.commands import RELEASES
 from theworld_validate.cli.options import Loading, shared_options
 from theworld_validate.cli.session import Options, run_checks
 from theworld_validate.results import CheckResult
-from theworld_validate.workers.run import Run
+
+if TYPE_CHECKING:
+    from theworld_validate.workers.run import Run
 
 
-@app.command()
+@app.command(rich_help_panel=RELEASES)
 @shared_options(without=("cosmos",))
 def releases(
     options: Options,
@@ -45,7 +48,7 @@ def releases(
     only for the versions that you name. torch is shared, so it is the library alone that differs.
     """
 
-    def body(run: Run) -> Iterable[CheckResult]:
+    def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate.releases.check import Options as Compared
         from theworld_validate.releases.check import check_releases
         from theworld_validate.releases.environments import check_names, default_root

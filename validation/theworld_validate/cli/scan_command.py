@@ -1,20 +1,23 @@
 """The command that scans a release of transformers."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from theworld_validate.cli.app import app
+from theworld_validate.cli.commands import COMPARE
 from theworld_validate.cli.options import Seed, shared_options
 from theworld_validate.cli.session import Options, run_checks
 from theworld_validate.results import CheckResult, InputError
-from theworld_validate.workers.run import Run
+
+if TYPE_CHECKING:
+    from theworld_validate.workers.run import Run
 
 _LIBRARY = "transformers:"
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 @shared_options(loads=False)
 def scan(
     options: Options,
@@ -29,7 +32,7 @@ def scan(
 ) -> int:
     """Compare a plain subclass of every class of transformers with its base, each on a tiny checkpoint of its own."""
 
-    def body(run: Run) -> Iterable[CheckResult]:
+    def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate.scan.scan import scan as scan_classes
 
         for target in reference or ():

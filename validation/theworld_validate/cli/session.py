@@ -13,7 +13,9 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from theworld_validate.progress import interruptible, show_progress
 from theworld_validate.results import (
@@ -26,10 +28,12 @@ from theworld_validate.results import (
     Status,
     exit_code,
 )
-from theworld_validate.workers.run import Run
+
+if TYPE_CHECKING:
+    from theworld_validate.workers.run import Run
 
 ISSUES = "https://github.com/theworld/theworld/issues"
-Body = Callable[[Run], Iterable[CheckResult]]
+Body = Callable[["Run"], Iterable[CheckResult]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +123,8 @@ class _Session:
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._started = time.perf_counter()
         self._finished: list[CheckResult] = []
+        from theworld_validate.workers.run import Run
+
         self._run = Run()
 
     def run(self, body: Body) -> int:
@@ -135,6 +141,8 @@ class _Session:
             self._run.close()
 
     def _run_in(self, folder: Path | None, body: Body) -> int:
+        from theworld_validate.workers.run import Run
+
         options = self._options
         with show_progress(quiet=options.quiet) as steps:
             self._run = Run(progress=steps.tell, expect=steps.expect, keeps_tensors=folder is not None)
@@ -213,12 +221,17 @@ class _Session:
                 say(f"warning: {problem}")
         if options.json:
             self._print_json(report)
-        code = 0 if options.json or options.quiet else self._form(_print_report, report)
+        place = f"report: {one_line(options.output, 4096)}/report.html"
+        is_told = folder is not None and unwritten is None and not options.quiet
+        if options.json or options.quiet:
+            code = 0
+            if is_told:
+                say(place)
+        else:
+            code = self._form(partial(_print_report, place=place if is_told else None), report)
         code = self._form(tell_github, report) or code
         if unwritten is not None:
             raise unwritten
-        if folder is not None and not options.quiet:
-            say(f"report: {one_line(options.output, 4096)}/report.html")
         return code or exit_code(report.verdict)
 
     def _form(self, show: Callable[[Report], None], report: Report) -> int:
@@ -258,13 +271,22 @@ class _Session:
         print(render_json(report), end="", flush=True)
 
 
-def _print_report(report: Report) -> None:
-    from rich.console import Console
+def _print_report(report: Report, *, place: str | None) -> None:
+    """Print the report on stdout; where it was written, on stderr, comes before the verdict, which is last."""
+    from theworld_validate.rendering.console import new_console, print_report
 
-    from theworld_validate.rendering.console import print_report
+    is_said = False
+
+    def say_place() -> None:
+        nonlocal is_said
+        is_said = True
+        if place is not None:
+            say(place)
 
     try:
-        print_report(Console(), report)
-        sys.stdout.flush()
+        print_report(new_console(), report, before_verdict=say_place)
     except BrokenPipeError:  # the reader has seen enough; the verdict stands
         _forget_stdout()
+    finally:
+        if not is_said:
+            say_place()

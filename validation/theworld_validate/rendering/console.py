@@ -1,23 +1,28 @@
 """The terminal's form: what was compared, checks, root causes, and the verdict last; readable without colour.
 
-In: a console, whose width and colours are taken, and a report. Out: its lines, written to the console's file.
+In: a console, whose width and colours are taken, and a report. Out: its lines, written to the console's file. In a pipe
+no line is wrapped or cut to a width, so that a search finds what is written.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from theworld_validate.rendering.findings import Root, find_roots, group_roots
+from theworld_validate.rendering.claims_rows import describe_claims
+from theworld_validate.rendering.findings import Root, find_roots, follows_from, group_roots, is_documents_own
 from theworld_validate.rendering.plain_text import counted, cut_block, line, prose
 from theworld_validate.rendering.summary import (
+    describe_libraries,
     describe_plan,
     describe_printed,
     describe_subject,
     likeliest_cause,
     verdict_line,
     why,
+    why_not_passed,
 )
 from theworld_validate.rendering.tables import DIVERGENCE, tables_of
+from theworld_validate.rendering.terminal_causes import print_group
 from theworld_validate.rendering.terminal_tables import print_table
 from theworld_validate.rendering.terminal_text import encodable, without_commands
 from theworld_validate.results import CheckResult, Measurements, Report, Status
@@ -37,46 +42,72 @@ _MANY_ROWS = 32
 _MAX_CHECKS = 300
 _MAX_ROOTS = 60
 _MAX_ID = 40
-_NUM_FOLLOWING = 3
+_MAX_WIDTH = 1_000_000  # of a line in a pipe
 _PRINTED_LINES = 5
 BARE_COMMAND = "theworld-validate"
 _ELSEWHERE = "in the report (--output or --json)"
 
 
-def print_report(console: "Console", report: Report) -> None:
-    """Print a report, and flush it, so that a full disk or a closed pipe is an `OSError` here."""
-    text = render_terminal(report, console)
-    console.file.write(encodable(text, getattr(console.file, "encoding", None)))
+def print_report(console: "Console", report: Report, *, before_verdict: Callable[[], None] = lambda: None) -> None:
+    """Print a report, and flush it, so that a full disk or a closed pipe is an `OSError` here.
+
+    Args:
+        console: where to, in its width and colours.
+        before_verdict: called when only the last lines are missing: the verdict and its cause.
+    """
+    body, ending = render_terminal(report, console)
+    encoding = getattr(console.file, "encoding", None)
+    console.file.write(encodable(body, encoding))
+    console.file.flush()
+    before_verdict()
+    console.file.write(encodable(ending, encoding))
     console.file.flush()
 
 
-def render_terminal(report: Report, console: "Console") -> str:
-    """Render a report in a console's width and colours."""
+def new_console() -> "Console":
+    """A console on stdout: of a terminal's width, and of none in a pipe or file, whose lines are never wrapped.
+
+    A pipe that says by FORCE_COLOR that it is a terminal, and by COLUMNS how wide, is believed.
+    """
+    import os
+    import sys
+
     from rich.console import Console
 
-    colours = console.color_system if console.is_terminal else None
+    console = Console()
+    is_told = console.is_terminal and "COLUMNS" in os.environ
+    return console if is_told or sys.stdout.isatty() else Console(width=_MAX_WIDTH)
+
+
+def render_terminal(report: Report, console: "Console") -> tuple[str, str]:
+    """Render a report in a console's width and colours: all before the verdict, and the lines from it on."""
+    from rich.console import Console
+
     own = Console(
         file=io.StringIO(),
         width=console.width,
         force_terminal=console.is_terminal,
-        color_system=colours,  # pyrefly: ignore  # one of the names that it takes
+        color_system=console.color_system if console.is_terminal else None,  # pyrefly: ignore  # one of its names
         no_color=console.no_color,
         markup=False,
         highlight=False,
         emoji=False,
     )
-    with own.capture() as capture:
-        _print(own, report)
-    return without_commands("\n".join(text.rstrip(" ") for text in capture.get().split("\n")))
+    roots = find_roots(report)
+    texts = []
+    for show in (_print_body, _print_verdict):
+        with own.capture() as capture:
+            show(own, report, roots)
+        texts.append(without_commands("\n".join(text.rstrip(" ") for text in capture.get().split("\n"))))
+    return texts[0], texts[1]
 
 
-def _print(console: "Console", report: Report) -> None:
+def _print_body(console: "Console", report: Report, roots: Sequence[Root]) -> None:
     from rich.text import Text
 
-    roots = find_roots(report)
     is_bare = report.command == BARE_COMMAND
     _print_subjects(console, report)
-    _print_checks(console, report.checks)
+    _print_checks(console, report.checks, follows_from(roots))
     if not is_bare:  # which has too many checks to show everything
         for check in report.checks:
             for table in tables_of(check.measurements):
@@ -85,19 +116,30 @@ def _print(console: "Console", report: Report) -> None:
                     console.print(Text(f"\n{line(title)}: {len(table.rows):,} rows, {_ELSEWHERE}"))
                 else:
                     print_table(console, title, table)
+    _print_roots(console, [root for root in roots if not is_documents_own(root)], is_bare=is_bare)
+    documented = describe_claims(report)
+    if documented is not None:
+        more = "; theworld-validate claims quotes each" if is_bare else ""
+        console.print(Text(f"\n{documented}{more}"))
+
+
+def _print_roots(console: "Console", roots: Sequence[Root], *, is_bare: bool) -> None:
+    from rich.text import Text
+
     num_shown = 0
     for group in group_roots(roots):
         if num_shown >= _MAX_ROOTS:
             break
-        _print_group(console, group[: _MAX_ROOTS - num_shown], is_bare=is_bare)
-        num_shown += len(group[: _MAX_ROOTS - num_shown])
+        shown = group[: _MAX_ROOTS - num_shown]
+        style, _ = _MARKS[group[0].found.status if group[0].found.is_error else Status.INCONCLUSIVE]
+        print_group(console, shown, style=style, is_bare=is_bare)
+        num_shown += len(shown)
     if num_shown < len(roots):
         console.print(Text(f"\n{counted(len(roots) - num_shown, 'root cause')} more, {_ELSEWHERE}"))
-    _print_verdict(console, report, roots)
 
 
 def _print_subjects(console: "Console", report: Report) -> None:
-    """What was typed, what was compared, and what it printed."""
+    """What was typed, what was compared, with which libraries, and what it printed; equal subjects once."""
     from rich.table import Table
     from rich.text import Text
 
@@ -106,13 +148,20 @@ def _print_subjects(console: "Console", report: Report) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(max_width=_MAX_ID, overflow="fold", style="bold")
     table.add_column(overflow="fold")
+    seen: set[tuple[str, str]] = set()
     for subject in report.subjects:
-        table.add_row(Text(line(subject.role)), Text(line(describe_subject(subject), 1000)))
+        named = line(subject.role), line(describe_subject(subject), 1000)
+        if named not in seen or subject.printed_bytes:
+            table.add_row(*map(Text, named))
+        seen.add(named)
         if subject.printed_bytes:
             text, _ = cut_block(subject.printed or "", 2000)
             table.add_row(Text(), Text(f"{describe_printed(subject)}; the last lines:", style="dim"))
             for last in text.split("\n")[-_PRINTED_LINES:]:
                 table.add_row(Text(), Text(f"| {line(last, 200)}", style="dim"))
+    libraries = describe_libraries(report.environment)
+    if report.subjects and libraries:
+        table.add_row(Text("libraries"), Text(libraries))
     if report.subjects:
         console.print(table)
     plan = describe_plan(report)
@@ -122,7 +171,12 @@ def _print_subjects(console: "Console", report: Report) -> None:
         console.print()
 
 
-def _print_checks(console: "Console", checks: Sequence[CheckResult]) -> None:
+def _print_checks(console: "Console", checks: Sequence[CheckResult], follows: dict[str, str]) -> None:
+    """A line a check.
+
+    Args:
+        follows: checks that failed by what another one found, and that one.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -133,6 +187,8 @@ def _print_checks(console: "Console", checks: Sequence[CheckResult]) -> None:
     for check in checks[:_MAX_CHECKS]:
         style, mark = _MARKS[check.status]
         detail = why(check, _headline(check.measurements))
+        if check.id in follows and not check.reason:
+            detail = f"{detail}, all following from {follows[check.id]}"
         table.add_row(Text(mark, style=style), Text(line(check.id)), Text(prose(detail), style="dim"))
     console.print(table)
     if len(checks) > _MAX_CHECKS:
@@ -147,45 +203,14 @@ def _headline(measurements: Measurements) -> Measurements:
     return chosen or measurements
 
 
-def _print_group(console: "Console", group: Sequence[Root], *, is_bare: bool) -> None:
-    """Print roots that share cause and remedy, each with how many follow from it."""
-    from rich.padding import Padding
-    from rich.text import Text
-
-    first = group[0].found
-    is_warning = not first.is_error
-    style, _ = _MARKS[Status.INCONCLUSIVE if is_warning else first.status]
-    console.print()
-    for root in group:
-        warning = "warning: " if is_warning else ""
-        finding = root.found.finding
-        at = "" if finding.location in finding.message else f" (at {line(finding.location)})"
-        console.print(Text(f"{line(root.found.check)}: {warning}{prose(finding.message)}{at}", style=style))
-        if root.follows:
-            console.print(Padding(Text(_describe_following(root)), (0, 0, 0, 4)))
-    if is_warning and is_bare:  # one line each: the check's own command says more
-        return
-    for label, text in (("cause", first.finding.cause), ("remedy", first.finding.remedy)):
-        if text:
-            console.print(Padding(Text(f"{label}: {prose(text)}"), (0, 0, 0, 4)))
-
-
-def _describe_following(root: Root) -> str:
-    named = ", ".join(
-        f"{line(found.finding.code, 100)} at {line(found.finding.location, 100)}"
-        for found in root.follows[:_NUM_FOLLOWING]
-    )
-    more = ", ..." if len(root.follows) > _NUM_FOLLOWING else ""
-    follows = "follows" if len(root.follows) == 1 else "follow"
-    return f"and {len(root.follows):,} that {follows} from it: {named}{more}"
-
-
 def _print_verdict(console: "Console", report: Report, roots: Sequence[Root]) -> None:
+    """The last lines: which checks did not pass and why, the verdict, and its likeliest cause."""
     from rich.text import Text
 
-    style, _ = _MARKS[report.verdict]
     console.print()
-    console.print(Text(prose(verdict_line(report)), style=f"bold {style}"))
+    for status, text in why_not_passed(report, follows_from(roots)):
+        console.print(Text(text, style=_MARKS[status][0]))
+    console.print(Text(prose(verdict_line(report)), style=f"bold {_MARKS[report.verdict][0]}"))
     cause = likeliest_cause(report, roots)
     if cause is not None:
         console.print(Text(f"likeliest cause: {' at '.join(cause)}"))

@@ -6,6 +6,7 @@ In: a report. Out: its findings, as roots and in groups of roots that share caus
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from theworld_validate.rendering.claims_rows import REFUTED
 from theworld_validate.results import Finding, Report, Status
 
 
@@ -53,6 +54,22 @@ def find_roots(report: Report) -> list[Root]:
             follows[root].append(found[index])
     roots = [Root(found=found[index], follows=tuple(those)) for index, those in follows.items()]
     return sorted(roots, key=lambda root: not root.is_error)
+
+
+def is_documents_own(root: Root) -> bool:
+    """Whether a root is about what documents say, and not about the model: a claim that is refuted, as recorded."""
+    return root.found.finding.code == REFUTED and not root.is_error
+
+
+def follows_from(roots: Sequence[Root]) -> dict[str, str]:
+    """Checks whose every error follows from one of another check, and the first such other check."""
+    own = {root.found.check for root in roots if root.found.is_error}
+    explained: dict[str, str] = {}
+    for root in roots:
+        for found in root.follows:
+            if found.is_error and found.check not in own:
+                explained.setdefault(found.check, root.found.check)
+    return explained
 
 
 def _trace_back(findings: Sequence[Finding]) -> list[int]:

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from theworld_validate.rendering.findings import find_roots
+from theworld_validate.rendering.findings import find_roots, is_documents_own
 from theworld_validate.rendering.markdown import render_markdown
 from theworld_validate.rendering.plain_text import line, prose
 from theworld_validate.rendering.summary import describe_subject, verdict_line, why
@@ -43,10 +43,12 @@ def _append(path: Path, text: str) -> None:
 def annotations(report: Report) -> list[str]:
     """One workflow command a root cause, errors first, and for a check that is no pass and found nothing, its reason.
 
-    Where there is any, one more names the verdict and the subjects.
+    Where there is any, one more names the verdict and the subjects. What is refuted of documents is none.
     """
     lines: dict[str, list[str]] = {"error": [], "warning": []}
     for root in find_roots(report):
+        if is_documents_own(root):
+            continue
         finding = root.found.finding
         follows = f" (and {len(root.follows):,} that follow from it)" if root.follows else ""
         lines[finding.severity].append(_command(finding.severity, root.found.check, prose(finding.message) + follows))

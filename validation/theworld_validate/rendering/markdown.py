@@ -5,7 +5,8 @@ In: a report. Out: Markdown of at most `MAX_BYTES`; what is left out is counted.
 
 from collections.abc import Iterable, Sequence
 
-from theworld_validate.rendering.findings import Root, find_roots, group_roots
+from theworld_validate.rendering.claims_rows import describe_claims
+from theworld_validate.rendering.findings import Root, find_roots, group_roots, is_documents_own
 from theworld_validate.rendering.markdown_text import cell, code, escape, fenced, sentence
 from theworld_validate.rendering.plain_text import counted, cut_block
 from theworld_validate.rendering.summary import (
@@ -31,7 +32,7 @@ _NUM_FOLLOWING = 3  # of each root, that are named
 
 def render_markdown(report: Report) -> str:
     """Render a report as Markdown."""
-    roots = find_roots(report)
+    roots = [root for root in find_roots(report) if not is_documents_own(root)]
     head = _head(report, roots)
     head = _within(head, _HEAD_BYTES, "line", total=len(head))
     if roots:
@@ -40,6 +41,8 @@ def render_markdown(report: Report) -> str:
         )
         shown = _within(blocks, _FINDINGS_BYTES, "root cause", total=len(roots), leave_gaps=False)
         head += ["", f"## Findings ({counted(len(roots), 'root cause')})", "", *shown]
+    documented = describe_claims(report)
+    head += ["", f"{escape(documented[:1].upper() + documented[1:])}."] if documented else []
     head += ["", "## Checks", "", "| check | status | measured |", "|---|---|---|"]
     order = sorted(report.checks, key=lambda check: check.status is Status.PASSED)
     head += _within((_check(check) for check in order), _CHECKS_BYTES, "check", total=len(order))

@@ -3,7 +3,7 @@
 In: a report. Out: lines of printable text, which each form escapes as its syntax needs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from theworld_validate.rendering.findings import Root, find_roots
@@ -13,6 +13,9 @@ from theworld_validate.results import CheckResult, Environment, Measurements, Re
 
 ALLOWED = "parity.allowed."  # what the checks of allowances are named
 _MAX_CAUSE = 300
+_MAX_REASON = 200
+_MAX_NAMED = 12  # checks on one line
+_LIBRARIES = ("torch", "transformers", "diffusers")
 _MAX_LOCATION = 200
 _SHORT_DIGEST = 16
 _WORST_FIRST = (Status.ERROR, Status.FAILED, Status.INCONCLUSIVE)
@@ -85,6 +88,32 @@ def likeliest_cause(report: Report, roots: Sequence[Root] | None = None) -> tupl
     return None
 
 
+def why_not_passed(report: Report, follows: Mapping[str, str]) -> list[tuple[Status, str]]:
+    """A line a status: which checks ended in it, and why; those of one reason together.
+
+    Args:
+        follows: failed checks whose findings all follow from another check's, and that check.
+    """
+    lines = []
+    for status in (Status.SKIPPED, Status.INCONCLUSIVE, Status.ERROR, Status.FAILED):
+        reasons: dict[str, list[str]] = {}
+        for check in report.checks:
+            if check.status is status:
+                root = follows.get(check.id)
+                reason = prose(check.reason or (f"from {root}" if root else ""), _MAX_REASON)
+                reasons.setdefault(reason, []).append(line(check.id))
+        if reasons:
+            parts = [f"{_names(ids)}{f' ({reason})' if reason else ''}" for reason, ids in reasons.items()]
+            more = [f"{len(parts) - _MAX_NAMED} reasons more"] if len(parts) > _MAX_NAMED else []
+            lines.append((status, f"{status}: {'; '.join(parts[:_MAX_NAMED] + more)}"))
+    return lines
+
+
+def _names(ids: Sequence[str]) -> str:
+    more = [f"{len(ids) - _MAX_NAMED} more"] if len(ids) > _MAX_NAMED else []
+    return ", ".join([*ids[:_MAX_NAMED], *more])
+
+
 def why(check: CheckResult, measurements: Measurements | None = None) -> str:
     """A check in a few words: its reason, or what it measured and found.
 
@@ -120,6 +149,15 @@ def describe_subject(subject: SubjectRecord) -> str:
     digest = subject.checkpoint_digest
     target, *others = subject_fields(replace(subject, checkpoint_digest=digest and digest[:_SHORT_DIGEST]))
     return ", ".join([target[1], *(f"{name} {value}" for name, value in others)])
+
+
+def describe_libraries(environment: Environment | None) -> str:
+    """The libraries by which subjects were run, and on what; empty where that is not known."""
+    if environment is None:
+        return ""
+    packages = [(name, environment.packages.get(name)) for name in _LIBRARIES]
+    parts = [("Python", environment.python), *packages, ("CUDA", environment.cuda), ("on", environment.gpu)]
+    return line(", ".join(f"{name} {value}" for name, value in parts if value is not None))
 
 
 def describe_printed(subject: SubjectRecord, shown: int | None = None) -> str:

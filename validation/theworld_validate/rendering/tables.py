@@ -15,7 +15,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 _MANY = 1e6  # from here on, floats are written in full
 _MAX_PARTS = 24  # of a line that describes measurements
 _MAX_COLUMNS = 60
-_MAX_CELL = 300
+MAX_CELL = 600
 DIVERGENCE = "divergence"  # columns that the page draws
 
 
@@ -76,7 +76,7 @@ def format_cell(column: str, value: Scalar) -> str:
             return f"{100 * value if column == 'share' else value:.2f} %"
         if isinstance(value, float):
             return f"{value:,.4g}" if abs(value) < _MANY else f"{value:,.0f}"
-    return format_value(value)[:_MAX_CELL]
+    return line(value, MAX_CELL) if isinstance(value, str) else format_value(value)
 
 
 def title_of(column: str) -> str:

@@ -7,14 +7,16 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from theworld_validate.rendering.plain_text import MAX_NAME, line
-from theworld_validate.rendering.tables import Column, Table
+from theworld_validate.rendering.plain_text import line
+from theworld_validate.rendering.tables import MAX_CELL, Column, Table
+from theworld_validate.rendering.terminal_causes import print_indented
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
 
 _LEAST_ROOM = 20  # characters that the first column leaves to the others
+_MOST_BESIDE = 120  # characters of columns side by side, however wide the terminal: what is long is read beneath
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +63,13 @@ def print_table(console: "Console", title: str, table: Table) -> None:
     """Print a table; what does not fit goes under its row."""
     from rich.text import Text
 
-    limit = max(console.width - _LEAST_ROOM, _LEAST_ROOM)
+    width = min(console.width, _MOST_BESIDE)
+    limit = max(width - _LEAST_ROOM, _LEAST_ROOM)
     cells = [
-        [line(table.cell(row, index), limit if index == 0 else MAX_NAME) for row in range(len(table.rows))]
+        [line(table.cell(row, index), limit if index == 0 else MAX_CELL) for row in range(len(table.rows))]
         for index in range(len(table.columns))
     ]
-    layout = lay_out(table, cells, console.width)
+    layout = lay_out(table, cells, width)
     notes = ", ".join(f"{line(name)}: {text}" for name, text in layout.everywhere.items())
     console.print()
     console.print(Text.assemble((line(title), "bold"), (f" ({notes})" if notes else "", "dim")))
@@ -102,10 +105,9 @@ def _new_table(columns: list[Column], cells: list[list[str]]) -> "RichTable":
 def _print_with_notes(console: "Console", table: "RichTable", below: list[list[str]]) -> None:
     """Print a table's rows, each followed by its notes."""
     from rich.console import Console
-    from rich.padding import Padding
     from rich.text import Text
 
-    own = Console(file=io.StringIO(), width=console.width, color_system=None)
+    own = Console(file=io.StringIO(), width=min(console.width, _MOST_BESIDE), color_system=None)
     with own.capture() as capture:
         own.print(table)
     header, *printed = capture.get().rstrip("\n").split("\n")
@@ -113,4 +115,4 @@ def _print_with_notes(console: "Console", table: "RichTable", below: list[list[s
     for text, notes in zip(printed, below, strict=True):
         console.print(Text(text.rstrip(), no_wrap=True))
         for note in notes:
-            console.print(Padding(Text(note, style="dim"), (0, 0, 0, 4)))
+            print_indented(console, note, style="dim")

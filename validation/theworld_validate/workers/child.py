@@ -36,6 +36,7 @@ class Job:
         arguments: what it is called with: frozen values of this package.
         is_subject: whether it runs a subject's code, so that an error that it raises may be the subject's own.
         threads: how many threads torch may take; None leaves it to torch.
+        is_long: whether it is started before the jobs beside it, so that none is left alone at the end.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Job:
     arguments: dict[str, Any] = field(default_factory=dict)
     is_subject: bool = False
     threads: int | None = None
+    is_long: bool = False
 
 
 def main(

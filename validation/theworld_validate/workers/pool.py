@@ -25,8 +25,8 @@ from theworld_validate.results import InputError, Measurements
 from theworld_validate.workers import child
 from theworld_validate.workers.child import Job
 from theworld_validate.workers.messages import Answer, Done, Message, Raised, Step, decode
+from theworld_validate.workers.timeout import DEFAULT_TIMEOUT_SECONDS
 
-DEFAULT_TIMEOUT_SECONDS = 1800.0
 MAX_PRINTED_BYTES = 16_384  # of what a subject prints, half of it from the start and half from the end
 _MAX_MESSAGE_BYTES = 2**30
 _GRACE_SECONDS = 5.0  # between the last message and the end of the process
@@ -89,8 +89,8 @@ class Work:
         return [worker.outcome for worker in self._workers]
 
     def messages(self) -> Generator[tuple[Job, Message], None, None]:
-        """Run the jobs, and give each message as it comes. Workers are ended when this is left."""
-        waiting, running = deque(self._workers), []
+        """Run the jobs, long ones first, and give each message as it comes. Workers are ended when this is left."""
+        waiting, running = deque(sorted(self._workers, key=lambda worker: not worker.outcome.job.is_long)), []
         try:
             while waiting or running:
                 while waiting and len(running) < self._at_once:

@@ -22,7 +22,8 @@ from theworld_validate.results import (
 )
 from theworld_validate.workers.child import Job
 from theworld_validate.workers.messages import Checked, Expect, Message, Raised, Step, Where
-from theworld_validate.workers.pool import DEFAULT_TIMEOUT_SECONDS, Outcome, Work
+from theworld_validate.workers.pool import Outcome, Work
+from theworld_validate.workers.timeout import DEFAULT_TIMEOUT_SECONDS
 
 Progress = Callable[[str], None]
 
