@@ -116,7 +116,7 @@ def test_a_failing_report_opens_with_its_cause(browser: Any, screen: dict[str, A
     followed = card.find_element("css selector", "li")
     assert not followed.is_displayed()
     summary = card.find_element("css selector", "summary")
-    assert summary.text == "8 that follow from it"
+    assert summary.text == "8 findings follow from it"
     summary.click()
     assert followed.is_displayed()
     assert "theworld:TheWorld" in browser.find_element("css selector", ".banner").text
