@@ -34,7 +34,7 @@ class Axis:
 
 def axis_to(num_bytes: float) -> Axis:
     """The axis on which all numbers up to this one lie; of at most seven ticks."""
-    num_bytes = max(num_bytes, 1)
+    num_bytes = max(num_bytes, _MOST_STEPS)  # a step is a byte at least
     power = 10.0 ** math.floor(math.log10(num_bytes / _MOST_STEPS))
     step = next(one * power for one in (*_STEPS, 20) if math.ceil(num_bytes / (one * power)) <= _MOST_STEPS)
     num_steps = math.ceil(num_bytes / step)

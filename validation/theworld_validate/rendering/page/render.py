@@ -73,7 +73,10 @@ def _parts(report: Report) -> dict[str, Any]:
     of_the_model = [root for root in roots if not is_about_a_claim(root)]
     memory = [part for check in report.checks if (part := memory_of(check)) is not None]
     grids = grids_of(report)
-    drawn = {part.check for part in (*memory, *grids)} | {check.id for check in report.checks if claims.rows}
+    components = components_of(report)
+    drawn = {part.check for part in (*memory, *grids, *components)} | {
+        check.id for check in report.checks if claims.rows
+    }
     errors = make_cards([root for root in of_the_model if root.is_error], room)
     script, script_digest = _script()
     return {
@@ -96,7 +99,7 @@ def _parts(report: Report) -> dict[str, Any]:
         "proof": proof_of(report, claims, errors),
         "subjects": subjects_of(report),
         "plan": describe_plan(report),
-        "components": components_of(report),
+        "components": components,
         "memory": memory,
         "grids": grids,
         "claims": claims,

@@ -14,8 +14,9 @@ from theworld_validate.results import CheckResult, Report
 _MAX_TABLE_ROWS = 1_000
 _MAX_CELLS = 60_000  # of all tables
 _DRAWN_ELSEWHERE = {"claims": ("claims",), "memory": MEMORY_TABLES, "releases": (FILES,)}
+_PARAMS = "params"
 _OPEN = ("levers", "runs")
-_SECTIONS = ("params", "memory")  # groups of checks whose tables lie beside their drawings
+_SECTIONS = (_PARAMS, "memory")  # groups of checks whose tables lie beside their drawings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +70,14 @@ def page_tables(report: Report, drawn: set[str]) -> PageTables:
         for table in tables_of(check.measurements):
             if check.id in drawn and table.name in _DRAWN_ELSEWHERE.get(group, ()):
                 continue
-            made = _page_table(check, table, room)
+            is_alone = group == _PARAMS and check.id not in drawn
+            made = _page_table(check, table, room, is_open=is_alone or table.name in _OPEN)
             room -= len(made.rows) * len(made.columns)
             of.get(group, of["others"]).append(made)
     return PageTables(params=of["params"], memory=of["memory"], others=of["others"])
 
 
-def _page_table(check: CheckResult, table: Table, room: int) -> PageTable:
+def _page_table(check: CheckResult, table: Table, room: int, *, is_open: bool) -> PageTable:
     num_rows = min(len(table.rows), _MAX_TABLE_ROWS, room // len(table.columns))
     rows = [
         [
@@ -91,5 +93,5 @@ def _page_table(check: CheckResult, table: Table, room: int) -> PageTable:
         columns=columns,
         rows=rows,
         num_rows=len(table.rows),
-        is_open=table.name in _OPEN,
+        is_open=is_open,
     )
