@@ -60,7 +60,14 @@ def validate(session: nox.Session) -> None:
 def workflows(session: nox.Session) -> None:
     """CI's own files: what zizmor finds in them without the network."""
     session.install(*CONSTRAINTS, "zizmor")
-    session.run("zizmor", "--offline", "--no-progress", ".github/workflows")
+    session.run("zizmor", "--offline", "--no-progress", ".github/workflows", "docs/ci/github-actions.yml")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documents as a site in build/site; a dead link, or anything that a page loads from the net, ends it."""
+    session.install(*CONSTRAINTS, "-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session(venv_backend="none")
@@ -102,7 +109,7 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session
 def families(session: nox.Session) -> None:
-    """The table of docs/families.md: more than twenty families, five faults each; about ten minutes."""
+    """The table of reports/families: more than twenty families, five faults each; about ten minutes."""
     session.install(*CONSTRAINTS, "-e", ".[test]")
     session.run("python", "-m", "benchmarks.families", *session.posargs)
 

@@ -1,4 +1,4 @@
-"""The table of families in docs/families.md: a plain subclass, and five faults, each caught and placed or not.
+"""The table of families in reports/families: a plain subclass, and five faults, each caught and placed or not.
 
 In: nothing; `python -m benchmarks.families [CLASS ...]`. Out: the table, put between the two marks of the page. It is
 no part of the test suite for its time; the suite tries a few of the same families by the same code.
@@ -12,7 +12,7 @@ from tests.theworld_validate.families.trials import FAULTS, try_faults, try_plai
 from theworld_validate.results import InputError, Status
 from theworld_validate.subjects.tiny_models import write_tiny
 
-PAGE = Path(__file__).parent.parent / "docs" / "families.md"
+PAGE = Path(__file__).parent.parent / "reports" / "families" / "README.md"
 START, END = "<!-- families: made by benchmarks/families.py -->", "<!-- end of families -->"
 CLASSES = (
     "LlamaForCausalLM",

@@ -8,7 +8,6 @@ one of parity's: an image, labels and a cache.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from transformers import Gemma3ForConditionalGeneration
 
+from theworld_validate.documents.compact_json import compact_json
 from theworld_validate.fingerprint.behaviour import bytes_to_hold
 from theworld_validate.fingerprint.digest import DigestQueue
 from theworld_validate.fingerprint.sketch import SketchBook
@@ -139,10 +139,10 @@ def main() -> None:
         "digest": measure_digest(model),
         "trace": [measure_trace(model, length) for length in (2304, 1280)],
     }
-    text = json.dumps(measured, indent=2)
-    print(text)
+    text = compact_json(measured)
+    print(text, end="")
     if arguments.output:
-        arguments.output.write_text(text + "\n")
+        arguments.output.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from theworld_validate.documents.compact_json import compact_json
 from theworld_validate.documents.writing import write_file
 
 
@@ -77,4 +78,4 @@ def read_rows(path: Path) -> list[Row]:
 def write_rows(path: Path, rows: list[Row], *, dtype: str, libraries: dict[str, str]) -> None:
     """Write a file, whole or not at all."""
     made = {"dtype": dtype, "libraries": libraries, "rows": [asdict(row) for row in rows]}
-    write_file(path, json.dumps(made, indent=1, allow_nan=False) + "\n", option="--json")
+    write_file(path, compact_json(made), option="--json")

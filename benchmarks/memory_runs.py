@@ -4,8 +4,9 @@
 
 CHECKPOINT is what `theworld-validate synth --size 4b` writes. FOLDER has, or gets, `lengths.txt` and the prediction's
 report; the part's rows go into `runs-PART.json`. Each run is a process of its own, since the allocator is set by the
-environment, and begins with nothing cached. "limited" takes the least memory that was predicted, 3 % more and 3 % less,
-by `torch.cuda.set_per_process_memory_fraction`: the one has to complete, the other not.
+environment, and begins with nothing cached; as many run at once as the GPU has memory for. "limited" takes the least
+memory that was predicted, 3 % more and 3 % less, by `torch.cuda.set_per_process_memory_fraction`: the one has to
+complete, the other not.
 """
 
 import argparse
@@ -14,12 +15,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from theworld_validate.documents.compact_json import compact_json
 from theworld_validate.memory.cells import LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
+from theworld_validate.memory.gpus import GIB
 from theworld_validate.memory.lengths import read_lengths
 
 PARTS = ("plain", "expandable", "limited")
@@ -142,6 +146,45 @@ def compare(measured: Measurement, predicted: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+def run_together(
+    checkpoint: Path, folder: Path, runs: Sequence[tuple[Cell, bool, int | None]], needed_bytes: Sequence[int]
+) -> Iterator[tuple[int, Measurement]]:
+    """Measure runs, as many at once as the GPU has memory for: what a process holds does not depend on the others.
+
+    Args:
+        needed_bytes: what each will reserve at most, as predicted; some more is kept free for it.
+
+    Yields:
+        The number of a run that has ended, and what was measured.
+    """
+    import torch
+
+    free, _ = torch.cuda.mem_get_info()
+    waiting, running = list(range(len(runs))), {}
+    while waiting or running:
+        for number in list(waiting):
+            taken = sum(_room_bytes(needed_bytes[other]) for other in running)
+            if not running or taken + _room_bytes(needed_bytes[number]) <= free:
+                waiting.remove(number)
+                cell, expandable, limit = runs[number]
+                one = json.dumps({"cell": asdict(cell), "limit": limit})
+                command = [sys.executable, __file__, str(checkpoint), str(folder), "--one", one]
+                setting = {"PYTORCH_CUDA_ALLOC_CONF": f"expandable_segments:{expandable}"}
+                running[number] = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **setting})
+        for number, process in list(running.items()):
+            if process.poll() is not None:
+                printed, _ = running.pop(number).communicate()
+                if process.returncode:
+                    raise SystemExit(f"the run {runs[number][0].name} ended with exit code {process.returncode}")
+                yield number, Measurement(**json.loads(printed))
+        time.sleep(0.2)
+
+
+def _room_bytes(needed_bytes: int) -> int:
+    """Memory of the GPU to keep free for a run: CUDA itself and the libraries lie beside what it reserves."""
+    return int(needed_bytes * 1.1) + 2 * GIB
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
@@ -160,18 +203,15 @@ def main() -> None:
         drawn = read_lengths(LENGTHS, num_steps=NUM_STEPS, seed=SEED).values
         file.write_text("".join(f"{length}\n" for length in drawn), encoding="utf-8")
     predicted = {row["configuration"]: row for row in predict(options.folder, expandable=options.part == "expandable")}
-    rows = []
-    for cell, expandable, limit in list_runs(
-        options.part, {name: row["least_bytes"] for name, row in predicted.items()}
-    ):
-        one = json.dumps({"cell": asdict(cell), "limit": limit})
-        command = [sys.executable, __file__, str(options.checkpoint), str(options.folder), "--one", one]
-        setting = {"PYTORCH_CUDA_ALLOC_CONF": f"expandable_segments:{expandable}"}
-        ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ, **setting})
-        rows.append(compare(Measurement(**json.loads(ended.stdout)), predicted[cell.name]))
-        print(rows[-1], flush=True)
+    runs = list_runs(options.part, {name: row["least_bytes"] for name, row in predicted.items()})
+    needed = [limit or predicted[cell.name]["peak_reserved_bytes"] for cell, _, limit in runs]
+    rows: dict[int, dict[str, Any]] = {}
+    for number, measured in run_together(options.checkpoint, options.folder, runs, needed):
+        rows[number] = compare(measured, predicted[runs[number][0].name])
+        print(rows[number], flush=True)
         output = options.folder / f"runs-{options.part}.json"  # after each: a part that is cut off keeps it
-        output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        in_order = [rows[index] for index in sorted(rows)]
+        output.write_text(compact_json(in_order), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ release, placed, the cause that was named, silent in the fixed one; and the same
 """
 
 import argparse
-import json
 import re
 import tomllib
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.real_bug_lab import Laboratory, Say
 from theworld_validate.compare.causes import classify
+from theworld_validate.documents.compact_json import compact_json
 from theworld_validate.releases.candidates import judge_candidate
 from theworld_validate.releases.environments import default_root
 from theworld_validate.releases.judged import Cell, Judged, Verdict
@@ -211,7 +211,7 @@ def main() -> None:
     lab, say = Laboratory(options.work, options.environments), Say()
     results = [try_bug(bug, lab, say) for bug in bugs]
     if options.json is not None:
-        options.json.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(compact_json([asdict(result) for result in results]), encoding="utf-8")
     print(render(results), end="")
 
 

@@ -9,7 +9,6 @@ encoder layer each, and the rest as the root.
 import argparse
 import contextlib
 import gc
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 from theworld import TheWorld
+from theworld_validate.documents.compact_json import compact_json
 from theworld_validate.memory.answers import Question, answer_all
 from theworld_validate.memory.cells import LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
 from theworld_validate.memory.sharding import shard
@@ -102,7 +102,7 @@ def main() -> None:
             f"reserved {row['peak_reserved_error_percent']:+.3f} %"
         )
     if options.output:
-        options.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        options.output.write_text(compact_json(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

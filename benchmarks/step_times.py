@@ -10,7 +10,6 @@ the chunked loss asks the head for no row that has none. Its backends are all th
 import argparse
 import contextlib
 import itertools
-import json
 import statistics
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 
 from theworld import TheWorld
 from theworld.levers.chunked_loss import available_backends
+from theworld_validate.documents.compact_json import compact_json
 from theworld_validate.memory.cells import (
     CHUNK_SIZE,
     LEARNING_RATE,
@@ -87,8 +87,8 @@ def main() -> None:
             rows.append(row)
             print(row, flush=True)
     if options.output:
-        text = json.dumps({"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "steps": rows}, indent=1)
-        options.output.write_text(text + "\n", encoding="utf-8")
+        text = compact_json({"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "steps": rows})
+        options.output.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the documents show is run: every command line, the Python example, and the example of a new fault."""
 
 import functools
+import html
 import re
 import shlex
 from collections.abc import Callable
@@ -24,6 +25,11 @@ from theworld_validate.faults.loader import FaultySubject
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+TUTORIALS = {  # the exit codes of what they alone show; what other pages show too is run there
+    "prove-my-wrapper": [1, 0],
+    "predict-memory": [],
+    "upgrade-safely": [0, 0, 0, 0, 0, 0],
+}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(
     {
@@ -63,6 +69,7 @@ def in_this_place(command: str, tiny: SyntheticCheckpoint, llama: Path) -> list[
         "my_package:MyModel": "theworld:TheWorld",
         "cuda": "cpu",
         "LLAMA": str(llama),
+        "tiny/gemma": str(tiny.gemma),
     }
     for i, word in enumerate(words):
         words[i] = put_in.get(word, word)
@@ -99,6 +106,48 @@ def test_a_command_that_is_shown_passes(
         assert result.exit_code == expected, f"{step}: {result.output}"
 
 
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_a_tutorial_does_what_it_says(
+    name: str, tiny: SyntheticCheckpoint, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands, from the first to the last in one folder, each with the exit code that the page gives."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "tutorials" / f"{name}.md").read_text(encoding="utf-8")
+    steps = re.findall(
+        r'^    (theworld-validate [^\n]*)$|```python title="(\S+)"\n(.*?)```', text, re.MULTILINE | re.DOTALL
+    )
+    assert any(command for command, _, _ in steps)
+    codes = iter(TUTORIALS[name])
+    for command, file, code in steps:
+        if file:
+            Path(file).write_text(code, encoding="utf-8")
+        if file or command in COMMANDS:
+            continue
+        words = in_this_place(command, tiny, llama)
+        if "wrapper:load" in words and "--output" not in words:  # whose fault is a cast from float32
+            words = words[: -len(FLOAT32)]
+        result = invoke(*words)
+        assert result.exit_code == next(codes), f"{command}: {result.output}"
+        if result.exit_code == 1:
+            assert_the_picture_shows(result.stdout)
+    assert list(codes) == []
+
+
+def assert_the_picture_shows(printed: str) -> None:
+    """Hold the figure against a run: the checks, the place, the cause and the remedy are the same."""
+    svg = (ROOT / "docs" / "figures" / "failing-parity.svg").read_text(encoding="utf-8")
+    drawn = html.unescape(" ".join(re.findall(r"<text[^>]*>([^<]*)</text>", svg))).replace("\xa0", " ")
+    for wanted in (
+        "model.language_model.rotary_emb.full_attention_inv_freq",
+        "buffer dtype",
+        "load with from_pretrained",
+    ):
+        assert wanted in " ".join(printed.split())
+        assert wanted in " ".join(drawn.split())
+    checks = re.compile(r"parity\.[a-z_.]+\b")
+    assert set(checks.findall(drawn)) == set(checks.findall(printed)) != set()
+
+
 def commands_of(group: Any, prefix: str = "") -> list[str]:
     """The names of all commands that there are."""
     found = [f"{prefix}{command.name or command.callback.__name__}" for command in group.registered_commands]
@@ -109,7 +158,8 @@ def commands_of(group: Any, prefix: str = "") -> list[str]:
 
 def shown_in_the_table() -> list[list[str]]:
     """The words of every command in the README's table, less the program's name."""
-    cells = [line.split("|")[1] for line in README.splitlines() if line.startswith("| `theworld-validate")]
+    _, table = README.split("## Validate a model\n")
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `theworld-validate")]
     shown = [shlex.split(command) for cell in cells for command in re.findall(r"`([^`]+)`", cell)]
     return [words[1:] if words[0] == "theworld-validate" else words for words in shown]
 
@@ -144,6 +194,41 @@ def test_the_python_example_prints_checks_that_pass(
     assert "parity.probe.text passed" in printed
     assert "parity.round_trip passed" in printed
     assert {line.split()[1] for line in printed} == {"passed"}
+
+
+def test_the_sample_prints_an_answer_and_what_trains(
+    tiny: SyntheticCheckpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (sample,) = re.findall(r"```python\n([^`]*TheWorld\.from_pretrained[^`]*)```", README)
+    here = {
+        "google/gemma-3-4b-it": str(tiny.gemma),
+        "nvidia/Cosmos-Predict2-2B-Video2World": str(tiny.cosmos),
+        "dtype=torch.bfloat16": "dtype=torch.float32",
+        "max_new_tokens=16": "max_new_tokens=4",
+    }
+    for shown, put_in in here.items():
+        assert sample.count(shown) == 1
+        sample = sample.replace(shown, put_in)
+    exec(sample, {})  # the document's own code
+    printed = capsys.readouterr().out
+    assert printed.startswith("answer: ")
+    assert re.search(r"^[\d,]{4,} of [\d,]{6,} parameters train \(\d+\.\d\d %\)$", printed, re.MULTILINE), printed
+
+
+def test_figures_of_the_readme_are_those_of_the_comparison() -> None:
+    comparison = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    rows = [line.split(" |")[:4] for line in README.splitlines() if " of 73 |" in line]
+    measured = {tuple(line.split(" |")[:4]) for line in comparison.splitlines()}
+    assert len(rows) == 7
+    assert {tuple(row) for row in rows} <= measured
+    caught = {row[0].strip("| `"): int(row[1].split(" of ")[0]) for row in rows}
+    opening = " ".join(README.split("##")[0].split())
+    assert f"of 73 reported faults, comparing logits sees {caught['torch.equal` of logits']} and" in opening
+    assert f"comparing answers {caught['greedy tokens, 8 a prompt']}; this sees all" in opening
+    assert caught["theworld-validate parity"] == 73
+    for memory in ("| 0.01 % |", "| 28 % |"):
+        assert memory in comparison
+        assert f"median error of {memory.strip('| ')}" in README or f"has {memory.strip('| ')}" in README
 
 
 def example_of_a_fault() -> str:

@@ -2,14 +2,18 @@
 
     python tools/check_release.py DIST
 
-In: a folder with one wheel and one sdist. Checked: no test, report or large file is in the wheel, the schema and the
-template are, and the version stands in the wheel's name, in CHANGELOG.md and in both archives' metadata.
+In: a folder with one wheel and one sdist. Checked: no test, report or large file is in the wheel; the schema, the
+template, the markers of types and the licence are; documents and their figures are in the sdist; the version stands in
+the archives' names and in CHANGELOG.md; the metadata has the project's links, and a description whose links work on
+the package index.
 """
 
 import argparse
+import email
 import re
 import tarfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -18,8 +22,14 @@ NEEDED = (
     "theworld_validate/documents/report.schema.json",
     "theworld_validate/rendering/report.html.jinja",
     "theworld_validate/audits/claims.toml",
+    "theworld_validate/py.typed",
+    "theworld/py.typed",
+    "theworld_autoload.py",
+    "theworld_autoload.pth",
 )
-ALLOWED = re.compile(r"(theworld|theworld_validate)/|theworld-[^/]*\.dist-info/")
+NEEDED_OF_SOURCE = ("LICENSE", "README.md", "CHANGELOG.md", "docs/index.md", "docs/figures/data-flow.svg", "mkdocs.yml")
+LINKS = ("Homepage", "Documentation", "Changelog", "Issues")
+ALLOWED = re.compile(r"(theworld|theworld_validate)/|theworld_autoload\.(py|pth)$|theworld-[^/]*\.dist-info/")
 
 
 def faults(dist: Path) -> list[str]:
@@ -35,14 +45,34 @@ def _of_wheel(wheel: Path) -> list[str]:
         files = {info.filename: info.file_size for info in archive.infolist()}
     found = [f"{wheel.name}: {name} has no place in it" for name in files if not ALLOWED.match(name)]
     found += [f"{wheel.name}: {name} is {size:,} bytes" for name, size in files.items() if size > MAX_FILE_BYTES]
-    return found + [f"{wheel.name}: {name} is missing" for name in NEEDED if name not in files]
+    found += [f"{wheel.name}: {name} is missing" for name in NEEDED if name not in files]
+    return found + _of_metadata(wheel, files)
+
+
+def _of_metadata(wheel: Path, files: Iterable[str]) -> list[str]:
+    """What the package index shows: the licence's text, links, and the description."""
+    information = {name.partition(".dist-info/")[2]: name for name in files if ".dist-info/" in name}
+    found = [f"{wheel.name}: {name} is missing" for name in ("METADATA", "licenses/LICENSE") if name not in information]
+    if "METADATA" not in information:
+        return found
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = email.message_from_bytes(archive.read(information["METADATA"]))
+    given = {value.partition(",")[0] for value in metadata.get_all("Project-URL", [])}
+    found += [f"{wheel.name}: no link {name} in the metadata" for name in LINKS if name not in given]
+    description = metadata.get_payload()
+    assert isinstance(description, str)
+    links = re.findall(r"\]\(([^)\s]+)\)|^\[[^]]+\]: (\S+)$", description, re.MULTILINE)
+    relative = [link for link in ("".join(pair) for pair in links) if not link.startswith(("https://", "#"))]
+    return found + [f"{wheel.name}: {link} leads nowhere on the package index" for link in relative]
 
 
 def _of_sdist(sdist: Path) -> list[str]:
     with tarfile.open(sdist) as archive:
         members = [(member.name, member.size) for member in archive.getmembers()]
     found = [f"{sdist.name}: {name} is {size:,} bytes" for name, size in members if size > MAX_FILE_BYTES]
-    return found + [f"{sdist.name}: {name} has no place in it" for name, _ in members if "/reports/" in name]
+    found += [f"{sdist.name}: {name} has no place in it" for name, _ in members if name.split("/")[1:2] == ["reports"]]
+    names = {name.partition("/")[2] for name, _ in members}
+    return found + [f"{sdist.name}: {name} is missing" for name in NEEDED_OF_SOURCE if name not in names]
 
 
 def _of_version(wheel: Path, sdist: Path) -> list[str]:

@@ -15,12 +15,16 @@ from accelerate.commands.launch import launch_command_parser
 from typer.testing import CliRunner
 
 from tests.conftest import FRAME_SIZE
+from tests.theworld_validate.command_line import invoke
 from theworld.synthetic import SyntheticCheckpoint
 from theworld.training.__main__ import app
 from theworld.training.config import DataConfig, StageConfig, TrainingConfig
 
 DOCS = Path(__file__).parents[3] / "docs"
-PAGES = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("training", "multi-stage", "distributed")}
+PAGES = {
+    name: (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("training", "tutorials/train-in-stages", "distributed")
+}
 
 
 def commands(page: str, program: str) -> list[str]:
@@ -35,25 +39,31 @@ def put_here(page: str, tiny: SyntheticCheckpoint, folder: Path) -> None:
     values |= {"model": str(tiny.gemma), "cosmos": str(tiny.cosmos), "world": {"frame_size": FRAME_SIZE}}
     for stage in values["stages"]:
         stage.update({"precision": "float32"} | ({"steps": 2} if "steps" in stage else {"epochs": 2}))
-    name = {"training": "train.yaml", "multi-stage": "stages.yaml"}[page]
+    name = {"training": "train.yaml", "tutorials/train-in-stages": "stages.yaml"}[page]
     (folder / name).write_text(yaml.safe_dump(values))
     (sample,) = re.findall(r"```json\n(.*?)```", PAGES["training"], re.DOTALL)
     (folder / "samples.jsonl").write_text(json.dumps(json.loads(sample)) + "\n")
     np.save(folder / "clip.npy", np.random.default_rng(0).uniform(-1, 1, (3, 5, 32, 32)).astype(np.float32))
 
 
-@pytest.mark.parametrize("page", ["training", "multi-stage"])
+@pytest.mark.parametrize("page", ["training", "tutorials/train-in-stages"])
 def test_the_commands_that_are_shown_train(
     page: str, tiny: SyntheticCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     put_here(page, tiny, tmp_path)
     shown = commands(page, "theworld-train")
-    assert len(shown) == {"training": 2, "multi-stage": 1}[page]
+    assert len(shown) == {"training": 2, "tutorials/train-in-stages": 1}[page]
     for command in shown:
         result = CliRunner().invoke(app, shlex.split(command)[1:])
         assert result.exit_code == 0, result.output
     assert all(stage["finished"] for stage in json.loads(Path("out/run.json").read_text())["stages"])
+    checked = commands(page, "theworld-validate") if page == "tutorials/train-in-stages" else []
+    for command in checked:
+        few = ("--dtype", "float32", "--probe", "text") if "parity" in command else ()
+        result = invoke(*shlex.split(command)[1:], *few)
+        assert result.exit_code == 0, f"{command}: {result.output}"
+    assert len(checked) == (2 if page == "tutorials/train-in-stages" else 0)
 
 
 def test_the_launcher_trains_on_two_processes(

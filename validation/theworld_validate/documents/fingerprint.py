@@ -4,7 +4,6 @@ In: what was observed, of which model and where. Out: a file that another proces
 Digests, and sketches where they were asked for, are all that is kept of tensors, so the file needs nothing beside it.
 """
 
-import json
 import re
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from theworld_validate.documents.choices import Choice, why_no_choice
+from theworld_validate.documents.compact_json import compact_json
 from theworld_validate.documents.observations import (
     ALGORITHM,
     PROBE_SECTIONS,
@@ -125,7 +125,7 @@ def write_fingerprint(file: FingerprintFile, path: Path) -> Path:
         InputError: if it cannot be written there.
     """
     target = place_of(path)
-    write_file(target, json.dumps(asdict(file), indent=1, allow_nan=False) + "\n", option="--output")
+    write_file(target, compact_json(asdict(file)), option="--output")
     return target
 
 

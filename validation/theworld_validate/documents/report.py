@@ -155,10 +155,10 @@ def report_schema() -> dict[str, Any]:
 
 def main() -> None:
     """Write the published schema beside this module."""
-    import json
+    from theworld_validate.documents.compact_json import compact_json
 
     path = Path(__file__).with_name("report.schema.json")
-    path.write_text(json.dumps(report_schema(), indent=2) + "\n", encoding="utf-8")
+    path.write_text(compact_json(report_schema()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -101,7 +101,8 @@ def variants_of(question: RunQuestion) -> tuple[RunVariant, ...]:
         changed = replace(settings, expandable_segments=True)
         variants.append(replace(asked, title="expandable_segments:True", settings=changed))
     asked = replace(asked, seeks_least=False)
-    if settings.max_split_size_bytes is None:
+    # Without a limit nothing is given back: what is never split is reserved anew for each length.
+    if settings.max_split_size_bytes is None and question.capacity_bytes is not None:
         changed = replace(settings, max_split_size_bytes=_MAX_SPLIT_BYTES)
         variants.append(replace(asked, title=f"max_split_size_mb:{_MAX_SPLIT_BYTES >> 20}", settings=changed))
     if settings.garbage_collection_threshold is None and question.capacity_bytes is not None:

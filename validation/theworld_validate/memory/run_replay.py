@@ -184,12 +184,16 @@ def least_memory(
                 too_little = middle
         return enough
 
+    def found_upwards(least: int, enough: int, num_steps: int) -> int:
+        """The border, looked for from below: the runs that end early are the short ones."""
+        too_little, candidate, stride = least - 1, least, 1
+        while candidate < enough and not completes(candidate, num_steps):
+            too_little, candidate, stride = candidate, candidate + stride, 2 * stride
+        return border(too_little, min(candidate, enough), num_steps)
+
     enough = -(-free.peak_reserved_bytes // PRECISION_BYTES)
     # What its first steps die of, the whole run dies of: the border of a few is found at little cost, and is a bound.
-    first = border(0, enough, min(max(_FIRST_STEPS, free.peak_allocated_step), len(lengths)))
-    too_little = first - 1
-    candidate, stride = max(first, free.peak_allocated_bytes // PRECISION_BYTES), 1
-    while candidate < enough and not completes(candidate, len(lengths)):
-        too_little, candidate, stride = candidate, candidate + stride, 2 * stride
-    found = border(too_little, min(candidate, enough), len(lengths))
+    num_first = min(max(_FIRST_STEPS, free.peak_allocated_step), len(lengths))
+    first = found_upwards(-(-max(free.allocated[:num_first]) // PRECISION_BYTES), enough, num_first)
+    found = found_upwards(max(first, -(-free.peak_allocated_bytes // PRECISION_BYTES)), enough, len(lengths))
     return min(found * PRECISION_BYTES, free.peak_reserved_bytes)

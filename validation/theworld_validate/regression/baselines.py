@@ -4,9 +4,9 @@ In: paths and reports. Out: where a baseline is, or is written. Only a report th
 written outside of the place that the user named.
 """
 
-import json
 from pathlib import Path
 
+from theworld_validate.documents.compact_json import compact_json
 from theworld_validate.documents.report import FILE_NAME, report_to_json
 from theworld_validate.documents.writing import write_file
 from theworld_validate.regression.keys import key_name
@@ -90,6 +90,5 @@ def write_baseline(path: Path, report: Report, *, replaces: Report | None = None
         file = path / key_name(report.environment) / FILE_NAME
         if file.parent.is_symlink() and file.parent.resolve().parent != path.resolve():
             raise InputError(f"--update: {one_line(file.parent)} is a link to another place; remove it")
-    text = json.dumps(report_to_json(report), indent=2, allow_nan=False) + "\n"
-    write_file(file, text, option="--update")
+    write_file(file, compact_json(report_to_json(report)), option="--update")
     return file

@@ -3,9 +3,9 @@
 In: a report. Out: ASCII JSON that the reader takes, whatever text is in the report.
 """
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from theworld_validate.documents.compact_json import compact_json
 from theworld_validate.documents.report import report_to_json
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ _MAX_INTEGER_BITS = 10_000  # Python writes no integer of more than 4,300 digits
 
 def render_json(report: "Report") -> str:
     """Render a report as JSON; half a surrogate pair, which JSON readers refuse, is written as its escape."""
-    text = json.dumps(_writable(report_to_json(report)), indent=2, allow_nan=False) + "\n"
+    text = compact_json(_writable(report_to_json(report)))
     return text.replace("##[", "##\\u005b")  # which GitHub's runner obeys, wherever a line of a log has it
 
 
