@@ -121,6 +121,11 @@ def drawable_of(check: CheckResult) -> Drawable:
     )
 
 
+def preset_of(key: Key) -> str:
+    """The first part of a configuration's name: "projection + checkpointing" is one of projection's."""
+    return key[0].partition(" + ")[0]
+
+
 def kinds_of(bars: Sequence[Bar]) -> list[str]:
     """The kinds of all bars, in first-seen order."""
     return list(dict.fromkeys(kind for bar in bars for kind in bar.num_bytes))

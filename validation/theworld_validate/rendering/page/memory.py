@@ -6,7 +6,7 @@ In: a memory check. Out: groups of bars, each with its peaks and its course, as 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from theworld_validate.rendering.memory_rows import Bar, CellPeak, Drawable, Key, drawable_of, kinds_of
+from theworld_validate.rendering.memory_rows import Bar, CellPeak, Drawable, Key, drawable_of, kinds_of, preset_of
 from theworld_validate.rendering.page.axis import Axis, Tick, axis_to, axis_with_limit
 from theworld_validate.rendering.page.plots import Panel, Plot, course_panel, plot_curves, plot_runs
 from theworld_validate.rendering.plain_text import counted, line
@@ -135,7 +135,7 @@ def _groups(found: Drawable, axis: Axis) -> Iterator[MemoryGroup]:
     known = [*bars, *(cell.key for cell in found.cells if cell.allocated is None and cell.key not in bars)][:_MAX_BARS]
     by_preset: dict[str, list[Key]] = {}
     for key in [cell.key for cell in found.cells if cell.key in set(known)] or known:
-        by_preset.setdefault(_preset_of(key), []).append(key)
+        by_preset.setdefault(preset_of(key), []).append(key)
     highest = max((max(course.num_bytes) for course in found.courses), default=0)
     for number, (preset, keys) in enumerate(by_preset.items()):
         own = [courses[key] for key in keys if key in courses]
@@ -147,11 +147,6 @@ def _groups(found: Drawable, axis: Axis) -> Iterator[MemoryGroup]:
             courses=[course_panel(course, axis_to(highest)) for course in own],
             are_courses_open=len(own) <= _NUM_COURSES_OPEN,
         )
-
-
-def _preset_of(key: Key) -> str:
-    """The first part of a configuration's name: "projection + checkpointing" is one of projection's."""
-    return key[0].partition(" + ")[0]
 
 
 def _summary(bars: Sequence[Bar], num_all: int) -> str:
