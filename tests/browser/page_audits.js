@@ -103,6 +103,14 @@ const audits = {
       return cut || style.textOverflow === "ellipsis" ? [`cut: ${at.textContent}`] : [];
     });
   },
+  overlaps() {
+    return [...document.querySelectorAll(".axis .track, .ylabels, .xlabels")].flatMap(axis => {
+      const boxes = [...axis.children].filter(at => at.checkVisibility()).map(at => at.getBoundingClientRect());
+      const lie = (one, other) => one.left < other.right && other.left < one.right
+        && one.top + 2 < other.bottom && other.top + 2 < one.bottom;
+      return boxes.some((one, i) => boxes.slice(i + 1).some(other => lie(one, other))) ? [axis.textContent] : [];
+    });
+  },
   texts: 0,
 };
 for (const details of document.querySelectorAll("details")) details.open = true;

@@ -1,4 +1,4 @@
-"""The axis that drawings of bytes share: round steps from 0, each with its unit.
+"""The axis that drawings of bytes share: round steps from 0, the last one with the unit of all.
 
 In: the greatest number of bytes that is drawn. Out: ticks, as shares of the axis's length.
 """
@@ -40,7 +40,7 @@ def axis_to(num_bytes: float) -> Axis:
     num_steps = math.ceil(num_bytes / step)
     unit = min(int(math.log10(num_steps * step) / 3), len(_UNITS) - 1)
     ticks = [
-        Tick(at=100 * i / num_steps, text=f"{i * step / 1000**unit:g}" + (f" {_UNITS[unit]}" if i else ""))
+        Tick(at=100 * i / num_steps, text=f"{i * step / 1000**unit:g}" + (f" {_UNITS[unit]}" if i == num_steps else ""))
         for i in range(num_steps + 1)
     ]
     return Axis(end_bytes=num_steps * step, ticks=tuple(ticks))
