@@ -20,7 +20,9 @@ ROOT = Path(__file__).parent.parent
 MAX_FILE_BYTES = 200_000
 NEEDED = (
     "theworld_validate/documents/report.schema.json",
-    "theworld_validate/rendering/report.html.jinja",
+    "theworld_validate/rendering/page/page.html.jinja",
+    "theworld_validate/rendering/page/page.css",
+    "theworld_validate/rendering/page/page.js",
     "theworld_validate/audits/claims.toml",
     "theworld_validate/py.typed",
     "theworld/py.typed",

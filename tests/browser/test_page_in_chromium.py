@@ -1,61 +1,21 @@
 """The report's page in a real browser, Debian's chromium with its driver: on a phone, in the dark, without scripts."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser.screens import DESKTOP, PHONE, show, write_page
 from tests.theworld_validate.rendering.sample_reports import CAUSE, make_report, parity_report, sample_checks
 from tests.theworld_validate.rendering.test_hostile_text import HOSTILE, hostile_report
 from theworld_validate.rendering.page import render_html
-from theworld_validate.results import Report
 
 pytestmark = pytest.mark.browser
-
-ARGUMENTS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-PHONE = {"width": 380, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-DESKTOP = {"width": 1200, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_page(make_report(sample_checks()), tmp_path_factory.mktemp("page"))
-
-
-def write_page(report: Report, folder: Path) -> str:
-    path = folder / "report.html"
-    path.write_text(render_html(report), encoding="utf-8")
-    return path.as_uri()
-
-
-def show(browser: Any, page: str, screen: dict[str, Any], *, scripts: bool = True) -> None:
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not scripts})
-    browser.get(page)
 
 
 @pytest.mark.parametrize("screen", [PHONE, DESKTOP], ids=["phone", "desktop"])
@@ -96,9 +56,7 @@ def test_without_scripts_everything_is_readable(browser: Any, page: str) -> None
 def test_dark_and_light_differ(browser: Any, page: str) -> None:
     colours = []
     for scheme in ("light", "dark"):
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        show(browser, page, DESKTOP)
+        show(browser, page, DESKTOP, scheme=scheme)
         colours.append(browser.find_element("tag name", "body").value_of_css_property("background-color"))
     assert colours[0] != colours[1]
 
@@ -116,7 +74,7 @@ def test_a_failing_report_opens_with_its_cause(browser: Any, screen: dict[str, A
     followed = card.find_element("css selector", "li")
     assert not followed.is_displayed()
     summary = card.find_element("css selector", "summary")
-    assert summary.text == "8 that follow from it"
+    assert summary.text == "8 findings follow from it"
     summary.click()
     assert followed.is_displayed()
     assert "theworld:TheWorld" in browser.find_element("css selector", ".banner").text

@@ -51,7 +51,7 @@ def test_a_sweep_is_a_curve_with_the_largest_that_fits(tmp_path: Path) -> None:
     (curve,) = measurements["curves"]
     assert curve["largest_that_fits"] == max(row["batch"] for row in measurements["cells"] if row["fits"])
     assert curve["sizes"] == sorted(curve["sizes"])
-    assert "what can be had" in (tmp_path / "memory.predict.sweep.svg").read_text()
+    assert "the limit of the GPU" in (tmp_path / "memory.predict.sweep.svg").read_text()
 
 
 @pytest.mark.parametrize("sweep", [(), ("--sweep", "batch"), ("--sweep", "text"), ("--sweep", "world")])

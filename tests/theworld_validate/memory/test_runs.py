@@ -311,7 +311,7 @@ def test_the_command_answers_for_a_run(tmp_path: Path) -> None:
     assert course["allocated"][row["peak_allocated_step"] - 1] == row["peak_allocated_bytes"]
     figure = (tmp_path / "memory.run.run.svg").read_text()
     assert "a run without a limit" in figure
-    assert "what can be had" in figure
+    assert "the limit of the GPU" in figure
     (finding,) = check["findings"]
     assert finding["code"] == "memory.run_out_of_memory"
     assert (

@@ -13,7 +13,7 @@ from rich.console import Console
 from theworld_validate.rendering.console import print_report
 from theworld_validate.results import Report
 
-_VOID = {"meta", "input", "br", "link"}
+_VOID = {"meta", "input", "br", "wbr", "link"}
 _OUR_TAGS = {
     *(
         "html",
@@ -34,11 +34,13 @@ _OUR_TAGS = {
         "li",
     ),
     *("main", "section", "article", "dl", "dt", "dd", "code", "details", "summary", "div", "table", "thead", "tbody"),
-    *("tr", "th", "td", "pre", "i", "svg", "path", "script", "label", "input"),
+    *("tr", "th", "td", "pre", "i", "b", "strong", "svg", "path", "script", "label", "input", "br", "wbr"),
+    *("figure", "figcaption"),
 }
 _OUR_ATTRIBUTES = {
     *("lang", "charset", "name", "content", "http-equiv", "id", "class", "href", "aria-label", "scope", "role", "open"),
     *("tabindex", "data-value", "style", "hidden", "type", "autocomplete", "viewbox", "preserveaspectratio", "d"),
+    *("data-title", "aria-hidden", "title", "colspan"),
 }
 
 
@@ -53,6 +55,7 @@ class Page(HTMLParser):
         self.attributes: dict[str, set[str]] = {}
         self.texts: list[str] = []
         self._open: list[str] = []
+        self._is_glued = False
         self.feed(html)
         self.close()
         assert self._open == [], self._open
@@ -63,6 +66,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self._is_glued = tag == "wbr"
         if tag not in _VOID and tag != "path":
             self._open.append(tag)
         names = [name for name, _ in attrs]
@@ -83,7 +87,11 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._open and self._open[-1] not in ("style", "script"):
-            self.texts.append(data)
+            if self._is_glued and self.texts:
+                self.texts[-1] += data
+            else:
+                self.texts.append(data)
+        self._is_glued = False
 
     def handle_comment(self, data: str) -> None:
         raise AssertionError(f"a comment: {data}")

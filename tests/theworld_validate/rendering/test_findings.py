@@ -94,7 +94,7 @@ def test_every_form_opens_with_the_root_and_counts_what_follows() -> None:
     report = parity_report(8)
     page = read_page(render_html(report))
     markdown, terminal, junit = render_markdown(report), read_terminal(report), render_junit(report)
-    assert page.text.count("8 that follow from it") == 1
+    assert page.text.count("8 findings follow from it") == 1
     assert (
         page.text.index(CAUSE.message) < page.text.index("text/model.layers.0 differs") < page.text.index("4 threads")
     )
@@ -111,7 +111,7 @@ def test_every_form_opens_with_the_root_and_counts_what_follows() -> None:
 
 def test_one_that_follows_is_singular() -> None:
     assert "and 1 that follows from it" in " ".join(read_terminal(parity_report(1)).split())
-    assert "1 that follows from it" in read_page(render_html(parity_report(1))).text
+    assert "1 finding follows from it" in read_page(render_html(parity_report(1))).text
 
 
 def test_errors_come_first_and_only_neighbours_share() -> None:
@@ -131,9 +131,21 @@ def test_the_page_folds_the_fourth_and_later_ones() -> None:
     page = render_html(many(16, cause="another cause"))
     before, folded = page.split("<details><summary>13 more of <code>memory.out_of_memory</code>")
     inside, after = folded.split("</details>", 1)
-    assert [before.count(">: cell"), inside.count(">: cell"), after.count(">: cell")] == [3, 13, 1]
+    assert [text.count("ran out") for text in (before, inside, after)] == [3, 13, 1]
     assert "another cause" in after
-    assert "(18 root causes)" in page
+    assert page.count(SHARED_CAUSE) == page.count("another cause") == 1
+
+
+def test_one_cause_in_six_checks_is_one_card() -> None:
+    probes = ("text", "image", "two_images", "left_padded_batch", "beyond_window", "cached_decode")
+    found = {name: replace(CAUSE, code="trace.digest", location=name, message=f"{name} differs") for name in probes}
+    checks = [failing_check(id=f"parity.probe.{name}", findings=(one,)) for name, one in found.items()]
+    page = read_page(render_html(make_report(checks)))
+    assert page.tags.count("article") == 1
+    assert "and in 5 more places, with the same cause and remedy" in page.text
+    assert all(f"{name} differs" in page.text for name in probes)
+    other = failing_check(findings=(replace(CAUSE, remedy="another remedy"),))
+    assert read_page(render_html(make_report([*checks, other]))).tags.count("article") == 2
 
 
 def test_the_page_does_not_fold_a_single_one() -> None:
@@ -186,7 +198,7 @@ def test_twenty_thousand_findings_take_seconds_and_give_bounded_forms() -> None:
     assert len(junit) < 500_000
     assert len(terminal) < 50_000
     text = read_page(html).text
-    assert "9,700 root causes more are in report.json." in text
+    assert "9,700 findings more are in report.json." in text
     assert "19,000 rows more are in report.json." in text
     read_markdown(markdown)
     read_junit(junit)

@@ -9,10 +9,11 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from theworld_validate.rendering.grid_rows import VERDICTS, Grid, grid_of
-from theworld_validate.rendering.memory_rows import Bar, Course, Curve, RunCourse, drawable_of, kinds_of
+from theworld_validate.rendering.memory_rows import Bar, Course, Curve, RunCourse, drawable_of, kinds_of, preset_of
 from theworld_validate.rendering.names import stem_of
 from theworld_validate.rendering.tables import title_of
 from theworld_validate.results import Report
@@ -26,6 +27,8 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#
 _GB = 1e9
 _PANELS_A_ROW = 4
 _POINTS_A_PANEL = 120
+_LIMIT = "the limit of the GPU"
+_FAR = 4  # times what is drawn: a limit beyond it would flatten everything
 _MAX_DRAWN = 200  # bars, panels or curves of one figure
 FIGURE_KINDS = ("split", "timeline", "sweep", "run", "grid")
 _SETTINGS = {
@@ -50,7 +53,7 @@ def plan_figures(report: Report) -> dict[str, Callable[[], str]]:
         found = drawable_of(check)
         if found.bars:
             name = figure_name(check.id, "split")
-            figures[name] = partial(_draw_split, found.bars, found.bars_workload)
+            figures[name] = partial(_draw_split, found.bars, found.bars_workload, found.capacity_bytes)
         if found.courses:
             name = figure_name(check.id, "timeline")
             figures[name] = partial(_draw_timelines, found.courses, found.courses_workload)
@@ -80,31 +83,35 @@ def _draw_sweep(curves: Sequence[Curve], capacity_bytes: int | None) -> str:
                 name = f"{curve.label}, {title_of(peak).removeprefix('peak ')}"
                 axes.plot(curve.sizes, points, style, color=colour, marker=".", label=_legible(name))
         if capacity_bytes is not None:
-            axes.axhline(capacity_bytes / _GB, color="black", lw=1, ls="--", label="what can be had")
-        axes.set(xlabel=curves[0].over, ylabel="GB at the peak of a training step")
+            axes.axhline(capacity_bytes / _GB, color="black", lw=1, ls="--", label=_LIMIT)
+        axes.set(xlabel=curves[0].over, ylabel="GB at the peak")
         axes.set_title(title, fontsize="small")
         axes.set_ylim(bottom=0)
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="x-small")
         return _to_svg(figure)
 
 
-def _draw_split(bars: Sequence[Bar], workload: str) -> str:
-    """Stacked bars: who owns the bytes at the peak, a bar a configuration."""
+def _draw_split(bars: Sequence[Bar], workload: str, capacity_bytes: int | None = None) -> str:
+    """Stacked bars: who owns the bytes at the peak, a bar a configuration; the limit as a line, unless it is far."""
     title, bars = workload + _cut_note(bars), bars[:_MAX_DRAWN]
-    with _new_figure(height=1.4 + 0.3 * len(bars)) as (figure, (axes,)):
+    with _new_figure(height=1.4 + 0.3 * (1 + _apart(bars)[-1])) as (figure, (axes,)):
         left = [0.0] * len(bars)
-        positions = range(len(bars))
+        positions = _apart(bars)
         for kind, colour in zip(kinds_of(bars), _COLOURS * len(bars), strict=False):
             widths = [bar.num_bytes.get(kind, 0) / _GB for bar in bars]
             axes.barh(positions, widths, left=left, color=colour, label=_legible(title_of(kind)), height=0.7)
             left = [start + width for start, width in zip(left, widths, strict=True)]
-        for position, total in enumerate(left):
+        for position, total in zip(positions, left, strict=True):
             axes.text(total, position, f" {total:.1f}", va="center")
         axes.set_yticks(positions, [bar.label for bar in bars])
-        axes.set_ylim(len(bars) - 0.5, -0.5)
-        axes.set_xlabel("GB allocated at the peak of a training step")
+        axes.set_ylim(positions[-1] + 0.5, -0.5)
+        axes.set_xlabel("GB allocated at the peak")
         axes.set_title(title, fontsize="small")
-        axes.set_xlim(0, max(left) * 1.12)
+        limit = (capacity_bytes or 0) / _GB
+        is_near = 0 < limit <= _FAR * max(left)
+        if is_near:
+            axes.axvline(limit, color="black", lw=1, ls="--", label=_LIMIT)
+        axes.set_xlim(0, max(*left, limit if is_near else 0) * 1.12)
         figure.legend(loc="outside upper center", ncols=4, frameon=False)
         return _to_svg(figure)
 
@@ -120,13 +127,13 @@ def _draw_timelines(courses: Sequence[Course], workload: str) -> str:
             points = [value / _GB for value in thinned(course.num_bytes, _POINTS_A_PANEL)]
             places = [i / max(len(points) - 1, 1) for i in range(len(points))]
             panel.fill_between(places, points, color=_COLOURS[5], lw=0)
-            panel.set_title("\n".join(textwrap.wrap(course.label, 30)), fontsize=6, loc="left")
-            panel.text(1, max(points), f"{max(points):.1f}", ha="right", va="bottom", fontsize=6)
+            panel.set_title(_in_lines(course.label, 30), fontsize=6, loc="left")
+            panel.text(1, max(points), f"peak {max(points):.1f}", ha="right", va="bottom", fontsize=6)
             panel.set(xlim=(0, 1), ylim=(0, highest * 1.15), xticks=[])
             panel.tick_params(labelsize=6)
         for panel in panels[len(courses) :]:
             panel.remove()
-        figure.supxlabel("one training step, by its requests to the allocator", fontsize=8)
+        figure.supxlabel("one step or call, by its requests to the allocator", fontsize=8)
         figure.supylabel("GB allocated", fontsize=8)
         figure.suptitle(title, fontsize="small")
         return _to_svg(figure)
@@ -147,8 +154,8 @@ def _draw_runs(runs: Sequence[RunCourse], capacity_bytes: int | None) -> str:
             ):
                 panel.step(steps, [value / _GB for value in values], where="mid", color=colour, label=name)
             if capacity_bytes is not None:
-                panel.axhline(capacity_bytes / _GB, color="black", lw=1, ls="--", label="what can be had")
-            panel.set_title("\n".join(textwrap.wrap(run.label, 60)), fontsize=7, loc="left")
+                panel.axhline(capacity_bytes / _GB, color="black", lw=1, ls="--", label=_LIMIT)
+            panel.set_title(_in_lines(run.label, 60), fontsize=7, loc="left")
             panel.set(xlabel="step", ylabel="GB at its peak", ylim=(0, highest * 1.1))
             panel.locator_params(axis="x", integer=True)
         for panel in panels[len(runs) :]:
@@ -170,7 +177,9 @@ def _draw_grid(grid: Grid) -> str:
                     axes.barh(i, 0.94, left=j, height=0.88, color=colours[verdict])
                     axes.text(j + 0.47, i, verdict, ha="center", va="center", fontsize=6)
         axes.set_yticks(range(len(releases)), [f"{a} ({b})" for a, b in zip(releases, grid.verdicts, strict=False)])
-        axes.set_xticks([j + 0.47 for j in range(len(grid.probes))], [_wrapped(name) for name in grid.probes])
+        axes.set_xticks(
+            [j + 0.47 for j in range(len(grid.probes))], [_in_lines(title_of(name), 12) for name in grid.probes]
+        )
         axes.tick_params(labelsize=7, length=0)
         axes.set_xlim(0, len(grid.probes))
         axes.set_ylim(len(releases) - 0.5, -0.5)
@@ -178,8 +187,18 @@ def _draw_grid(grid: Grid) -> str:
         return _to_svg(figure)
 
 
-def _wrapped(name: str) -> str:
-    return "\n".join(textwrap.wrap(title_of(name), 12))
+def _in_lines(label: str, width: int) -> str:
+    """A label in lines that are broken between words alone."""
+    return "\n".join(textwrap.wrap(label, width, break_long_words=False, break_on_hyphens=False))
+
+
+def _apart(bars: Sequence[Bar]) -> list[float]:
+    """Where each bar stands: one below the other, with a gap before another preset."""
+    positions, at = [0.0], 0.0
+    for before, bar in pairwise(bars):
+        at += 1.0 if preset_of(before.key) == preset_of(bar.key) else 1.6
+        positions.append(at)
+    return positions
 
 
 def thinned(values: Sequence[int], num_points: int) -> list[int]:

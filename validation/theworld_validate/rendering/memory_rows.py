@@ -33,6 +33,24 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CellPeak:
+    """One configuration's peaks.
+
+    Args:
+        allocated, reserved: in bytes; None where it did not come so far.
+        fits: in the memory that was asked about; None where none was.
+        out_of_memory: the phase in which it ended; None where it did not.
+    """
+
+    key: Key
+    label: str
+    allocated: int | None
+    reserved: int | None
+    fits: bool | None
+    out_of_memory: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
     """One configuration's allocated bytes over a step."""
 
@@ -64,6 +82,7 @@ class RunCourse:
 class Drawable:
     """What can be drawn of a memory check; `workload` is what all rows of a kind have in common."""
 
+    cells: list[CellPeak]
     bars: list[Bar]
     bars_workload: str
     courses: list[Course]
@@ -90,6 +109,7 @@ def drawable_of(check: CheckResult) -> Drawable:
     phases = {_key(row): _describe_phases(_bytes_of(row)) for row in _rows(check, "phase_peaks")}
     capacity = check.measurements.get("capacity_bytes")
     return Drawable(
+        cells=_cells(_rows(check, "cells")),
         bars=[bar for bar in bars if bar.total],
         bars_workload=bars_workload,
         courses=courses,
@@ -99,6 +119,11 @@ def drawable_of(check: CheckResult) -> Drawable:
         curves=[curve for row in _rows(check, "curves") if (curve := _curve(row)) is not None],
         capacity_bytes=capacity if _is_count(capacity) and isinstance(capacity, int) else None,
     )
+
+
+def preset_of(key: Key) -> str:
+    """The first part of a configuration's name: "projection + checkpointing" is one of projection's."""
+    return key[0].partition(" + ")[0]
 
 
 def kinds_of(bars: Sequence[Bar]) -> list[str]:
@@ -131,6 +156,25 @@ def _bytes_of(row: Row) -> dict[str, int]:
 def _points(value: object) -> list[int]:
     points = value if isinstance(value, list) else []
     return points if all(_is_count(point) for point in points) and any(points) else []
+
+
+def _cells(rows: Sequence[Row]) -> list[CellPeak]:
+    labels, _ = _label(rows)
+    return [
+        CellPeak(
+            key=_key(row),
+            label=label,
+            allocated=_peak(row.get("peak_allocated_bytes")),
+            reserved=_peak(row.get("peak_reserved_bytes")),
+            fits=fits if isinstance(fits := row.get("fits"), bool) else None,
+            out_of_memory=line(phase, 40) if isinstance(phase := row.get("out_of_memory"), str) else None,
+        )
+        for row, label in zip(rows, labels, strict=True)
+    ]
+
+
+def _peak(value: object) -> int | None:
+    return value if isinstance(value, int) and _is_count(value) else None
 
 
 def _runs(rows: Sequence[Row]) -> list[RunCourse]:

@@ -17,7 +17,7 @@ _MAX_REASON = 200
 _MAX_NAMED = 12  # checks on one line
 _LIBRARIES = ("torch", "transformers", "diffusers")
 _MAX_LOCATION = 200
-_SHORT_DIGEST = 16
+SHORT_DIGEST = 16
 _WORST_FIRST = (Status.ERROR, Status.FAILED, Status.INCONCLUSIVE)
 
 
@@ -53,16 +53,18 @@ def _describe_allowed(report: Report) -> list[str]:
 
 def describe_compared(report: Report) -> str:
     """How much was compared bit for bit; empty where nothing was."""
-    tensors = _total(report, "tensors_compared")
-    num_bytes = _total(report, "compared_bytes")
+    tensors = total(report, "tensors_compared")
+    num_bytes = total(report, "compared_bytes")
     if not tensors:
         return ""
     of_state = f", {format_bytes(num_bytes)} of state" if num_bytes else ""
     return f"{tensors:,} tensors compared bit for bit{of_state}"
 
 
-def _total(report: Report, name: str) -> int:
-    values = (check.measurements.get(name) for check in report.checks)
+def total(report: Report, name: str) -> int:
+    """The sum of a measurement over all checks that were decided; 0 where none has it."""
+    decided = (check for check in report.checks if check.status in (Status.PASSED, Status.FAILED))
+    values = (check.measurements.get(name) for check in decided)
     return sum(value for value in values if isinstance(value, int) and value.bit_length() < 64)
 
 
@@ -147,7 +149,7 @@ def subject_fields(subject: SubjectRecord) -> list[tuple[str, str]]:
 def describe_subject(subject: SubjectRecord) -> str:
     """A subject on one line, with the start of its checkpoint's digest."""
     digest = subject.checkpoint_digest
-    target, *others = subject_fields(replace(subject, checkpoint_digest=digest and digest[:_SHORT_DIGEST]))
+    target, *others = subject_fields(replace(subject, checkpoint_digest=digest and digest[:SHORT_DIGEST]))
     return ", ".join([target[1], *(f"{name} {value}" for name, value in others)])
 
 
