@@ -143,6 +143,6 @@ def compare(stage: StageConfig, peak_bytes: int, predicted: Prediction) -> None:
         "stage %s: %.2f GB allocated at the peak%s; %s",
         stage.name,
         peak_bytes / 1e9,
-        "" if apart is None else f", {apart:+.1%} of what was predicted",
+        "" if apart is None else f", {apart:+.2%} of what was predicted",
         predicted.sentence,
     )

@@ -103,14 +103,14 @@ def test_a_prediction_that_fails_names_the_command(values: dict[str, Any], monke
 @pytest.mark.parametrize(
     ("measured", "predicted", "level", "said"),
     [
-        (1_019_000_000, 10**9, "INFO", "1.02 GB allocated at the peak, +1.9% of what was predicted; memory: so"),
+        (1_019_000_000, 10**9, "INFO", "1.02 GB allocated at the peak, +1.90% of what was predicted; memory: so"),
         (
             1_021_000_000,
             10**9,
             "WARNING",
-            "1.02 GB allocated at the peak, +2.1% of what was predicted; memory: so",
+            "1.02 GB allocated at the peak, +2.10% of what was predicted; memory: so",
         ),
-        (979_000_000, 10**9, "WARNING", "0.98 GB allocated at the peak, -2.1% of what was predicted; memory: so"),
+        (979_000_000, 10**9, "WARNING", "0.98 GB allocated at the peak, -2.10% of what was predicted; memory: so"),
         (979_000_000, None, "INFO", "0.98 GB allocated at the peak; memory: so"),
     ],
 )
