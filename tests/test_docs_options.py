@@ -32,7 +32,7 @@ def unknown_options(line: str) -> list[str]:
         command = command.commands[words.pop(0)]
     known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help"}
     is_group = bool(getattr(command, "commands", None))
-    wrong = [word for word in words[:1] if is_group and not word.startswith("-")]
+    wrong = [word for word in words[:1] if is_group and not word.startswith("-") and not word.isupper()]
     return wrong + [word for word in words if re.match(r"--[a-z]", word) and word.partition("=")[0] not in known]
 
 
