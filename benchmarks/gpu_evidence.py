@@ -7,6 +7,10 @@ Of inference alone, in five minutes:
     python benchmarks/gpu_evidence.py DIR --only generate-predict --only generate-measure \\
         --only rollout-predict --only rollout-measure
 
+Of LoRA, QLoRA, the 8-bit optimizer, accumulation and evaluation, which need PEFT and bitsandbytes:
+
+    python benchmarks/gpu_evidence.py DIR --only kinds-predict --only kinds-measure
+
 Of runs of changing length, each in less than ten minutes (see `memory_runs.py`):
 
     python benchmarks/gpu_evidence.py DIR --only runs
@@ -44,6 +48,17 @@ MATRIX += ("--precision", "bfloat16", "--precision", "mixed")
 # Inference at the default workload: a clip and an image, 1,024 tokens of text; what predicts resident and offloaded.
 GENERATE = ("--task", "generate", "--batch", "1", "--batch", "4", "--new-tokens", "2", "--new-tokens", "128")
 ROLLOUT = ("--task", "rollout", "--new-tokens", "16", "--denoising-steps", "4", "--offload", "both")
+# Kinds of cell that are measured once each, at the default workload: one command of each kind.
+ONCE = ("--checkpointing", "on")
+KINDS = {
+    "lora": ("--adapter", "lora:16", "--checkpointing", "both"),
+    "qlora": ("--adapter", "lora:16", "--checkpointing", "both", "--quantization", "nf4"),
+    "8-bit": ("--preset", "full", *ONCE, "--optimizer", "adamw-8bit"),
+    "accumulation": ("--preset", "projection", "--preset", "full", *ONCE, "--accumulation", "4"),
+    "evaluate": ("--task", "evaluate", "--batch", "1", "--batch", "4"),
+}
+# Name that `--only` takes -> the parts that it stands for.
+GROUPS = {f"kinds-{verb}": tuple(f"{kind}-{verb}" for kind in KINDS) for verb in ("predict", "measure")}
 # Ratios within one process; and parity's forwards unobserved, which the whole of parity is held against.
 BENCHMARKS = ("gpu_trace", "step_times", "bare")
 # Runs of changing length: part of the evidence -> part of `memory_runs.py`. They ask for a GPU alone.
@@ -94,6 +109,10 @@ def list_stages(checkpoint: Path) -> list[list[Part]]:
             Part("generate-measure", ("memory", "measure", *model, *GENERATE), 1000),
         ],
         [Part("rollout-measure", ("memory", "measure", *model, *ROLLOUT), 1000)],
+        [
+            *(Part(f"{kind}-predict", ("memory", "predict", *cells, "--jobs", "2")) for kind, cells in KINDS.items()),
+            *(Part(f"{kind}-measure", ("memory", "measure", *model, *cells), 1000) for kind, cells in KINDS.items()),
+        ],
     ]
 
 
@@ -187,7 +206,8 @@ def write_accuracy(folder: Path, gpu_gib: float) -> None:
     """Compare what was measured with what was predicted, where both are there."""
     available_bytes = gpu_bytes(str(gpu_gib))
     pairs = [(folder / f"memory-measure{suffix}", folder / f"memory-predict{suffix}") for suffix in ("", "-batch-4")]
-    pairs += [(folder / f"{task}-measure", folder / f"{task}-predict") for task in ("generate", "rollout")]
+    kinds = ("generate", "rollout", *KINDS)
+    pairs += [(folder / f"{kind}-measure", folder / f"{kind}-predict") for kind in kinds]
     pairs = [pair for pair in pairs if all((path / "report.json").is_file() for path in pair)]
     rows = [row for pair in pairs for row in compare(*pair, available_bytes)]
     if not rows:
@@ -214,10 +234,10 @@ def main() -> None:
         "--checkpoint", type=Path, help="made by theworld-validate synth --size 4b; made anew if missing"
     )
     names = [*BENCHMARKS, *RUNS, *(part.name for stage in list_stages(Path()) for part in stage)]
-    only_help = f"only this part; may be repeated: {', '.join(names)}"
-    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=only_help)
+    only_help = f"only this part; may be repeated: {', '.join((*names, *GROUPS))}"
+    parser.add_argument("--only", action="append", choices=(*names, *GROUPS), metavar="NAME", help=only_help)
     options = parser.parse_args()
-    wanted = options.only or names
+    wanted = [part for name in options.only or names for part in GROUPS.get(name, (name,))]
     began = time.perf_counter()
     checkpoint = options.checkpoint or Path(tempfile.mkdtemp(), "4b")
     if not checkpoint.exists():

@@ -185,7 +185,12 @@ def _keep_branch_unquantised(kwargs: dict[str, Any]) -> None:
     for name in ("llm_int8_skip_modules", "modules_to_not_convert"):  # bitsandbytes, and others
         if getattr(given, name, ()) is None:
             kwargs["quantization_config"] = copy.deepcopy(given)
-            setattr(kwargs["quantization_config"], name, ["lm_head", *(prefix.rstrip(".") for prefix in EITHER_WAY)])
+            setattr(kwargs["quantization_config"], name, modules_left_unquantised())
+
+
+def modules_left_unquantised() -> list[str]:
+    """Names of the modules that a quantisation leaves alone unless it is told otherwise: the head and the branch."""
+    return ["lm_head", *(prefix.rstrip(".") for prefix in EITHER_WAY)]
 
 
 def _drop(values: dict[str, Any], *names: str) -> None:

@@ -47,7 +47,8 @@ def predict(config: TrainingConfig, stage: StageConfig, model_config: Any, num_t
     if (reason := _not_predicted(stage, model_config)) is not None:
         return Prediction(sentence=f"memory: {reason}")
     num_text_tokens = _text_tokens(model_config, num_tokens)
-    answer = _ask(_command(config, stage, model_config, "--text-tokens", str(num_text_tokens), "--jobs", "1"), "cells")
+    asked = ("--text-tokens", str(num_text_tokens), "--accumulation", str(stage.gradient_accumulation_steps))
+    answer = _ask(_command(config, stage, model_config, *asked, "--jobs", "1"), "cells")
     if isinstance(answer, str):
         return Prediction(sentence=f"memory: {answer}")
     peak = int(answer["peak_allocated_bytes"])

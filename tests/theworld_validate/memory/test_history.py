@@ -72,3 +72,18 @@ def test_of_a_call_the_cache_and_what_came_to_the_device_are_kinds() -> None:
     ]
     split, _ = split_peak([], {"device_traces": [events]}, known={}, backward_began_us=None)
     assert split == {"parameters": 700, "cache": 900, "temporaries": 100, "inputs": 0, "workspace": 0}
+
+
+def test_gradients_of_earlier_batches_are_no_activations() -> None:
+    """Two batches: backward from 5 and from 12."""
+    events = [
+        alloc(10, 300, 1, "x.py"),  # an activation of the first batch
+        alloc(12, 500, 6),  # a gradient, which stays
+        free(10, 7),
+        alloc(10, 310, 9, "x.py"),  # an activation of the second, at the peak
+        alloc(13, 40, 13),
+    ]
+    history = {"device_traces": [events]}
+    split, _ = split_peak([], history, known={}, gradients=[12], backward_began_us=12, gradients_began_us=5)
+    assert (split["activations"], split["gradients"], split["temporaries"]) == (310, 500, 40)
+    assert bytes_kept_for_backward(history, backward_began_us=12, forward_began_us=8) == 310

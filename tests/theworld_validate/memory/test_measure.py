@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from theworld import TheWorld
-from theworld_validate.memory import measure
+from theworld_validate.memory import measure, measured_steps
 from theworld_validate.memory.cells import Cell, build_matrix, forward_and_backward
 from theworld_validate.memory.checks import check_measured, conclude_measured
 from theworld_validate.memory.measure import measure_cells
@@ -54,7 +54,7 @@ def fails(monkeypatch: pytest.MonkeyPatch) -> dict[str, Exception]:
 
         forward_and_backward(model, inputs, on_phase=enter, autocast=autocast)
 
-    monkeypatch.setattr(measure, "forward_and_backward", failing)
+    monkeypatch.setattr(measured_steps, "forward_and_backward", failing)
     return raised
 
 

@@ -10,6 +10,8 @@ import typer
 from theworld_validate.cli.app import app
 from theworld_validate.cli.memory_options import (
     AGAIN,
+    Accumulation,
+    AdapterFile,
     Batch,
     BudgetFile,
     Checkpointing,
@@ -19,8 +21,10 @@ from theworld_validate.cli.memory_options import (
     Guidance,
     NewTokens,
     Offload,
+    Optimizer,
     Precision,
     Preset,
+    Quantization,
     Task,
     TaskName,
     TextTokens,
@@ -28,6 +32,7 @@ from theworld_validate.cli.memory_options import (
     WorldTokens,
     cells_of,
     family_of,
+    read_adapters,
     values_of,
 )
 from theworld_validate.cli.memory_run_options import (
@@ -56,6 +61,10 @@ def predict(
     checkpointing: Checkpointing = None,
     chunked_loss: ChunkedLoss = None,
     precision: Precision = None,
+    optimizer: Optimizer = None,
+    adapter: AdapterFile = None,
+    quantization: Quantization = None,
+    accumulation: Accumulation = None,
     world_tokens: WorldTokens = None,
     batch: Batch = None,
     text_tokens: TextTokens = None,
@@ -65,9 +74,6 @@ def predict(
     denoising_steps: DenoisingSteps = None,
     guidance: Guidance = None,
     offload: Offload = None,
-    optimizer: Annotated[
-        list[str] | None, typer.Option("--optimizer", metavar="NAME", help="adamw or adamw-8bit. Default: adamw.")
-    ] = None,
     config: Annotated[
         str | None,
         typer.Option("--config", metavar="tiny|4b|FILE", help="A geometry by name, or a config.json. Default: 4b."),
@@ -123,6 +129,10 @@ def predict(
                 "checkpointing": values_of(checkpointing),
                 "chunked_loss": values_of(chunked_loss),
                 "precision": precision,
+                "optimizer": optimizer,
+                "adapter": read_adapters(adapter, family=family),
+                "quantization": quantization,
+                "accumulation": accumulation,
                 "world_tokens": world_tokens,
                 "batch": batch,
                 "text_tokens": text_tokens,
@@ -132,7 +142,6 @@ def predict(
                 "denoising_steps": denoising_steps,
                 "guidance": values_of(guidance),
                 "offload": values_of(offload),
-                "optimizer": optimizer,
                 "num_gpus": gpus,
             },
             family=family,
@@ -147,7 +156,7 @@ def predict(
             garbage_collection_threshold=garbage_collection_threshold,
             max_split_size_mb=max_split_size_mb,
         )
-        run_options.check(task, text_tokens=text_tokens, sweep=sweep)
+        run_options.check(task, text_tokens=text_tokens, sweep=sweep, accumulation=accumulation)
         terms = Terms(
             gpu=None if gpu is None else find_gpu(gpu),
             sweep_over=check_sweep(sweep),
@@ -184,6 +193,10 @@ def measure(
     checkpointing: Checkpointing = None,
     chunked_loss: ChunkedLoss = None,
     precision: Precision = None,
+    optimizer: Optimizer = None,
+    adapter: AdapterFile = None,
+    quantization: Quantization = None,
+    accumulation: Accumulation = None,
     world_tokens: WorldTokens = None,
     batch: Batch = None,
     text_tokens: TextTokens = None,
@@ -214,6 +227,10 @@ def measure(
                 "checkpointing": values_of(checkpointing),
                 "chunked_loss": values_of(chunked_loss),
                 "precision": precision,
+                "optimizer": optimizer,
+                "adapter": read_adapters(adapter, family=family),
+                "quantization": quantization,
+                "accumulation": accumulation,
                 "world_tokens": world_tokens,
                 "batch": batch,
                 "text_tokens": text_tokens,

@@ -13,6 +13,7 @@ import typer
 from theworld_validate.results import InputError
 
 if TYPE_CHECKING:
+    from theworld_validate.memory.adapter_config import Adapter
     from theworld_validate.memory.cells import Cell
 
 
@@ -33,6 +34,7 @@ class Task(StrEnum):
     """What a cell does; as `theworld_validate.memory.cells.TASKS`, which imports more."""
 
     TRAIN = "train"
+    EVALUATE = "evaluate"
     GENERATE = "generate"
     ROLLOUT = "rollout"
 
@@ -40,7 +42,9 @@ class Task(StrEnum):
 AGAIN = "may be given again"
 TaskName = Annotated[
     Task,
-    typer.Option("--task", help="A training step, generate with a clip, or rollout: Cosmos looks ahead first."),
+    typer.Option(
+        "--task", help="Train (a step), evaluate, generate (with a clip), or rollout: Cosmos looks ahead first."
+    ),
 ]
 Preset = Annotated[
     list[str] | None,
@@ -51,6 +55,26 @@ ChunkedLoss = Annotated[Switch | None, typer.Option("--chunked-loss", help="Head
 Precision = Annotated[
     list[str] | None,
     typer.Option("--precision", metavar="NAME", help=f"bfloat16 or mixed; {AGAIN}. Default: bfloat16."),
+]
+Optimizer = Annotated[
+    list[str] | None,
+    typer.Option("--optimizer", metavar="NAME", help=f"adamw or adamw-8bit; {AGAIN}. Default: adamw."),
+]
+AdapterFile = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        metavar="FILE",
+        help=f"Train LoRA: an adapter_config.json, its folder, or lora:RANK; {AGAIN}.",
+    ),
+]
+Quantization = Annotated[
+    list[str] | None,
+    typer.Option("--quantization", metavar="NAME", help=f"none, or nf4: frozen layers in 4 bit; {AGAIN}."),
+]
+Accumulation = Annotated[
+    list[int] | None,
+    typer.Option("--accumulation", metavar="N", help=f"Batches for each optimizer step; {AGAIN}. Default: 1."),
 ]
 WorldTokens = Annotated[
     list[int] | None,
@@ -85,7 +109,7 @@ BudgetFile = Annotated[
 ]
 
 
-Choices = dict[str, Sequence[str] | Sequence[int] | Sequence[bool] | None]
+Choices = dict[str, "Sequence[str] | Sequence[int] | Sequence[bool] | Sequence[Adapter] | None"]
 _DEFAULTS: Choices = {
     "preset": ("projection", "vision", "language", "full"),
     "checkpointing": (False, True),
@@ -114,6 +138,19 @@ def family_of(checkpoint: str | None) -> str | None:
     return base if own is None else None
 
 
+def read_adapters(given: Sequence[str] | None, *, family: str | None) -> "list[Adapter] | None":
+    """The adapters of `--adapter`.
+
+    Raises:
+        InputError: if one cannot be read, or its memory is not known.
+    """
+    if not given:
+        return None
+    from theworld_validate.memory.adapter_config import read_adapter
+
+    return [read_adapter(one, is_the_worlds=family is None) for one in given]
+
+
 def cells_of(task: Task, choices: Choices, *, family: str | None = None) -> "tuple[Cell, ...]":
     """The matrix of the choices for a task; what was not given is the default.
 
@@ -126,17 +163,22 @@ def cells_of(task: Task, choices: Choices, *, family: str | None = None) -> "tup
     from theworld_validate.memory.cells import OWN_FIELDS, build_family_matrix, build_matrix, check_value
 
     own = OWN_FIELDS[task.value]
-    others = {field: name for name, fields in OWN_FIELDS.items() for field in fields if field not in own}
+    others = {field: name for name, fields in reversed(OWN_FIELDS.items()) for field in fields if field not in own}
     given = {field: values for field, values in choices.items() if values}
     for field in given:
         if field in others:
             raise InputError(f"{_option_of(field)} is of --task {others[field]}; leave it out of --task {task.value}")
     matrix = {field: values for field, values in _DEFAULTS.items() if field in own} | given
+    has_presets = task is Task.TRAIN and not choices.get("adapter")
+    if not has_presets:
+        if choices.get("preset"):
+            raise InputError("--preset and --adapter both say what trains; give one of the two")
+        matrix.pop("preset", None)
     if family is not None:
-        if task is not Task.TRAIN:
+        if task not in (Task.TRAIN, Task.EVALUATE):
             raise InputError(f"--task {task.value} is TheWorld's own, and this is for {family}; leave it out")
         _refuse_the_worlds_own(choices, family)
-        matrix["preset"] = choices.get("preset") or _FAMILY_PRESETS
+        matrix["preset"] = (choices.get("preset") or _FAMILY_PRESETS) if has_presets else _FAMILY_PRESETS[1:]
     for field, values in matrix.items():
         try:
             for value in (values or ()) if family is None or field != "preset" else ():

@@ -55,7 +55,14 @@ class RunOptions:
     garbage_collection_threshold: float | None
     max_split_size_mb: int | None
 
-    def check(self, task: Task, *, text_tokens: Sequence[int] | None, sweep: str | None) -> None:
+    def check(
+        self,
+        task: Task,
+        *,
+        text_tokens: Sequence[int] | None,
+        sweep: str | None,
+        accumulation: Sequence[int] | None = None,
+    ) -> None:
         """Raise an `InputError` for what does not go together, or is no such value."""
         own = {
             "--steps": self.steps,
@@ -72,6 +79,8 @@ class RunOptions:
             raise InputError(f"--lengths is of training steps; leave it out of --task {task.value}")
         if text_tokens:
             raise InputError("--lengths and --text-tokens both say how long rows are; give one of the two")
+        if any(number != 1 for number in accumulation or ()):
+            raise InputError("--lengths is of steps of one batch; leave --accumulation out")
         if sweep is not None:
             raise InputError("--lengths and --sweep both change what is asked; give one of the two")
         threshold, split = self.garbage_collection_threshold, self.max_split_size_mb

@@ -10,6 +10,7 @@ from typing import Any
 
 from theworld.checkpoints.error_text import did_you_mean
 from theworld_validate.documents.reading import read_toml
+from theworld_validate.memory.adapter_config import Adapter
 from theworld_validate.memory.cells import Cell, check_value, shown_value
 from theworld_validate.memory.outcomes import Measured, Predicted
 from theworld_validate.results import Finding, InputError
@@ -26,7 +27,7 @@ class Budget:
     """The most that matching cells may take.
 
     Args:
-        choices: fields of `Cell` that a cell must have; those that are left out match any.
+        choices: fields of `Cell` that a cell must have, an adapter by its name; those that are left out match any.
         max_allocated_gb, max_reserved_gb: in 10^9 bytes; None for no limit.
     """
 
@@ -36,7 +37,13 @@ class Budget:
 
     def matches(self, cell: Cell) -> bool:
         """Whether the budget is about this cell."""
-        return all(getattr(cell, name) == value for name, value in self.choices.items())
+        return all(_field_of(cell, name) == value for name, value in self.choices.items())
+
+
+def _field_of(cell: Cell, name: str) -> str | int | bool | None:
+    """A field as a budget names it: an adapter by its name."""
+    value = getattr(cell, name)
+    return value.name if isinstance(value, Adapter) else value
 
 
 def read_budgets(path: Path, *, any_preset: bool = False) -> tuple[Budget, ...]:
@@ -84,7 +91,7 @@ def _read_one(entry: Any, where: str, *, any_preset: bool) -> Budget:
         raise InputError(f"{where} has no limit; give {' or '.join(_LIMITS)}")
     choices = {name: value for name, value in entry.items() if name in _CHOICES}
     for name, value in choices.items():
-        if any_preset and name == "preset" and isinstance(value, str):
+        if (name == "adapter" or (any_preset and name == "preset")) and isinstance(value, str):
             continue
         try:
             check_value(name, value)

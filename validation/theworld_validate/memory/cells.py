@@ -14,20 +14,31 @@ from typing import Any
 
 from theworld.checkpoints.vae_rules import num_latent_steps
 from theworld.freezing import PRESETS, FreezeConfig
-from theworld_validate.memory import family_steps
+from theworld_validate.memory import adapters, family_steps
+from theworld_validate.memory.adapter_config import Adapter
 
 # The model's presets, and one that only the documented claims need: what the VAE's encoder adds.
 FREEZES = {**PRESETS, "vae": FreezeConfig.from_flags(gemma_vision=True, gemma_language=True, cosmos_vae=False)}
 PRECISIONS = ("bfloat16", "mixed")
 OPTIMIZERS = ("adamw", "adamw-8bit")
-TRAIN, GENERATE, ROLLOUT = TASKS = ("train", "generate", "rollout")
+NF4 = "nf4"
+QUANTIZATIONS = ("none", NF4)
+TRAIN, EVALUATE, GENERATE, ROLLOUT = TASKS = ("train", "evaluate", "generate", "rollout")
+STEPS = (TRAIN, EVALUATE)  # a forward with labels; the others generate
 # what a field can say
-NAMES = {"task": TASKS, "preset": tuple(FREEZES), "precision": PRECISIONS, "optimizer": OPTIMIZERS}
+NAMES = {
+    "task": TASKS,
+    "preset": tuple(FREEZES),
+    "precision": PRECISIONS,
+    "optimizer": OPTIMIZERS,
+    "quantization": QUANTIZATIONS,
+}
 # field of `Cell` -> the least and the most; the prompt's length is bounded by the model's positions besides
 RANGES = {
     "world_tokens": (1, 1024**2),
     "batch": (1, 1_000_000),
     "text_tokens": (1, 10_000_000),
+    "accumulation": (1, 4096),
     "num_gpus": (1, 512),  # what FSDP2 cuts into pieces takes time that grows with them
     "frames": (1, 4001),
     "new_tokens": (1, 8192),  # the allocator is shown each of them
@@ -35,9 +46,11 @@ RANGES = {
     "denoising_steps": (1, 10_000),
 }
 # The fields that are a task's own; the others are every task's.
+_OF_STEPS = ("chunked_loss", "adapter", "quantization")
 _OF_INFERENCE = ("frames", "new_tokens")
 OWN_FIELDS = {
-    TRAIN: ("preset", "checkpointing", "chunked_loss", "precision", "optimizer", "num_gpus"),
+    TRAIN: ("preset", "checkpointing", "precision", "optimizer", "accumulation", "num_gpus", *_OF_STEPS),
+    EVALUATE: _OF_STEPS,
     GENERATE: _OF_INFERENCE,
     ROLLOUT: (*_OF_INFERENCE, "world_steps", "denoising_steps", "guidance", "offload"),
 }
@@ -53,16 +66,19 @@ class Cell:
     """One configuration; fields of another task than its own have their defaults.
 
     Args:
-        task: "train" (a step), "generate" (a call of it with an image and a clip), or "rollout" (the same, with
-            Cosmos looking ahead first).
-        preset: what trains.
+        task: "train" (a step), "evaluate" (a forward with its loss, of a model that does not train), "generate" (a call
+            of it with an image and a clip), or "rollout" (the same, with Cosmos looking ahead first).
+        preset: what trains; with an adapter that decides, and this has its default.
         checkpointing: recompute activations, layer by layer.
         chunked_loss: compute head and loss in pieces.
         precision: "bfloat16" (everything), or "mixed" (float32 master weights for what trains, under autocast).
         world_tokens: of one latent step of the clip: a square number; 0 for a model of another family.
         batch: rows.
         text_tokens: of each row, besides one image (where the model takes any) and the clip.
-        optimizer: "adamw" (its states in the parameters' dtype), or "adamw-8bit" (predicted only).
+        optimizer: "adamw" (its states in the parameters' dtype), or "adamw-8bit" (bitsandbytes').
+        adapter: a LoRA adapter, which trains in place of a preset; None for none.
+        quantization: "none", or "nf4": the linear layers in 4 bit, frozen.
+        accumulation: batches that go forward and backward before each optimizer step.
         num_gpus: that share parameters, gradients and optimizer states (FSDP2); above 1 predicted only, for one rank.
         frames: of the clip, 1 + 4k; a training step has one.
         new_tokens: that are generated after the prompt.
@@ -83,6 +99,9 @@ class Cell:
     batch: int = 1
     text_tokens: int = 1024
     optimizer: str = "adamw"
+    adapter: Adapter | None = None
+    quantization: str = "none"
+    accumulation: int = 1
     num_gpus: int = 1
     frames: int = 1
     new_tokens: int = 128
@@ -114,16 +133,22 @@ class Cell:
     @property
     def name(self) -> str:
         """The configuration in short; the workload is not part of it."""
-        if self.task != TRAIN:
+        if self.task not in STEPS:
             parts = [self.task]
             parts += ["offload"] if self.offload else []
             parts += ["no guidance"] if not self.guidance else []
             return " + ".join(parts)
-        parts = [self.preset]
+        parts = [self.task] if self.task == EVALUATE else []
+        if self.adapter is not None:
+            parts += [self.adapter.title]
+        elif self.task == TRAIN:
+            parts += [self.preset]
+        parts += ["4 bit"] if self.quantization == NF4 else []
         parts += ["checkpointing"] if self.checkpointing else []
         parts += ["chunked loss"] if self.chunked_loss else []
         parts += ["mixed"] if self.precision == "mixed" else []
         parts += ["8-bit optimizer"] if self.optimizer == "adamw-8bit" else []
+        parts += [f"{self.accumulation} batches a step"] if self.accumulation > 1 else []
         parts += [f"one of {self.num_gpus} GPUs"] if self.num_gpus > 1 else []
         return " + ".join(parts)
 
@@ -135,7 +160,7 @@ class Cell:
         title = f"{self.name}: {self.batch} x ({self.text_tokens:,} text{world} tokens)"
         if self.task == ROLLOUT:
             title += f", {self.world_steps} steps ahead in {self.denoising_steps}"
-        return title if self.task == TRAIN else f"{title}, {self.new_tokens:,} new tokens"
+        return title if self.task in STEPS else f"{title}, {self.new_tokens:,} new tokens"
 
 
 def build_matrix(**choices: Sequence[Any]) -> tuple[Cell, ...]:
@@ -181,6 +206,10 @@ def check_cell(cell: Cell) -> None:
     if cell.task == ROLLOUT and cell.grid_side % 2:
         fits = (cell.grid_side + 1) ** 2
         raise ValueError(f"a rollout's latent grid has even sides: {cell.world_tokens} is none; {fits} would do")
+    if cell.quantization == NF4 and cell.task == TRAIN and cell.adapter is None:
+        raise ValueError("layers in 4 bit do not train; give an adapter too")
+    if cell.num_gpus > 1 and (cell.adapter is not None or cell.quantization == NF4):
+        raise ValueError("adapters and layers in 4 bit are predicted on one GPU; leave --gpus out")
     if cell.num_gpus > 1 and cell.precision == "mixed":
         raise ValueError("a model on several GPUs is predicted in bfloat16 only; leave --precision mixed out")
 
@@ -190,6 +219,10 @@ def check_value(field: str, value: object) -> None:
     if field in NAMES:
         if value not in NAMES[field]:
             raise ValueError(f"no {field} is named {shown_value(value)!r}; there are {', '.join(NAMES[field])}")
+        return
+    if field == "adapter":
+        if not (value is None or isinstance(value, Adapter)):
+            raise ValueError(f"an adapter is given by its config, got {shown_value(value)}")
         return
     if field not in RANGES:
         if not isinstance(value, bool):
@@ -227,7 +260,7 @@ def check_length(cell: Cell, config: Any) -> None:
         )
     length, most = prompt_length(cell, config), config.text_config.max_position_embeddings
     what = f"the prompt has {length:,} tokens"
-    if cell.task != TRAIN:
+    if cell.task not in STEPS:
         length, what = length + cell.new_tokens, f"{what} and {cell.new_tokens:,} are to come"
     if length > most:
         raise ValueError(f"{what}, and the model has positions for {most:,}; ask for less")
@@ -245,10 +278,10 @@ def count_labels(cell: Cell) -> int:
 
 
 def input_shapes(cell: Cell, config: Any) -> dict[str, tuple[int, ...]]:
-    """Shape of each input of one batch; the last two are floats, and labels are a training step's alone."""
+    """Shape of each input of one batch; the last two are floats, and labels are a step's alone."""
     side, length = config.vision_config.image_size, prompt_length(cell, config)
     frame_size = cell.grid_side * config.world_config.spatial_compression
-    tokens = ("input_ids", "attention_mask", "token_type_ids", *(("labels",) if cell.task == TRAIN else ()))
+    tokens = ("input_ids", "attention_mask", "token_type_ids", *(("labels",) if cell.task in STEPS else ()))
     return {
         **dict.fromkeys(tokens, (cell.batch, length)),
         "pixel_values": (cell.batch, 3, side, side),
@@ -267,7 +300,7 @@ def input_bytes(cell: Cell, config: Any) -> int:
 
 
 def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any] | None = None) -> dict[str, Any]:
-    """One batch: input_ids, attention_mask, token_type_ids (B, L) int64; pixel_values; world_frames; to train, labels.
+    """One batch: input_ids, attention_mask, token_type_ids (B, L) int64; pixel_values; world_frames; of a step, labels.
 
     Args:
         config: a `TheWorldConfig` with a world branch; of another family, its inputs are the family's own.
@@ -297,30 +330,37 @@ def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "token_type_ids": (ids == config.image_token_index).long(),
-        **({"labels": ids.masked_fill(is_placeholder, IGNORED_LABEL)} if cell.task == TRAIN else {}),
+        **({"labels": ids.masked_fill(is_placeholder, IGNORED_LABEL)} if cell.task in STEPS else {}),
         "pixel_values": torch.rand(shapes["pixel_values"], generator=random) * 2 - 1,
         "world_frames": torch.rand(shapes["world_frames"], generator=random) * 2 - 1,
     }
     return {name: tensor.to(device) for name, tensor in inputs.items()}
 
 
-def prepare_model(model: Any, cell: Cell) -> None:
-    """Freeze, switch the levers and set the mode, as a cell says; the precision is the caller's."""
-    if not cell.is_the_worlds:
-        family_steps.prepare_family(model, preset=cell.preset, checkpointing=cell.checkpointing)
-        return
-    if cell.task != TRAIN:
+def prepare_model(model: Any, cell: Cell, *, custom_layers: dict[type, type] | None = None) -> None:
+    """Freeze, put the adapter on, switch the levers and set the mode, as a cell says; the precision is the caller's.
+
+    Args:
+        custom_layers: as `adapters.attach` has it.
+
+    Raises:
+        InputError: if the adapter or the preset does not fit the model.
+    """
+    if cell.is_the_worlds:
         model.gradient_checkpointing_disable()
-        model.set_chunked_loss(None)
-        model.eval()
-        return
-    model.set_freeze(FREEZES[cell.preset])
-    if cell.checkpointing:
-        model.gradient_checkpointing_enable()
+        if cell.task == TRAIN:
+            model.set_freeze(FREEZES[cell.preset])
     else:
-        model.gradient_checkpointing_disable()
-    model.set_chunked_loss(CHUNK_SIZE if cell.chunked_loss else None)
-    model.train()
+        family_steps.freeze_family(model, preset=family_steps.NONE if cell.adapter is not None else cell.preset)
+    if cell.adapter is not None:
+        adapters.attach(model, cell.adapter, custom_layers=custom_layers)
+    if cell.is_the_worlds:
+        if cell.checkpointing:
+            model.gradient_checkpointing_enable()
+        model.set_chunked_loss(CHUNK_SIZE if cell.chunked_loss else None)
+    elif cell.checkpointing:
+        family_steps.enable_checkpointing(model)
+    model.train(cell.task == TRAIN)
 
 
 def forward_and_backward(model: Any, inputs: dict[str, Any], *, on_phase: Callable[[str], None], autocast: Any) -> None:
@@ -331,3 +371,12 @@ def forward_and_backward(model: Any, inputs: dict[str, Any], *, on_phase: Callab
     on_phase("backward")
     if loss is not None and loss.requires_grad:  # with the preset "none" nothing does
         loss.backward()
+
+
+def evaluate(model: Any, inputs: dict[str, Any], *, on_phase: Callable[[str], None]) -> None:
+    """The one phase of an evaluation: a forward with its loss, as `Trainer` has it where it keeps the loss alone."""
+    import torch
+
+    on_phase("forward")
+    with torch.no_grad():
+        family_steps.family_loss(model, inputs)

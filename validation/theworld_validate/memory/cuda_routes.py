@@ -7,6 +7,7 @@ the scratch of a few operators. Sizes come from formulas checked against an H200
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.nn import functional
@@ -76,15 +77,21 @@ def _attention(
     return _FusedAttention.apply(query, key, value, attn_mask)
 
 
+def _dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:  # noqa: A002, ARG001
+    """`dropout` with the memory of CUDA's fused kernel: a mask of a byte an element is kept, and no noise."""
+    if not training or p == 0:
+        return input
+    return torch.native_dropout(input, p, training)[0]
+
+
 @contextmanager
 def attention_as_on_cuda() -> Iterator[None]:
-    """Have the model's attention allocate as CUDA's fused kernels do."""
-    original = functional.scaled_dot_product_attention
-    functional.scaled_dot_product_attention = _attention
-    try:
+    """Have the model's attention and dropout allocate as CUDA's fused kernels do."""
+    with (
+        mock.patch.object(functional, "scaled_dot_product_attention", _attention),
+        mock.patch.object(functional, "dropout", _dropout),
+    ):
         yield
-    finally:
-        functional.scaled_dot_product_attention = original
 
 
 def scratch_bytes(func: Any, args: tuple[Any, ...], _out: Any) -> int:

@@ -9,7 +9,8 @@ which have a clip besides, are in `cells`; nothing here knows of a `Cell`.
 import inspect
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,14 +135,14 @@ def build_without_data(config: Any, *, dtype: str = "bfloat16") -> tuple[Any, An
     return mode, model
 
 
-def prepare_family(model: Any, *, preset: str, checkpointing: bool) -> None:
-    """Freeze, switch checkpointing and set training mode.
+def freeze_family(model: Any, *, preset: str) -> None:
+    """Freeze, and leave checkpointing off.
 
     Args:
         preset: "full", "none", or a part of the module tree, as `params` counts them: that alone is trained.
 
     Raises:
-        InputError: for a preset that this model does not have, or checkpointing where it has none.
+        InputError: for a preset that this model does not have.
     """
     parts = {name: component_of_parameter(name) for name, _ in model.named_parameters()}
     known = (FULL, NONE, *dict.fromkeys(parts.values()))
@@ -149,18 +150,33 @@ def prepare_family(model: Any, *, preset: str, checkpointing: bool) -> None:
         hint = did_you_mean(preset, known, otherwise=f"; there are {', '.join(known)}")
         raise InputError(f"--preset {preset}: {type(model).__name__} has no such preset{hint}")
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(preset == FULL or parts[name] == preset)
-    if checkpointing and not model.supports_gradient_checkpointing:
-        raise InputError(f"--checkpointing: {type(model).__name__} has no gradient checkpointing; give off")
-    # With it transformers has the embeddings' outputs require a gradient, and without it leaves that so.
+        if parameter.is_floating_point():  # what is in 4 bit cannot train
+            parameter.requires_grad_(preset == FULL or parts[name] == preset)
+    # With checkpointing transformers has the embeddings' outputs require a gradient, and without it leaves that so.
     model.disable_input_require_grads()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # it has a newer name, which the oldest supported release lacks
-        if checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        elif model.supports_gradient_checkpointing:
+    if model.supports_gradient_checkpointing:
+        with _without_warnings_of_names():
             model.gradient_checkpointing_disable()
-    model.train()
+
+
+def enable_checkpointing(model: Any) -> None:
+    """Recompute activations, layer by layer.
+
+    Raises:
+        InputError: if the model cannot.
+    """
+    if not model.supports_gradient_checkpointing:
+        raise InputError(f"--checkpointing: {type(model).__name__} has no gradient checkpointing; give off")
+    with _without_warnings_of_names():
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+@contextmanager
+def _without_warnings_of_names() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # They have newer names, which the oldest supported release lacks.
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def family_loss(model: Any, inputs: dict[str, Any]) -> Any:

@@ -88,11 +88,11 @@ def _ended_early(result: Measured) -> Iterator[Finding]:
 
 
 def _moved_floors(results: Sequence[Measured]) -> list[Finding]:
-    """Whether a cell found the GPU as the one before it did; master weights are part of a mixed cell's own floor."""
+    """Whether a cell found the GPU as the one before it did; a cell's own are master weights, and adapters."""
     floors = [
         (result.cell, result.floor_bytes)
         for result in results
-        if result.cell.precision == "bfloat16" and result.floor_bytes is not None
+        if result.cell.precision == "bfloat16" and result.cell.adapter is None and result.floor_bytes is not None
     ]
     return [
         Finding(

@@ -32,6 +32,7 @@ def split_peak(
     known: Mapping[str, set[int]],
     gradients: Iterable[int] = (),
     backward_began_us: float | None,
+    gradients_began_us: float | None = None,
 ) -> tuple[dict[str, int], tuple[Owner, ...]]:
     """Replay a step's history to its peak, and sort what lives there.
 
@@ -46,22 +47,26 @@ def split_peak(
         gradients: addresses that gradients had; of several blocks there, the one that lived into the optimizer.
         backward_began_us: Unix time in microseconds; None of a call that generates: then what keys and values were
             put into is "cache", and what was moved to the device "parameters".
+        gradients_began_us: the same of the step's first backward pass; None where that is the only one.
 
     Returns:
         Kind -> bytes as they were asked for (the allocator rounds them up), and the largest blocks.
     """
     blocks, peak_at = _replay(before, snapshot, known)
     gradient_addresses = set(gradients)
+    gradients_began_us = backward_began_us if gradients_began_us is None else gradients_began_us
     split: dict[str, int] = dict.fromkeys(KINDS if backward_began_us is not None else CALL_KINDS, 0)
     living = []
     for address, block in blocks:
         if not block.born_us <= peak_at < block.freed_us:
             continue
         if block.kind == "new":
-            if backward_began_us is None:
+            if backward_began_us is None or gradients_began_us is None:
                 block.kind = block.kind_in_call
+            elif address in gradient_addresses and block.born_us >= gradients_began_us:
+                block.kind = "gradients"
             else:
-                block.kind = _kind_of_new(address, block, gradient_addresses, backward_began_us)
+                block.kind = _kind_of_new(block, backward_began_us)
         split[block.kind] += block.size
         living.append(block)
     largest = sorted(living, key=lambda block: -block.size)[:NUM_OWNERS]
@@ -69,16 +74,18 @@ def split_peak(
     return split, owners
 
 
-def bytes_kept_for_backward(snapshot: Mapping[str, Any], *, backward_began_us: float) -> int:
-    """What the forward pass asked for, and is still there when the backward pass begins."""
+def bytes_kept_for_backward(
+    snapshot: Mapping[str, Any], *, backward_began_us: float, forward_began_us: float = 0.0
+) -> int:
+    """What a forward pass asked for, and is still there when its backward pass begins."""
     blocks, _ = _replay([], snapshot, {})
-    return sum(block.size for _, block in blocks if block.born_us < backward_began_us < block.freed_us)
+    return sum(
+        block.size for _, block in blocks if forward_began_us <= block.born_us < backward_began_us < block.freed_us
+    )
 
 
-def _kind_of_new(address: int, block: _Block, gradients: set[int], backward_began_us: float) -> str:
-    if block.born_us < backward_began_us:
-        return "activations" if block.freed_us > backward_began_us else "temporaries"
-    return "gradients" if address in gradients else "temporaries"
+def _kind_of_new(block: _Block, backward_began_us: float) -> str:
+    return "activations" if block.born_us < backward_began_us < block.freed_us else "temporaries"
 
 
 def _replay(

@@ -14,6 +14,7 @@ from typing import Any
 
 from theworld_validate.memory.answers import ModelSource, Question, answer
 from theworld_validate.memory.cells import ROLLOUT, TRAIN, Cell, check_length
+from theworld_validate.memory.optimizers import check_is_installed
 from theworld_validate.memory.outcomes import Measured, Prediction
 from theworld_validate.results import InputError
 from theworld_validate.subjects.default_targets import default_targets
@@ -89,6 +90,15 @@ def measure_in_worker(
 
     base, own = default_targets(target.checkpoint)
     subject = Subject.of(replace(target, dtype="bfloat16"), own or base, cosmos=target.cosmos)
+    for quantization in dict.fromkeys(cell.quantization for cell in cells):  # a model in 4 bit is another model
+        share = [cell for cell in cells if cell.quantization == quantization]
+        loaded = replace(subject, quantization=None if quantization == "none" else quantization)
+        yield from _measure_share_in_worker(run, loaded, share, snapshots)
+
+
+def _measure_share_in_worker(
+    run: Run, subject: Any, cells: Sequence[Cell], snapshots: Path | None
+) -> Iterator[Measured]:
     arguments = {"subject": subject, "cells": tuple(cells), "snapshots": snapshots}
     job = Job(name="memory.measure", function=f"{_HERE}measure_share", arguments=arguments, is_subject=True)
     work = run.work([job])
@@ -120,6 +130,8 @@ def measure_share(subject: Any, cells: Sequence[Cell], snapshots: Path | None) -
         reason = "this machine has no CUDA device; theworld-validate memory predict needs none"
         yield Answer(values={_NO_CUDA: reason})
         return
+    for cell in cells:
+        check_is_installed(cell.optimizer)
     yield Step(text="loading the model")
     model = subject.load()
     for cell in cells:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from theworld_validate.memory.cells import RANGES, ROLLOUT, SWEEPS, TRAIN, Cell
+from theworld_validate.memory.cells import NF4, RANGES, ROLLOUT, STEPS, SWEEPS, TRAIN, Cell
 from theworld_validate.memory.outcomes import Predicted, Way
 from theworld_validate.memory.predict import Predictor
 from theworld_validate.results import InputError
@@ -39,6 +39,10 @@ def _smaller_clip(cell: Cell) -> Cell | None:
     return replace(cell, world_tokens=side**2) if side >= 2 else None
 
 
+def _has_plain_loss(cell: Cell) -> bool:
+    return cell.task in STEPS and cell.is_the_worlds and not cell.chunked_loss
+
+
 def _cells_a_size(cell: Cell) -> int:
     """A rollout's latent grid has even sides."""
     return 2 if cell.task == ROLLOUT else 1
@@ -56,6 +60,11 @@ LEVERS = (
         step_time=None,
     ),
     Lever(
+        title="frozen layers in 4 bit",
+        apply=lambda cell: replace(cell, quantization=NF4) if cell.adapter and cell.quantization != NF4 else None,
+        step_time=None,
+    ),
+    Lever(
         title="no mixed precision",
         apply=_training(lambda cell: replace(cell, precision="bfloat16") if cell.precision == "mixed" else None),
         step_time=0.92,
@@ -68,9 +77,7 @@ LEVERS = (
     Lever(title="a clip of half the side", apply=_smaller_clip, step_time=None),
     Lever(
         title="chunked loss",
-        apply=_training(
-            lambda cell: replace(cell, chunked_loss=True) if cell.is_the_worlds and not cell.chunked_loss else None
-        ),
+        apply=lambda cell: replace(cell, chunked_loss=True) if _has_plain_loss(cell) else None,
         step_time=1.00,
     ),
     Lever(

@@ -12,21 +12,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from theworld_validate.memory.adapters import modules_restored
 from theworld_validate.memory.cells import (
     GENERATE,
-    LEARNING_RATE,
     ROLLOUT,
-    TRAIN,
     Cell,
-    forward_and_backward,
     input_bytes,
-    make_inputs,
     prepare_model,
 )
 from theworld_validate.memory.history import bytes_kept_for_backward, split_peak
-from theworld_validate.memory.inference import CALL_PHASES, run_call
+from theworld_validate.memory.measured_steps import MeasuredRun, make_batches, run_of
 from theworld_validate.memory.outcomes import Measured, Owner
-from theworld_validate.memory.phase_peaks import PhasePeaks
+from theworld_validate.memory.quantised import tensors_beside
 from theworld_validate.results import InputError
 
 NUM_STEPS = 3  # or calls: the second has optimizer states, and its history is recorded; the third is timed
@@ -73,6 +70,8 @@ def _measure_or_say(model: Any, cell: Cell, snapshots: Path | None) -> Measured:
             return _measure(model, cell, snapshots)
     except torch.OutOfMemoryError:
         return Measured(cell=cell, out_of_memory="preparing")
+    except InputError:
+        raise
     except Exception as error:
         return Measured(cell=cell, error=one_line(f"{type(error).__name__}: {error}"))
 
@@ -89,8 +88,8 @@ def _warm_up(model: Any, cells: Sequence[Cell]) -> None:
         # What a cell raises here it raises again, where it is its result.
         with contextlib.suppress(Exception), _precision(model, cell):
             _check_inputs_fit(cell, model.config)
-            step = _run_of(model, cell)
-            step.inputs = make_inputs(cell, model.config, device=model.device)
+            step = run_of(model, cell)
+            step.batches = make_batches(model, cell)
             step.run()
 
 
@@ -114,15 +113,16 @@ def _precision(model: Any, cell: Cell) -> Any:
 
     from theworld.levers.master_weights import use_master_weights
 
-    prepare_model(model, cell)
-    if cell.precision == "mixed":
-        use_master_weights(model)
     try:
-        yield
+        with modules_restored(model):
+            prepare_model(model, cell)
+            if cell.precision == "mixed":
+                use_master_weights(model)
+            yield
     finally:
         for parameter in model.parameters():
             parameter.grad = None
-            if parameter.dtype != torch.bfloat16:
+            if parameter.is_floating_point() and parameter.dtype != torch.bfloat16:
                 parameter.data = parameter.data.bfloat16()
         if cell.task == ROLLOUT:
             model.release_world_model()
@@ -137,11 +137,11 @@ def _measure(model: Any, cell: Cell, snapshots: Path | None) -> Measured:
     torch.cuda.empty_cache()
     torch.cuda.synchronize()
     floor = torch.cuda.memory_allocated()
-    step, seen = _run_of(model, cell), _Seen()
+    step, seen = run_of(model, cell), _Seen()
     out_of_memory: str | None = None
     try:
         _check_inputs_fit(cell, model.config)
-        step.inputs = make_inputs(cell, model.config, device=model.device)
+        step.batches = make_batches(model, cell)
         for number in range(NUM_STEPS):
             if number == 1:
                 with _recorded_history(seen, step, snapshots):
@@ -183,81 +183,12 @@ def _check_inputs_fit(cell: Cell, config: Any) -> None:
     import torch
 
     _, total = torch.cuda.mem_get_info()
-    if (needed := input_bytes(cell, config)) > total:
+    if (needed := cell.accumulation * input_bytes(cell, config)) > total:
         raise torch.OutOfMemoryError(f"the inputs alone take {needed:,} bytes")
 
 
-class _Step(PhasePeaks):
-    """One training step, and the peaks of its phases."""
-
-    def __init__(self, model: Any, cell: Cell) -> None:
-        import torch
-
-        super().__init__()
-        self.model, self.cell = model, cell
-        self.inputs: dict[str, Any] = {}
-        self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        # With the preset "none" of a family nothing trains; an optimizer of nothing is refused.
-        self.optimizer = torch.optim.AdamW(self.trainable or [torch.zeros(1)], lr=LEARNING_RATE)
-        is_mixed = cell.precision == "mixed"
-        self.autocast = torch.autocast(model.device.type, torch.bfloat16) if is_mixed else contextlib.nullcontext()
-
-    @property
-    def backward_began_us(self) -> float | None:
-        """Unix time in microseconds."""
-        return self.phase_started_us["backward"]
-
-    def tensors(self) -> dict[str, Any]:
-        """Tensors that are there before a step, by kind."""
-        states = (value for state in self.optimizer.state.values() for value in state.values())
-        return {"optimizer_state": [value for value in states if hasattr(value, "untyped_storage")]}
-
-    def run(self) -> None:
-        """Forward, loss, backward, AdamW, zero_grad."""
-        self.start("forward")
-        forward_and_backward(self.model, self.inputs, on_phase=self.enter, autocast=self.autocast)
-        self.enter("optimizer")
-        self.optimizer.step()
-        self.enter("zero_grad")
-        self.optimizer.zero_grad(set_to_none=True)
-        self.finish()
-
-
-class _Call(PhasePeaks):
-    """One call that generates, and the peaks of its phases; each has a prompt of its own, which is encoded anew."""
-
-    trainable: tuple[Any, ...] = ()
-    backward_began_us: float | None = None
-
-    def __init__(self, model: Any, cell: Cell) -> None:
-        super().__init__()
-        self.model, self.cell = model, cell
-        self.inputs: dict[str, Any] = {}
-        self._num_calls = 0
-
-    def tensors(self) -> dict[str, Any]:
-        """What predicts, as far as it is on the device already."""
-        world_model = self.model.model._world_model
-        parts = [] if world_model is None else [world_model.pipeline.transformer, world_model._text_encoder]
-        return {"parameters": [tensor for part in parts if part is not None for tensor in part.parameters()]}
-
-    def run(self) -> None:
-        """Look ahead, where the cell says so, and generate."""
-        self._num_calls += 1
-        changes: dict[str, Any] = (
-            {"prompt": f"What happens in call {self._num_calls}."} if self.cell.task == ROLLOUT else {}
-        )
-        self.start(CALL_PHASES[self.cell.task][0])
-        run_call(self.model, self.inputs, self.cell, on_phase=self.enter, **changes)
-        self.finish()
-
-
-def _run_of(model: Any, cell: Cell) -> _Step | _Call:
-    return _Step(model, cell) if cell.task == TRAIN else _Call(model, cell)
-
-
 @contextlib.contextmanager
-def _recorded_history(seen: _Seen, step: _Step | _Call, snapshots: Path | None) -> Any:
+def _recorded_history(seen: _Seen, step: MeasuredRun, snapshots: Path | None) -> Any:
     """Record the allocator's history of one step, and say who owned what at its peak."""
     import torch
 
@@ -267,9 +198,9 @@ def _recorded_history(seen: _Seen, step: _Step | _Call, snapshots: Path | None) 
         for parameter in step.trainable
     ]
     known = {
-        "parameters": _addresses(step.model.parameters()),
+        "parameters": _addresses((*step.model.parameters(), *tensors_beside(step.model))),
         "buffers": _addresses(step.model.buffers()),
-        "inputs": _addresses(step.inputs.values()),
+        "inputs": _addresses(tensor for inputs in step.batches for tensor in inputs.values()),
     }
     for kind, tensors in step.tensors().items():
         known[kind] = known.get(kind, set()) | _addresses(tensors)
@@ -283,11 +214,20 @@ def _recorded_history(seen: _Seen, step: _Step | _Call, snapshots: Path | None) 
         for handle in handles:
             handle.remove()
     seen.split_bytes, seen.owners = split_peak(
-        before, snapshot, known=known, gradients=gradients, backward_began_us=step.backward_began_us
+        before,
+        snapshot,
+        known=known,
+        gradients=gradients,
+        backward_began_us=step.backward_began_us,
+        gradients_began_us=step.gradients_began_us,
     )
     seen.split_bytes["rounding"] = max(step.last_peaks.values()) - sum(seen.split_bytes.values())
     if step.backward_began_us is not None:
-        seen.activation_bytes = bytes_kept_for_backward(snapshot, backward_began_us=step.backward_began_us)
+        seen.activation_bytes = bytes_kept_for_backward(
+            snapshot,
+            backward_began_us=step.backward_began_us,
+            forward_began_us=step.phase_started_us["forward"],
+        )
     if snapshots is not None:
         import pickle
 

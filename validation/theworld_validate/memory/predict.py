@@ -16,19 +16,24 @@ from unittest import mock
 
 from theworld.pipeline_geometries import PipelineGeometry
 from theworld_validate.memory import family_steps
+from theworld_validate.memory.adapters import modules_restored
 from theworld_validate.memory.allocator import OutOfMemoryError
 from theworld_validate.memory.cells import (
+    EVALUATE,
     FREEZES,
+    NF4,
     ROLLOUT,
-    TRAIN,
+    STEPS,
     Cell,
     check_length,
     count_labels,
+    evaluate,
     forward_and_backward,
     input_bytes,
     make_inputs,
     prepare_model,
 )
+from theworld_validate.memory.optimizers import Learning, find_embeddings
 from theworld_validate.memory.outcomes import Predicted
 from theworld_validate.memory.replay import StepTrace, Traced, replay
 from theworld_validate.memory.sharding import gathers_seen, process_group, shard, shard_of
@@ -94,12 +99,15 @@ class Predictor:
             InputError: if the prompt is longer than the model's positions.
         """
         self._check_length(cell)
-        _, model = self._model(replace(cell, num_gpus=1))
-        parameters = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+        mode, model = self._model(replace(cell, num_gpus=1))
+        with mode, modules_restored(model):
+            if cell.adapter is not None or cell.quantization == NF4:
+                _prepare(model, cell)
+            parameters = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
         if cell.task == ROLLOUT:
             sizes = self._part_bytes()
             parameters += max(sizes) if cell.offload else sum(sizes)
-        return parameters // cell.num_gpus + input_bytes(cell, self._config)
+        return parameters // cell.num_gpus + cell.accumulation * input_bytes(cell, self._config)
 
     def _part_bytes(self) -> list[int]:
         """Bytes of the transformer and of the text encoder, in bfloat16."""
@@ -124,8 +132,10 @@ class Predictor:
             _repeatably(),
         ):
             try:
-                if cell.task == TRAIN:
-                    self._traces[cell] = _trace(model, self._config, cell, mesh)
+                if cell.task in STEPS:
+                    with modules_restored(model):
+                        self._traces[cell] = _trace(model, self._config, cell, mesh)
+                    _back_to_bfloat16(model)
                 else:
                     from theworld_validate.memory.call_trace import trace_calls
 
@@ -193,6 +203,15 @@ def _repeatably() -> Iterator[None]:
         gc.enable()
 
 
+def _prepare(model: Any, cell: Cell) -> None:
+    custom_layers: dict[type, type] = {}
+    if cell.quantization == NF4:
+        from theworld_validate.memory.quantised import quantise
+
+        custom_layers = quantise(model, is_the_worlds=cell.is_the_worlds)
+    prepare_model(model, cell, custom_layers=custom_layers)
+
+
 def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
     import torch
 
@@ -200,32 +219,44 @@ def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
     from theworld_validate.memory.cuda_routes import scratch_bytes
     from theworld_validate.memory.tracer import StorageTracer, modules_named
 
-    prepare_model(model, cell)
+    _prepare(model, cell)
     if cell.precision == "mixed":
         use_master_weights(model)
     if mesh is not None:
         shard(model, mesh)
     autocast = torch.autocast("cpu", torch.bfloat16) if cell.precision == "mixed" else contextlib.nullcontext()
-    inputs = make_inputs(cell, config, device="cpu", make=lambda shape, dtype: torch.zeros(shape, dtype=dtype))
+    batches = [
+        make_inputs(cell, config, device="cpu", make=lambda shape, dtype: torch.zeros(shape, dtype=dtype))
+        for _ in range(cell.accumulation)
+    ]
     tracer = StorageTracer(scratch=scratch_bytes, num_nonzero=count_labels(cell))
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         tracer.adopt(shard_of(tensor), "parameters", name)
-    for name, tensor in inputs.items():
-        tracer.adopt(tensor, "inputs", name)
+    for inputs in batches:
+        for name, tensor in inputs.items():
+            tracer.adopt(tensor, "inputs", name)
 
     def enter(phase: str) -> None:
         tracer.phase = phase
 
     with tracer, modules_named(tracer, model), gathers_seen(tracer) as gathered:
-        forward_and_backward(model, inputs, on_phase=enter, autocast=autocast)
+        # All batches after the second find gradients, as the second does, and ask for the same.
+        for inputs in batches[:2]:
+            if cell.task == EVALUATE:
+                evaluate(model, inputs, on_phase=enter)
+            else:
+                forward_and_backward(model, inputs, on_phase=enter, autocast=autocast)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = {tracer.number_of(shard_of(p.grad)) for p in trainable if p.grad is not None}
-    learning = [(shard_of(p).numel(), p.element_size()) for p in trainable if p.grad is not None]
+    embeddings = find_embeddings(model)
+    learning = [
+        Learning(elements=shard_of(p).numel(), item_bytes=p.element_size(), is_embedding=id(p) in embeddings)
+        for p in trainable
+        if p.grad is not None
+    ]
     events = tuple(tracer.trace.events)
     for parameter in model.parameters():
         parameter.grad = None
-        if parameter.dtype == torch.float32 and cell.precision == "mixed":
-            parameter.data = parameter.data.bfloat16()
     return StepTrace(
         persistent=tuple(tracer.trace.persistent.items()),
         events=events,
@@ -234,3 +265,11 @@ def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
         learning=tuple(learning),
         optimizer=cell.optimizer,
     )
+
+
+def _back_to_bfloat16(model: Any) -> None:
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.dtype == torch.float32:
+            parameter.data = parameter.data.bfloat16()

@@ -10,6 +10,7 @@ from typing import Any
 
 from theworld_validate.memory.allocator import AllocatorSettings, CachingAllocator
 from theworld_validate.memory.cuda_routes import CUBLAS_WORKSPACE_BYTES
+from theworld_validate.memory.optimizers import ADAMW, Learning, states_of, temporaries_of
 from theworld_validate.memory.tracer import Event
 
 NUM_STEPS = 3
@@ -21,14 +22,14 @@ MATMULS = ("mm", "addmm", "bmm", "baddbmm")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTrace:
-    """One forward and backward pass.
+    """One training step, or one evaluation: without what the optimizer does.
 
     Args:
         persistent: (number, (kind, bytes, name)) of storages that are there before.
         events: in order.
         gradients: numbers of the storages that are parameters' gradients at the end.
         gathered: numbers of the storages that hold whole parameters for a while, where the rank keeps a shard.
-        learning: (elements, bytes of one) of each parameter that has a gradient, in the optimizer's order.
+        learning: each parameter that has a gradient, in the optimizer's order.
         optimizer: a name out of `cells.OPTIMIZERS`.
     """
 
@@ -36,8 +37,8 @@ class StepTrace:
     events: tuple[Event, ...]
     gradients: frozenset[int]
     gathered: frozenset[int] = frozenset()
-    learning: tuple[tuple[int, int], ...]
-    optimizer: str = "adamw"
+    learning: tuple[Learning, ...]
+    optimizer: str = ADAMW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,10 @@ class _Replay:
         self.phase_peaks[phase] = max(allocated, self.phase_peaks.get(phase, 0))
         self.timeline.append(allocated)
         self._highest = max(self._highest, allocated)
+
+    def enter(self, phase: str) -> None:
+        """A phase that may ask for nothing: what it finds is its peak."""
+        self.phase_peaks[phase] = max(self.allocator.allocated, self.phase_peaks.get(phase, 0))
 
     def give(self, key: Any) -> None:
         if (living := self.living.pop(key, None)) is not None:
@@ -199,25 +204,27 @@ def _check_peak(run: _Replay, stop_at: int | None) -> None:
 
 def _run_step(run: _Replay, trace: StepTrace, kinds: Mapping[int, str], step: int, stop_at: int | None) -> None:
     _run_events(run, trace.events, lambda event: kinds[event.storage], stop_at, workspace_of=lambda event: event.phase)
+    if trace.learning:
+        run.enter("optimizer")
     if step == 0:
-        for i, (elements, item_bytes) in enumerate(trace.learning):
-            for state in ("exp_avg", "exp_avg_sq"):
-                size = state_bytes(elements, item_bytes, trace.optimizer)
-                run.take((state, i), size, "optimizer_state", asked_by=f"AdamW {state}", phase="optimizer")
-                _check_peak(run, stop_at)
-    if trace.optimizer == "adamw":
-        # torch.optim.adam._multi_tensor_adam: the square roots of all second moments at once.
-        for i, (elements, item_bytes) in enumerate(trace.learning):
-            run.take(("sqrt", i), elements * item_bytes, "temporaries", asked_by="AdamW sqrt", phase="optimizer")
+        for i, state in enumerate(states_of(trace.learning, trace.optimizer)):
+            asked_by = f"AdamW {state.name}"
+            run.take(("state", i), state.num_bytes, "optimizer_state", asked_by=asked_by, phase="optimizer")
             _check_peak(run, stop_at)
-        for i in range(len(trace.learning)):
-            run.give(("sqrt", i))
+    for together in temporaries_of(trace.learning, trace.optimizer):
+        for i, request in enumerate(together):
+            asked_by = f"AdamW {request.name}"
+            run.take(("optimizer", i), request.num_bytes, "temporaries", asked_by=asked_by, phase="optimizer")
+            _check_peak(run, stop_at)
+        for i in range(len(together)):
+            run.give(("optimizer", i))
     for number in [number for number in kinds if number in run.living]:  # zero_grad, and the step's locals
         run.give(number)
 
 
 def _kinds(trace: StepTrace) -> dict[int, str]:
     """Kind of each storage that the step makes."""
+    has_backward = any(event.phase == "backward" for event in trace.events)
     born: dict[int, str] = {}
     died_in_forward: set[int] = set()
     for event in trace.events:
@@ -231,19 +238,8 @@ def _kinds(trace: StepTrace) -> dict[int, str]:
             kinds[number] = "gradients"
         elif number in trace.gathered:
             kinds[number] = "parameters"
-        elif phase == "backward" or number in died_in_forward:
+        elif phase == "backward" or number in died_in_forward or not has_backward:
             kinds[number] = "temporaries"
         else:
             kinds[number] = "activations"
     return kinds
-
-
-def state_bytes(elements: int, item_bytes: int, optimizer: str) -> int:
-    """Bytes of one state of one parameter.
-
-    8-bit states are as in Dettmers et al. 2022 (bitsandbytes): a byte an element and a float32 scale each 256;
-    parameters of fewer than 4,096 elements keep float32 states.
-    """
-    if optimizer == "adamw":
-        return elements * item_bytes
-    return elements + (elements + 255) // 256 * 4 if elements >= 4096 else elements * 4

@@ -5,7 +5,7 @@ In: what was predicted or measured. Out: rows of a check's measurements.
 
 from collections.abc import Iterable, Sequence
 
-from theworld_validate.memory.cells import OWN_FIELDS, TRAIN, Cell
+from theworld_validate.memory.cells import EVALUATE, OWN_FIELDS, TRAIN, Cell
 from theworld_validate.memory.history import CALL_KINDS, KINDS
 from theworld_validate.memory.inference import CALL_PHASES
 from theworld_validate.memory.outcomes import Measured, Predicted, Prediction
@@ -35,7 +35,8 @@ def measured_row(result: Measured) -> Row:
 
 def phases_of(cells: Iterable[Cell], training: Sequence[str] = PHASES) -> tuple[str, ...]:
     """The phases that cells go through, each once; `training` is what is told of a training step's."""
-    every = [phase for task in dict.fromkeys(cell.task for cell in cells) for phase in CALL_PHASES.get(task, training)]
+    own = {**CALL_PHASES, EVALUATE: training[:1]}
+    every = [phase for task in dict.fromkeys(cell.task for cell in cells) for phase in own.get(task, training)]
     return tuple(dict.fromkeys(every))
 
 

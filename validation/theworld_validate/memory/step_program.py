@@ -14,7 +14,8 @@ import numpy as np
 
 from theworld_validate.memory.allocator import ROUND
 from theworld_validate.memory.cuda_routes import CUBLAS_WORKSPACE_BYTES
-from theworld_validate.memory.replay import MATMULS, StepTrace, state_bytes
+from theworld_validate.memory.optimizers import states_of, temporaries_of
+from theworld_validate.memory.replay import MATMULS, StepTrace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +80,13 @@ def program_of(trace: StepTrace) -> StepProgram:
             take(event.storage, event.num_bytes, event.stream)
         elif event.num_bytes < 0:
             give(event.storage)
-    for i, (elements, item_bytes) in enumerate(trace.learning):
-        for state in ("exp_avg", "exp_avg_sq"):
-            take((state, i), state_bytes(elements, item_bytes, trace.optimizer), only_once=True)
-    if trace.optimizer == "adamw":
-        for i, (elements, item_bytes) in enumerate(trace.learning):
-            take(("sqrt", i), elements * item_bytes)
-        for i in range(len(trace.learning)):
-            give(("sqrt", i))
+    for i, state in enumerate(states_of(trace.learning, trace.optimizer)):
+        take(("state", i), state.num_bytes, only_once=True)
+    for together in temporaries_of(trace.learning, trace.optimizer):
+        for i, request in enumerate(together):
+            take(("optimizer", i), request.num_bytes)
+        for i in range(len(together)):
+            give(("optimizer", i))
     for key in [key for key in numbers if isinstance(key, int)]:  # zero_grad, and the step's locals
         give(key)
     kept = [(kind, size) for _, (kind, size, _) in trace.persistent]

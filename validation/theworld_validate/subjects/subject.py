@@ -48,11 +48,13 @@ class Subject(Target):
         target: "module:name" of a `PreTrainedModel` class, or of a function called as its `from_pretrained`.
         freeze: the name of a freeze preset, for a `TheWorld` with its branch on.
         prefix: where the model lies in what is returned, such as "lm."; None where it is that, or is found.
+        quantization: "nf4" for linear layers in 4 bit, with double quantisation, by bitsandbytes; None for none.
     """
 
     target: str
     freeze: str | None = None
     prefix: str | None = None
+    quantization: str | None = None
 
     @classmethod
     def of(cls, target: Target, name: str, *, cosmos: str | None = None, freeze: str | None = None) -> "Subject":
@@ -112,6 +114,8 @@ class Subject(Target):
         if self.attn is not None:
             arguments["attn_implementation"] = self.attn
         arguments |= device_map_of(self.device)
+        if self.quantization is not None:
+            arguments["quantization_config"] = _nf4_config()
         if isinstance(target, type):
             from theworld.modeling_theworld import TheWorld
 
@@ -147,6 +151,19 @@ class Subject(Target):
         """The error for a checkpoint that the target refuses; theworld's own errors begin with the folder."""
         folder = one_line(self.checkpoint)
         return InputError(f"{self.target} cannot load {folder}: {what.removeprefix(f'{folder}: ')}")
+
+
+def _nf4_config() -> Any:
+    """QLoRA's own (Dettmers et al. 2023), computing in bfloat16."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
 
 
 def _text_of(error: BaseException) -> str:
