@@ -26,13 +26,12 @@ from theworld.training.data import Samples, SeededOrder
 from theworld.training.latents_cache import LatentsCache
 from theworld.training.narrator import Narrator, narrate_start
 from theworld.training.optimizer import trainer_name
+from theworld.training.sharding import may_be_unused
 from theworld.training.trainer import STATE, StageTrainer, peak_memory_bytes
 
 log = logging.getLogger("theworld.training")
 EXPORT = "model"
 _NEVER = 10**9  # steps
-# Every batch gives these a gradient: one without clips goes through the branch with weight zero.
-_ALWAYS_USED = {"language_model", "world_projection", "temporal_embedding"}
 
 
 def stage_folder(config: TrainingConfig, number: int) -> Path:
@@ -116,7 +115,7 @@ def training_arguments(config: TrainingConfig, number: int) -> TrainingArguments
         report_to=list(loggers(config)),
         disable_tqdm=True,
         remove_unused_columns=False,
-        ddp_find_unused_parameters=not set(stage.freeze_config.trainable) <= _ALWAYS_USED,
+        ddp_find_unused_parameters=may_be_unused(stage.freeze_config.trainable),
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
     )

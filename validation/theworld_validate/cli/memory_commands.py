@@ -9,7 +9,6 @@ import typer
 
 from theworld_validate.cli.app import app
 from theworld_validate.cli.memory_options import (
-    AGAIN,
     Accumulation,
     AdapterFile,
     Batch,
@@ -18,13 +17,17 @@ from theworld_validate.cli.memory_options import (
     ChunkedLoss,
     DenoisingSteps,
     Frames,
+    Gpus,
     Guidance,
     NewTokens,
     Offload,
+    OffloadActivations,
+    OffloadOptimizer,
     Optimizer,
     Precision,
     Preset,
     Quantization,
+    Strategy,
     Task,
     TaskName,
     TextTokens,
@@ -93,10 +96,10 @@ def predict(
     sweep: Annotated[
         str | None, typer.Option("--sweep", metavar="WHAT", help="Grow batch, text or world until it no longer fits.")
     ] = None,
-    gpus: Annotated[
-        list[int] | None,
-        typer.Option("--gpus", metavar="N", help=f"Sharded over so many GPUs (FSDP2), for each; {AGAIN}. Default: 1."),
-    ] = None,
+    gpus: Gpus = None,
+    strategy: Strategy = None,
+    offload_activations: OffloadActivations = None,
+    offload_optimizer: OffloadOptimizer = None,
     expandable_segments: Annotated[
         bool, typer.Option("--expandable-segments", help="As PYTORCH_CUDA_ALLOC_CONF sets it.")
     ] = False,
@@ -143,6 +146,9 @@ def predict(
                 "guidance": values_of(guidance),
                 "offload": values_of(offload),
                 "num_gpus": gpus,
+                "strategy": strategy,
+                "offload_activations": values_of(offload_activations),
+                "offload_optimizer": values_of(offload_optimizer),
             },
             family=family,
         )

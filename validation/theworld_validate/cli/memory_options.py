@@ -104,6 +104,28 @@ Guidance = Annotated[Switch | None, typer.Option("--guidance", help="rollout: cl
 Offload = Annotated[
     Switch | None, typer.Option("--offload", help="rollout: what predicts on the CPU between uses. Default: off.")
 ]
+Gpus = Annotated[
+    list[int] | None,
+    typer.Option("--gpus", metavar="N", help=f"One rank of so many GPUs, for each; {AGAIN}. Default: 1."),
+]
+Strategy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--strategy",
+        metavar="NAME",
+        help=f"Of several GPUs: fsdp2 (shards) or ddp (copies); {AGAIN}. Default: fsdp2.",
+    ),
+]
+OffloadActivations = Annotated[
+    Switch | None,
+    typer.Option("--offload-activations", help="What autograd saves on the CPU (save_on_cpu). Default: off."),
+]
+OffloadOptimizer = Annotated[
+    Switch | None,
+    typer.Option(
+        "--offload-optimizer", help="AdamW's states on the CPU; sharded: parameters and gradients too. Default: off."
+    ),
+]
 BudgetFile = Annotated[
     Path | None, typer.Option("--budget", metavar="FILE", help="A TOML file of what cells may take: makes it a gate.")
 ]

@@ -23,6 +23,7 @@ PRECISIONS = ("bfloat16", "mixed")
 OPTIMIZERS = ("adamw", "adamw-8bit")
 NF4 = "nf4"
 QUANTIZATIONS = ("none", NF4)
+FSDP2, DDP = STRATEGIES = ("fsdp2", "ddp")
 TRAIN, EVALUATE, GENERATE, ROLLOUT = TASKS = ("train", "evaluate", "generate", "rollout")
 STEPS = (TRAIN, EVALUATE)  # a forward with labels; the others generate
 # what a field can say
@@ -32,6 +33,7 @@ NAMES = {
     "precision": PRECISIONS,
     "optimizer": OPTIMIZERS,
     "quantization": QUANTIZATIONS,
+    "strategy": STRATEGIES,
 }
 # field of `Cell` -> the least and the most; the prompt's length is bounded by the model's positions besides
 RANGES = {
@@ -47,9 +49,10 @@ RANGES = {
 }
 # The fields that are a task's own; the others are every task's.
 _OF_STEPS = ("chunked_loss", "adapter", "quantization")
+_OF_RANKS = ("num_gpus", "strategy", "offload_activations", "offload_optimizer")
 _OF_INFERENCE = ("frames", "new_tokens")
 OWN_FIELDS = {
-    TRAIN: ("preset", "checkpointing", "precision", "optimizer", "accumulation", "num_gpus", *_OF_STEPS),
+    TRAIN: ("preset", "checkpointing", "precision", "optimizer", "accumulation", *_OF_STEPS, *_OF_RANKS),
     EVALUATE: _OF_STEPS,
     GENERATE: _OF_INFERENCE,
     ROLLOUT: (*_OF_INFERENCE, "world_steps", "denoising_steps", "guidance", "offload"),
@@ -79,7 +82,11 @@ class Cell:
         adapter: a LoRA adapter, which trains in place of a preset; None for none.
         quantization: "none", or "nf4": the linear layers in 4 bit, frozen.
         accumulation: batches that go forward and backward before each optimizer step.
-        num_gpus: that share parameters, gradients and optimizer states (FSDP2); above 1 predicted only, for one rank.
+        num_gpus: that train together; above 1 predicted only, for one rank.
+        strategy: of several GPUs: "fsdp2" shares parameters, gradients and optimizer states, "ddp" has all on each.
+        offload_activations: what autograd saves is on the CPU between forward and backward; predicted only.
+        offload_optimizer: AdamW's states and its step are on the CPU; under FSDP2 shards and gradients are there too;
+            predicted only.
         frames: of the clip, 1 + 4k; a training step has one.
         new_tokens: that are generated after the prompt.
         world_steps: latent steps that Cosmos predicts after the clip's.
@@ -103,6 +110,9 @@ class Cell:
     quantization: str = "none"
     accumulation: int = 1
     num_gpus: int = 1
+    strategy: str = FSDP2
+    offload_activations: bool = False
+    offload_optimizer: bool = False
     frames: int = 1
     new_tokens: int = 128
     world_steps: int = 8
@@ -114,6 +124,11 @@ class Cell:
     def is_the_worlds(self) -> bool:
         """Whether it is of TheWorld with its branch; else of another family, whose step `family_steps` knows."""
         return self.world_tokens > 0
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether parameters are shared by several GPUs."""
+        return self.num_gpus > 1 and self.strategy == FSDP2
 
     @property
     def grid_side(self) -> int:
@@ -149,7 +164,9 @@ class Cell:
         parts += ["mixed"] if self.precision == "mixed" else []
         parts += ["8-bit optimizer"] if self.optimizer == "adamw-8bit" else []
         parts += [f"{self.accumulation} batches a step"] if self.accumulation > 1 else []
-        parts += [f"one of {self.num_gpus} GPUs"] if self.num_gpus > 1 else []
+        parts += ["activations offloaded"] if self.offload_activations else []
+        parts += ["optimizer offloaded"] if self.offload_optimizer else []
+        parts += [f"one of {self.num_gpus} GPUs{'' if self.is_sharded else ', DDP'}"] if self.num_gpus > 1 else []
         return " + ".join(parts)
 
     @property
@@ -208,10 +225,12 @@ def check_cell(cell: Cell) -> None:
         raise ValueError(f"a rollout's latent grid has even sides: {cell.world_tokens} is none; {fits} would do")
     if cell.quantization == NF4 and cell.task == TRAIN and cell.adapter is None:
         raise ValueError("layers in 4 bit do not train; give an adapter too")
-    if cell.num_gpus > 1 and (cell.adapter is not None or cell.quantization == NF4):
-        raise ValueError("adapters and layers in 4 bit are predicted on one GPU; leave --gpus out")
-    if cell.num_gpus > 1 and cell.precision == "mixed":
-        raise ValueError("a model on several GPUs is predicted in bfloat16 only; leave --precision mixed out")
+    if cell.num_gpus > 1 and (cell.adapter is not None or cell.quantization == NF4 or cell.accumulation > 1):
+        raise ValueError("adapters, layers in 4 bit and accumulation are predicted on one GPU; leave --gpus out")
+    if cell.strategy == DDP and cell.num_gpus == 1:
+        raise ValueError("strategy ddp is for several GPUs; ask for 2 or more, or leave it out")
+    if cell.strategy == DDP and cell.offload_optimizer:
+        raise ValueError("offload_optimizer is for one GPU or for strategy fsdp2; leave one of the two out")
 
 
 def check_value(field: str, value: object) -> None:

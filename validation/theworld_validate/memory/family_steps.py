@@ -181,6 +181,7 @@ def _without_warnings_of_names() -> Iterator[None]:
 
 def family_loss(model: Any, inputs: dict[str, Any]) -> Any:
     """The loss of a forward: its own, or where it takes no labels the mean square of what it gives."""
-    takes_cache = "use_cache" in inspect.signature(model.forward).parameters
+    wrapped = getattr(model, "module", model)  # by DDP, whose own signature says nothing
+    takes_cache = "use_cache" in inspect.signature(wrapped.forward).parameters
     output = model(**inputs, **({"use_cache": False} if takes_cache else {}))
     return loss_of(output, has_labels="labels" in inputs)

@@ -25,6 +25,7 @@ class Predicted:
         owners: the ten largest storages at the peak.
         timeline_bytes: allocated bytes over the last step or call, thinned.
         fits: whether it runs in the capacity; None if no capacity was given.
+        host_bytes: the most that a step keeps in the host's memory, as asked for; None where nothing is offloaded.
         seconds: what the prediction took.
     """
 
@@ -39,6 +40,7 @@ class Predicted:
     owners: tuple[Owner, ...] = ()
     timeline_bytes: tuple[int, ...] = ()
     fits: bool | None = None
+    host_bytes: int | None = None
     seconds: float = 0.0
 
 

@@ -21,6 +21,7 @@ from theworld_validate.memory.allocator import OutOfMemoryError
 from theworld_validate.memory.cells import (
     EVALUATE,
     FREEZES,
+    FSDP2,
     NF4,
     ROLLOUT,
     STEPS,
@@ -33,9 +34,11 @@ from theworld_validate.memory.cells import (
     make_inputs,
     prepare_model,
 )
+from theworld_validate.memory.offload import activations_traced, host_bytes, shards_traced, split_learning, together
 from theworld_validate.memory.optimizers import Learning, find_embeddings
 from theworld_validate.memory.outcomes import Predicted
 from theworld_validate.memory.replay import StepTrace, Traced, replay
+from theworld_validate.memory.replication import layouts_may_differ, replicate_traced
 from theworld_validate.memory.sharding import gathers_seen, process_group, shard, shard_of
 from theworld_validate.results import InputError
 
@@ -86,6 +89,7 @@ class Predictor:
             split_bytes=seen.split,
             owners=seen.owners,
             timeline_bytes=seen.timeline,
+            host_bytes=trace.host_bytes if isinstance(trace, StepTrace) else None,
             fits=fits,
             seconds=time.perf_counter() - started,
         )
@@ -99,15 +103,17 @@ class Predictor:
             InputError: if the prompt is longer than the model's positions.
         """
         self._check_length(cell)
-        mode, model = self._model(replace(cell, num_gpus=1))
+        mode, model = self._model(replace(cell, num_gpus=1, strategy=FSDP2))
         with mode, modules_restored(model):
             if cell.adapter is not None or cell.quantization == NF4:
                 _prepare(model, cell)
             parameters = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+        if cell.is_sharded:
+            parameters = 0 if cell.offload_optimizer else parameters // cell.num_gpus
         if cell.task == ROLLOUT:
             sizes = self._part_bytes()
             parameters += max(sizes) if cell.offload else sum(sizes)
-        return parameters // cell.num_gpus + cell.accumulation * input_bytes(cell, self._config)
+        return parameters + cell.accumulation * input_bytes(cell, self._config)
 
     def _part_bytes(self) -> list[int]:
         """Bytes of the transformer and of the text encoder, in bfloat16."""
@@ -168,7 +174,7 @@ class Predictor:
             return self._models[False]
         has_temporal = has_temporal_embedding(FREEZES[cell.preset])
         freeze = "projection" if has_temporal else "documented"
-        if cell.num_gpus > 1:  # sharding changes a model for good
+        if cell.num_gpus > 1:  # sharding and replicating change a model for good
             return build_without_data(self._config, freeze=freeze)
         if has_temporal not in self._models:
             self._models[has_temporal] = build_without_data(self._config, freeze=freeze)
@@ -222,9 +228,11 @@ def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
     _prepare(model, cell)
     if cell.precision == "mixed":
         use_master_weights(model)
-    if mesh is not None:
-        shard(model, mesh)
-    autocast = torch.autocast("cpu", torch.bfloat16) if cell.precision == "mixed" else contextlib.nullcontext()
+    if cell.is_sharded:
+        shard(model, mesh, cell)
+    # FSDP2 casts what it gathers, and has no autocast.
+    is_autocast = cell.precision == "mixed" and not cell.is_sharded
+    autocast = torch.autocast("cpu", torch.bfloat16) if is_autocast else contextlib.nullcontext()
     batches = [
         make_inputs(cell, config, device="cpu", make=lambda shape, dtype: torch.zeros(shape, dtype=dtype))
         for _ in range(cell.accumulation)
@@ -235,17 +243,26 @@ def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
     for inputs in batches:
         for name, tensor in inputs.items():
             tracer.adopt(tensor, "inputs", name)
+    is_replicated = mesh is not None and not cell.is_sharded
+    callee = replicate_traced(model, cell, tracer) if is_replicated else model
 
     def enter(phase: str) -> None:
         tracer.phase = phase
 
-    with tracer, modules_named(tracer, model), gathers_seen(tracer) as gathered:
+    with (
+        layouts_may_differ(),
+        shards_traced(cell, model, tracer),
+        tracer,
+        modules_named(tracer, model),
+        gathers_seen(tracer) as gathered,
+    ):
         # All batches after the second find gradients, as the second does, and ask for the same.
         for inputs in batches[:2]:
             if cell.task == EVALUATE:
                 evaluate(model, inputs, on_phase=enter)
             else:
-                forward_and_backward(model, inputs, on_phase=enter, autocast=autocast)
+                forward = together(autocast, activations_traced(cell, tracer))
+                forward_and_backward(callee, inputs, on_phase=enter, autocast=forward)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = {tracer.number_of(shard_of(p.grad)) for p in trainable if p.grad is not None}
     embeddings = find_embeddings(model)
@@ -254,16 +271,21 @@ def _trace(model: Any, config: Any, cell: Cell, mesh: Any) -> StepTrace:
         for p in trainable
         if p.grad is not None
     ]
-    events = tuple(tracer.trace.events)
+    stepped, stepped_on_host = split_learning(cell, learning)
+    host = host_bytes(cell, tracer.trace, stepped_on_host)
+    on_host = tracer.trace.on_host
+    events = tuple(event for event in tracer.trace.events if event.storage not in on_host)
+    persistent = tuple(one for one in tracer.trace.persistent.items() if one[0] not in on_host)
     for parameter in model.parameters():
         parameter.grad = None
     return StepTrace(
-        persistent=tuple(tracer.trace.persistent.items()),
+        persistent=persistent,
         events=events,
         gradients=frozenset(gradients),
         gathered=frozenset(gathered),
-        learning=tuple(learning),
+        learning=stepped,
         optimizer=cell.optimizer,
+        host_bytes=host,
     )
 
 

@@ -31,6 +31,7 @@ class StepTrace:
         gathered: numbers of the storages that hold whole parameters for a while, where the rank keeps a shard.
         learning: each parameter that has a gradient, in the optimizer's order.
         optimizer: a name out of `cells.OPTIMIZERS`.
+        host_bytes: the most that lies in the host's memory; None where nothing is offloaded.
     """
 
     persistent: tuple[tuple[int, tuple[str, int, str]], ...]
@@ -39,6 +40,7 @@ class StepTrace:
     gathered: frozenset[int] = frozenset()
     learning: tuple[Learning, ...]
     optimizer: str = ADAMW
+    host_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +146,11 @@ class _ReachedError(Exception):
 
 def _run(trace: Traced, capacity: int | None, expandable: bool, stop_at: int | None) -> _Replay:
     run = _Replay(CachingAllocator(capacity=capacity, settings=AllocatorSettings(expandable_segments=expandable)))
-    total = sum(size for _, (kind, size, _) in trace.persistent if kind == "parameters")
-    # from_pretrained asks for all parameters at once and gives that back, so that one segment holds them.
-    run.allocator.free(run.allocator.malloc(total))
+    # from_pretrained asks for all parameters at once and gives that back, so that one segment holds them; so does DDP
+    # for its buckets, of which its first step has one.
+    for kind in ("parameters", "gradients"):
+        if total := sum(size for _, (found, size, _) in trace.persistent if found == kind):
+            run.allocator.free(run.allocator.malloc(total))
     for number, (kind, size, name) in trace.persistent:
         run.take(number, size, kind, asked_by=name)
     try:

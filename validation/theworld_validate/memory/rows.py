@@ -18,7 +18,12 @@ Known = Predicted | Measured
 
 def predicted_row(result: Predicted) -> Row:
     """A prediction, in one row."""
-    return {**_peaks(result), "least_bytes": result.least_bytes, "fits": result.fits}
+    return {
+        **_peaks(result),
+        "least_bytes": result.least_bytes,
+        "host_bytes": result.host_bytes,
+        "fits": result.fits,
+    }
 
 
 def measured_row(result: Measured) -> Row:

@@ -52,10 +52,12 @@ class Trace:
     Args:
         events: in order.
         persistent: storages that were there before: number -> (kind, bytes, name).
+        on_host: numbers of the storages that lie in the host's memory.
     """
 
     events: list[Event] = field(default_factory=list)
     persistent: dict[int, tuple[str, int, str]] = field(default_factory=dict)
+    on_host: set[int] = field(default_factory=set)
 
 
 class StorageTracer(TorchDispatchMode):
@@ -91,6 +93,21 @@ class StorageTracer(TorchDispatchMode):
         if storage._cdata not in self._numbers:
             number = self._register(storage)
             self.trace.persistent[number] = (kind, storage.nbytes(), name)
+
+    def put_on_host(self, tensor: torch.Tensor) -> None:
+        """Take a tensor that it has seen as one in the host's memory."""
+        self.trace.on_host.add(self.number_of(tensor))
+
+    def settle(self, kind: str, name: str) -> None:
+        """Take what was made until now, and is still there, as there before the run."""
+        living: dict[int, int] = {}
+        for event in self.trace.events:
+            if event.num_bytes > 0:
+                living[event.storage] = event.num_bytes
+            else:
+                living.pop(event.storage, None)
+        self.trace.persistent |= {number: (kind, num_bytes, name) for number, num_bytes in living.items()}
+        self.trace.events.clear()
 
     def number_of(self, tensor: torch.Tensor) -> int:
         """A living tensor's storage."""
