@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import gc
 import importlib.util
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from theworld_validate.documents.compact_json import compact_json
 from theworld_validate.memory.cells import LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
 
 NUM_STEPS = 3
@@ -201,7 +201,7 @@ def write(path: Path, rows: Any) -> None:
     """Write JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}")
-    scratch.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    scratch.write_text(compact_json(rows), encoding="utf-8")
     scratch.replace(path)
 
 

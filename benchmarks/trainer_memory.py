@@ -101,7 +101,7 @@ def main() -> None:
         (options.folder / name).write_text(printed, encoding="utf-8")
         print(printed, flush=True)
     rows = read_peaks(printed)
-    (options.folder / "trainer-memory.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (options.folder / "trainer-memory.json").write_text(compact_json(rows), encoding="utf-8")
     print(f"{len(rows)} of {len(STAGES)} stages compared")
 
 
