@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from theworld_validate.documents.compact_json import compact_json
+
 NUM_SAMPLES = 8
 WORDS = 40  # of an answer, at most; the picture and the clip are most of a row
 # As the config of training has them: mixed precision, the levers on; and one stage without any.
