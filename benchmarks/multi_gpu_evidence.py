@@ -49,6 +49,7 @@ _ON_CPU = {
     "FSDP_RESHARD_AFTER_FORWARD": "true",
 }
 NUM_SAMPLES = 4
+STAGES = ((1, "projection"), (2, "vision"))  # of the sharded run
 FRAME_SIZES = {"4b": 224, "tiny": 32}
 _THREADS = 8
 
@@ -187,14 +188,11 @@ def _text_tokens(values: dict[str, Any]) -> int:
 
 def check_saved(place: Place) -> dict[str, Any]:
     """What the sharded stages saved: with the branch off it is Gemma 3, and the second moved the vision tower alone."""
-    first, second = (str(place.folder / "fsdp2" / f"stage-{i}-{name}" / "model") for i, name in _STAGES)
+    first, second = (str(place.folder / "fsdp2" / f"stage-{i}-{name}" / "model") for i, name in STAGES)
     return {
         "parity": harness(place, "saved-parity", "parity", "--model", first, "--device", place.device),
         "drift": harness(place, "saved-drift", "drift", first, second),
     }
-
-
-_STAGES = ((1, "projection"), (2, "vision"))
 
 
 def compare(folder: Path) -> list[dict[str, Any]]:
@@ -274,11 +272,12 @@ def main() -> None:
             errors = (row["peak_allocated_error_percent"], row["peak_reserved_error_percent"])
             print(f"{row['configuration']:70} allocated {errors[0]:+.3f} %, reserved {errors[1]:+.2f} %")
     print(f"{time.perf_counter() - began:.0f} s in all")
-    raise SystemExit(any(_failed(result) for result in done.values()))
+    raise SystemExit(any(has_failed(result) for result in done.values()))
 
 
-def _failed(result: dict[str, Any]) -> bool:
-    return any(_failed(one) for one in result.values() if isinstance(one, dict)) or bool(result.get("exit_code"))
+def has_failed(result: dict[str, Any]) -> bool:
+    """Whether a part, or one of its parts, ended otherwise than well."""
+    return any(has_failed(one) for one in result.values() if isinstance(one, dict)) or bool(result.get("exit_code"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Peak memory of real training, stage by stage, beside what the dry run says of it: `theworld-train` as users run it.
 
-    python benchmarks/trainer_memory.py CHECKPOINT FOLDER [--steps N] [--image-side PIXELS --frame-size PIXELS]
+    python benchmarks/trainer_memory.py CHECKPOINT FOLDER [--steps N] [--no-dry-run]
 
 CHECKPOINT is what `theworld-validate synth --size 4b` writes. FOLDER gets samples (a picture, a clip of one latent
 step, an answer), a config of four stages, what both commands printed, and `trainer-memory.json`: for each stage the
@@ -94,11 +94,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--image-side", type=int, default=896)
     parser.add_argument("--frame-size", type=int, default=224)
+    parser.add_argument("--no-dry-run", action="store_true", help="train at once; a stage predicts for itself")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     write_samples(options.folder, image_side=options.image_side, frame_size=options.frame_size)
     config = write_config(options.checkpoint, options.folder, num_steps=options.steps, frame_size=options.frame_size)
-    for name, arguments in (("dry-run.txt", ("--dry-run",)), ("train.txt", ())):
+    commands: tuple[tuple[str, tuple[str, ...]], ...] = (("dry-run.txt", ("--dry-run",)), ("train.txt", ()))
+    for name, arguments in commands[options.no_dry_run :]:
         printed = train(config, *arguments)
         (options.folder / name).write_text(printed, encoding="utf-8")
         print(printed, flush=True)

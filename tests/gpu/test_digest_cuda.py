@@ -59,3 +59,14 @@ def test_memory_may_be_reused_at_once() -> None:
         del tensor
     queue.finish()
     assert [into["digest"] for into in seen] == expected
+
+
+def test_every_gpu_gives_the_same_whichever_is_current() -> None:
+    """Triton launches on the current device: tensors of `device_map="auto"` lie on another one too."""
+    tensor = make((100_001,), torch.bfloat16)
+    seen: list[dict[str, str]] = [{} for _ in range(torch.cuda.device_count())]
+    queue = DigestQueue(None)
+    for i, into in enumerate(seen):
+        queue.add(tensor.to(f"cuda:{i}"), into)
+    queue.finish()
+    assert [into["digest"] for into in seen] == [digest_tensor(tensor)] * len(seen)

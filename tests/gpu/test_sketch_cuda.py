@@ -49,3 +49,9 @@ def test_chunks_that_are_not_finite_are_counted() -> None:
     tensor[3] = float("nan")
     tensor[CHUNK_ELEMENTS * 4] = float("inf")
     assert sketch_tensor(tensor.cuda()).non_finite_chunks == sketch_tensor(tensor).non_finite_chunks == 2
+
+
+def test_sketched_on_a_gpu_that_is_not_the_current_one() -> None:
+    tensor = torch.randn(3, 300_000, generator=torch.Generator().manual_seed(0))
+    made = sketch_tensor(tensor.to(f"cuda:{torch.cuda.device_count() - 1}"))
+    assert np.linalg.norm(unpack(made) - unpack(sketch_tensor(tensor))) <= DEVICES_DIFFER_BY * float(tensor.norm())

@@ -185,7 +185,7 @@ def test_levers_and_sweeps_are_those_of_inference() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"task": "dream"}, "no task is named 'dream'; there are train, generate, rollout"),
+        ({"task": "dream"}, "no task is named 'dream'; there are train, evaluate, generate, rollout"),
         ({"task": "generate", "offload": True}, "offload is no part of the task generate"),
         ({"task": "rollout", "preset": "full"}, "preset is no part of the task rollout"),
         ({"new_tokens": 5}, "new_tokens is no part of the task train"),

@@ -15,12 +15,13 @@ from tests.theworld_validate.memory.test_measure import cuda  # noqa: F401 - a f
 from theworld_validate.memory.adapter_config import Adapter
 from theworld_validate.memory.cells import Cell
 from theworld_validate.memory.checks import check_measured
+from theworld_validate.memory.in_workers import measure_share
 from theworld_validate.memory.measure import measure_cells
 from theworld_validate.memory.optimizers import (
     Learning,
     Request,
-    check_is_installed,
     make_optimizer,
+    require_bitsandbytes,
     states_of,
     temporaries_of,
 )
@@ -143,18 +144,28 @@ def test_embeddings_stay_in_32_bit_as_trainer_has_them(model: Any, monkeypatch: 
         GlobalOptimManager=SimpleNamespace(get_instance=lambda: manager), AdamW8bit=torch.optim.AdamW
     )
     monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(optim=optim))  # pyrefly: ignore
-    check_is_installed("adamw-8bit")
+    require_bitsandbytes("--optimizer adamw-8bit")
     model.requires_grad_(True)
     made = make_optimizer(model, "adamw-8bit", learning_rate=1e-3)
     assert len(made.param_groups[0]["params"]) == len(list(model.parameters()))
     assert seen == ["forgotten", (model.get_input_embeddings(), "weight", {"optim_bits": 32})]
 
 
-def test_a_library_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("cell", "option"),
+    [
+        (Cell(optimizer="adamw-8bit"), "--optimizer adamw-8bit"),
+        (Cell(adapter=LORA, quantization="nf4"), "--quantization nf4"),
+    ],
+)
+def test_a_library_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch, cell: Cell, option: str) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(InputError, match=r"--optimizer adamw-8bit is measured with bitsandbytes.*pip install"):
-        check_is_installed("adamw-8bit")
-    check_is_installed("adamw")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("theworld_validate.environment.describe_environment", dict)
+    with pytest.raises(InputError) as caught:
+        list(measure_share(None, [cell], None))
+    expected = f"{option} is measured with bitsandbytes, which is not installed; pip install bitsandbytes"
+    assert str(caught.value) == expected
 
 
 def test_what_a_layer_in_4_bit_holds_is_its_own() -> None:

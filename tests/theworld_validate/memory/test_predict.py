@@ -209,6 +209,10 @@ def test_what_cannot_be_predicted_is_refused(predictor: Predictor) -> None:
         ({"checkpointing": [1]}, "checkpointing must be true or false"),
         ({"batch": range(1, 5000)}, "the matrix has 4,999 cells, and at most 4,096 are taken"),
         ({"world_tokens": [785]}, "785 is none; 784 would do"),
+        ({"num_gpus": [2], "accumulation": [2]}, "accumulation are predicted on one GPU"),
+        ({"quantization": ["nf4"]}, "layers in 4 bit do not train; give an adapter too"),
+        ({"adapter": ["lora:4"]}, "an adapter is given by its config, got lora:4"),
+        ({"task": ["generate"], "accumulation": [2]}, "accumulation is no part of the task generate"),
     ],
 )
 def test_a_matrix_that_cannot_be_is_refused(choices: dict[str, Any], message: str) -> None:

@@ -30,7 +30,8 @@ SHORT: dict[str, Any] = {"preset": "full", "text_tokens": 16, "world_tokens": 16
 SHARDED = Cell(**SHORT, num_gpus=2)
 REPLICATED = Cell(**SHORT | {"preset": "language"}, num_gpus=2, strategy="ddp", checkpointing=True)
 OFFLOADED = replace(SHARDED, offload_optimizer=True)
-CELLS = (SHARDED, replace(SHARDED, precision="mixed", checkpointing=True), REPLICATED)
+# Without checkpointing FSDP2's peak comes before the first sum, of which gloo's own threads keep the inputs a while.
+CELLS = (SHARDED, replace(SHARDED, precision="mixed"), REPLICATED)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_gradients_are_summed_in_float32(predictor: Predictor, monkeypatch: pyte
         sum(event.num_bytes for event in traced(one, SHARDED).events if event.num_bytes > 0)
         for one in (predictor, Predictor(blueprint_of_size("tiny")))
     ]
-    learning = sum(elements * size for elements, size in traced(predictor, SHARDED).learning)
+    learning = sum(one.elements * one.item_bytes for one in traced(predictor, SHARDED).learning)
     assert asked[0] - asked[1] >= 2 * learning  # as much again for both ranks' sums
 
 
@@ -108,7 +109,7 @@ def test_buckets_are_those_of_a_real_rank(
     found, trace = real[REPLICATED]["buckets"], traced(predictor, REPLICATED)
     assert len(found) > 1
     assert buckets(trace) == pytest.approx(found, rel=0.05)  # within a layer, gradients come in another order
-    assert sum(buckets(trace)) == sum(found) == sum(elements * size for elements, size in trace.learning)
+    assert sum(buckets(trace)) == sum(found) == sum(one.elements * one.item_bytes for one in trace.learning)
     # What DDP has in its first step alone is one bucket of everything.
     monkeypatch.setattr(replication, "_buckets_as_rebuilt", nullcontext)
     assert len(buckets(traced(Predictor(blueprint_of_size("tiny")), REPLICATED))) == 1
@@ -175,8 +176,8 @@ def test_the_offloaded_optimizer_keeps_small_states_on_the_gpu(predictor: Predic
     cell = Cell(**SHORT, offload_optimizer=True)
     plain, found = predictor.predict(replace(cell, offload_optimizer=False)), predictor.predict(cell)
     sizes = traced(predictor, plain.cell).learning
-    large = sum(elements * size for elements, size in sizes if elements >= KEPT_ELEMENTS)
-    small = sum(elements * size for elements, size in sizes if elements < KEPT_ELEMENTS)
+    large = sum(one.elements * one.item_bytes for one in sizes if one.elements >= KEPT_ELEMENTS)
+    small = sum(one.elements * one.item_bytes for one in sizes if one.elements < KEPT_ELEMENTS)
     assert small
     assert found.host_bytes == 4 * large
     assert found.split_bytes["optimizer_state"] == 2 * small
@@ -187,7 +188,12 @@ def test_the_offloaded_optimizer_keeps_small_states_on_the_gpu(predictor: Predic
     ("choices", "message"),
     [
         ({"strategy": ["ddp"]}, "strategy ddp is for several GPUs; ask for 2 or more, or leave it out"),
-        ({"strategy": ["ddp"], "num_gpus": [2], "offload_optimizer": [True]}, "for one GPU or for strategy fsdp2"),
+        (
+            {"strategy": ["ddp"], "num_gpus": [2], "offload_optimizer": [True]},
+            "for adamw on one GPU or under strategy fsdp2",
+        ),
+        ({"offload_optimizer": [True], "optimizer": ["adamw-8bit"]}, "offload_optimizer is for adamw"),
+        ({"num_gpus": [2], "accumulation": [2]}, "accumulation are predicted on one GPU; leave --gpus out"),
         ({"strategy": ["zero3"]}, "no strategy is named 'zero3'; there are fsdp2, ddp"),
         ({"offload_activations": [1]}, "offload_activations must be true or false"),
         ({"task": ["generate"], "offload_optimizer": [True]}, "offload_optimizer is no part of the task generate"),

@@ -10,6 +10,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+NUM_PASSES = (
+    3  # gloo's own threads let go of what was sent a little later, on a busy machine too late: the least counts
+)
+
 
 def main(rank: int, port: int, folder: str) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -20,7 +24,6 @@ def main(rank: int, port: int, folder: str) -> None:
 
     from benchmarks.rank_memory import prepare_step
     from tests.conftest import load_world
-    from tests.theworld_validate.memory.test_predict import profiled_peak
     from theworld.synthetic import cached_checkpoint
     from theworld_validate.memory.cells import Cell
     from theworld_validate.memory.cuda_routes import attention_as_on_cuda
@@ -40,18 +43,32 @@ def main(rank: int, port: int, folder: str) -> None:
                 pass_once()
                 pass_once()
                 learn()
-            gc.collect()
-            row = {"peak": profiled_peak(pass_once)}
+            row: dict[str, Any] = {}
+            if cell.offload_optimizer:  # on a CPU, nothing comes and goes
+                pass_once()
+                row["host"] = _bytes_of(model, learn)
+            else:
+                row["peak"] = _least_peak(pass_once, learn)
         if cell.strategy == "ddp":
             sizes = callee._get_ddp_logging_data()["rebuilt_bucket_sizes"]
             row["buckets"] = [int(size) for size in sizes.split(",")]
-        if cell.offload_optimizer:
-            row["host"] = _bytes_of(model, learn)
         found.append(row)
         del callee, pass_once, learn, model
         gc.collect()
     Path(folder, f"{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
+
+
+def _least_peak(pass_once: Any, learn: Any) -> int:
+    from tests.theworld_validate.memory.test_predict import profiled_peak
+
+    peaks = []
+    for number in range(NUM_PASSES):
+        if number:
+            learn()
+        gc.collect()  # what an earlier profile saw allocated would be seen freed in the next one
+        peaks.append(profiled_peak(pass_once))
+    return min(peaks)
 
 
 def _bytes_of(model: Any, learn: Any) -> int:

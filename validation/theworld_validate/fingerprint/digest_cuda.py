@@ -183,20 +183,21 @@ def launch_chunk_hashes(device: torch.device, addresses: Sequence[int], sizes: S
     on_device = torch.from_numpy(tables).to(device, non_blocking=True)
     hashes = torch.empty((num_chunks, 2), dtype=torch.int64, device=device)
     kernel: Any = _chunk_hashes
-    kernel[(triton.cdiv(num_chunks, CHUNKS_PER_PROGRAM),)](
-        on_device,
-        _constants_on[device],
-        hashes,
-        num_tensors,
-        num_tensors.bit_length(),
-        num_chunks,
-        CHUNKS=CHUNKS_PER_PROGRAM,
-        CHUNK_BYTES=CHUNK_BYTES,
-        BLOCK_BYTES=BLOCK_BYTES,
-        WORDS=_WORDS,
-        P64_1=_P64_1,
-        P64_2=_P64_2,
-        P32_1=_P32_1,
-        num_warps=CHUNKS_PER_PROGRAM // 8,  # 32 threads are 8 chunks of 4 lane pairs
-    )
+    with torch.cuda.device(device):  # Triton launches on the current one, whatever its arguments lie on
+        kernel[(triton.cdiv(num_chunks, CHUNKS_PER_PROGRAM),)](
+            on_device,
+            _constants_on[device],
+            hashes,
+            num_tensors,
+            num_tensors.bit_length(),
+            num_chunks,
+            CHUNKS=CHUNKS_PER_PROGRAM,
+            CHUNK_BYTES=CHUNK_BYTES,
+            BLOCK_BYTES=BLOCK_BYTES,
+            WORDS=_WORDS,
+            P64_1=_P64_1,
+            P64_2=_P64_2,
+            P32_1=_P32_1,
+            num_warps=CHUNKS_PER_PROGRAM // 8,  # 32 threads are 8 chunks of 4 lane pairs
+        )
     return hashes

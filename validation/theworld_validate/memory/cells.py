@@ -226,11 +226,12 @@ def check_cell(cell: Cell) -> None:
     if cell.quantization == NF4 and cell.task == TRAIN and cell.adapter is None:
         raise ValueError("layers in 4 bit do not train; give an adapter too")
     if cell.num_gpus > 1 and (cell.adapter is not None or cell.quantization == NF4 or cell.accumulation > 1):
+        # With accumulation FSDP2's ranks keep whole gradients until the last batch.
         raise ValueError("adapters, layers in 4 bit and accumulation are predicted on one GPU; leave --gpus out")
     if cell.strategy == DDP and cell.num_gpus == 1:
         raise ValueError("strategy ddp is for several GPUs; ask for 2 or more, or leave it out")
-    if cell.strategy == DDP and cell.offload_optimizer:
-        raise ValueError("offload_optimizer is for one GPU or for strategy fsdp2; leave one of the two out")
+    if cell.offload_optimizer and (cell.strategy == DDP or cell.optimizer != "adamw"):
+        raise ValueError("offload_optimizer is for adamw on one GPU or under strategy fsdp2; leave one of the two out")
 
 
 def check_value(field: str, value: object) -> None:

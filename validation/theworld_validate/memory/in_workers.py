@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from theworld_validate.memory.answers import ModelSource, Question, answer
-from theworld_validate.memory.cells import ROLLOUT, TRAIN, Cell, check_length
-from theworld_validate.memory.optimizers import check_is_installed
+from theworld_validate.memory.cells import NF4, ROLLOUT, TRAIN, Cell, check_length
+from theworld_validate.memory.optimizers import ADAMW_8BIT, require_bitsandbytes
 from theworld_validate.memory.outcomes import Measured, Prediction
 from theworld_validate.results import InputError
 from theworld_validate.subjects.default_targets import default_targets
@@ -130,8 +130,10 @@ def measure_share(subject: Any, cells: Sequence[Cell], snapshots: Path | None) -
         reason = "this machine has no CUDA device; theworld-validate memory predict needs none"
         yield Answer(values={_NO_CUDA: reason})
         return
-    for cell in cells:
-        check_is_installed(cell.optimizer)
+    if any(cell.optimizer == ADAMW_8BIT for cell in cells):
+        require_bitsandbytes(f"--optimizer {ADAMW_8BIT}")
+    if any(cell.quantization == NF4 for cell in cells):
+        require_bitsandbytes(f"--quantization {NF4}")
     yield Step(text="loading the model")
     model = subject.load()
     for cell in cells:

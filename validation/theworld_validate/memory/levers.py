@@ -56,7 +56,13 @@ def _training(change: Callable[[Cell], Cell | None]) -> Callable[[Cell], Cell | 
 LEVERS = (
     Lever(
         title="8-bit optimizer",
-        apply=_training(lambda cell: replace(cell, optimizer="adamw-8bit") if cell.optimizer == "adamw" else None),
+        apply=_training(
+            lambda cell: (
+                replace(cell, optimizer="adamw-8bit")
+                if cell.optimizer == "adamw" and not cell.offload_optimizer
+                else None
+            )
+        ),
         step_time=None,
     ),
     Lever(

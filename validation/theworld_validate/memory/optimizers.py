@@ -83,15 +83,14 @@ def find_embeddings(model: Any) -> set[int]:
     return {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
 
 
-def check_is_installed(optimizer: str) -> None:
-    """Raise an `InputError` if an optimizer's library is not there."""
-    if optimizer == ADAMW_8BIT:
-        try:
-            importlib.import_module("bitsandbytes")
-        except ImportError as error:
-            raise InputError(
-                "--optimizer adamw-8bit is measured with bitsandbytes, which is not installed; pip install bitsandbytes"
-            ) from error
+def require_bitsandbytes(option: str) -> None:
+    """Raise an `InputError` that names an option, if the library that it is measured with is not there."""
+    try:
+        importlib.import_module("bitsandbytes")
+    except ImportError as error:
+        raise InputError(
+            f"{option} is measured with bitsandbytes, which is not installed; pip install bitsandbytes"
+        ) from error
 
 
 def make_optimizer(model: Any, optimizer: str, *, learning_rate: float) -> Any:

@@ -5,6 +5,12 @@ import importlib
 import os
 import warnings
 
+# Asked whether there is a GPU, torch starts CUDA, which no forked worker can use then; torchao asks when it is
+# imported. With this it asks the driver's library instead. Subjects do not see it.
+_ASKS_THE_DRIVER = "PYTORCH_NVML_BASED_CUDA_CHECK"
+_was_set = os.environ.get(_ASKS_THE_DRIVER)
+os.environ[_ASKS_THE_DRIVER] = "1"
+
 
 def _prepare_libraries() -> None:
     """Keep the libraries' own progress bars and advice out of what subjects print, and let cuBLAS be deterministic."""
@@ -39,5 +45,9 @@ for _name in (
 ):
     importlib.import_module(f"theworld_validate.{_name}")
 importlib.import_module("theworld.folder_rules")
+if _was_set is None:
+    del os.environ[_ASKS_THE_DRIVER]
+else:
+    os.environ[_ASKS_THE_DRIVER] = _was_set
 gc.collect()
 gc.freeze()  # what is imported is not looked through again, so that workers share its memory with the server
