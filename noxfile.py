@@ -13,6 +13,11 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 CONSTRAINTS = ("-c", "constraints.txt")
 RELEASES = "4.57.6,5.0.0,5.2.0,5.4.0,5.5.4,5.6.0,5.8.1,5.12.1,5.13.0,5.17.0,5.20.2,5.23.0"
 # torch is the tested one in both: an older one has no small CPU build on the package index.
+LIGHT = (
+    "import sys, theworld, theworld_validate; "
+    "heavy = {'torch', 'transformers', 'diffusers', 'numpy', 'matplotlib', 'pydantic'} & set(sys.modules); "
+    "sys.exit(f'imported at once: {sorted(heavy)}' if heavy else 0)"
+)
 OLDEST = ("transformers==5.17.0", "diffusers==0.42.0", "torch==2.13.0")
 
 
@@ -88,6 +93,7 @@ def release_check(session: nox.Session) -> None:
     (wheel,) = dist.glob("*.whl")
     session.install(*CONSTRAINTS, str(wheel))
     with session.chdir(scratch):  # where no source is beside it
+        session.run("python", "-c", LIGHT)
         session.run("theworld-validate", "--output", str(report))
     # 3: the baseline is of another kind of machine; it is said, and is no failure of the release.
     session.run("theworld-validate", "regress", "reports/cpu-tiny", str(report), success_codes=[0, 3])

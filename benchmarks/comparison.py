@@ -26,6 +26,7 @@ import torch
 from benchmarks.restoring import restored_globals
 from theworld.synthetic import cached_checkpoint
 from theworld_validate.compare.explain import rank_roots
+from theworld_validate.documents.compact_json import compact_json
 from theworld_validate.documents.fingerprint import make_file, write_fingerprint
 from theworld_validate.documents.observations import Fingerprint, whole_plan
 from theworld_validate.environment import describe_environment
@@ -336,7 +337,7 @@ def main() -> None:
         row = (name, f"{tally.caught} of {num}", tally.located, tally.false_alarms, f"{median:.2f}")
         print("| " + " | ".join(map(str, row)) + f" | {tally.stored_bytes:,} |")
     if options.json is not None:
-        options.json.write_text(json.dumps({name: asdict(tally) for name, tally in tallies.items()}, indent=1))
+        options.json.write_text(compact_json({name: asdict(tally) for name, tally in tallies.items()}))
 
 
 if __name__ == "__main__":

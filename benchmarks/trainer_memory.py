@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from theworld_validate.documents.compact_json import compact_json
+
 NUM_SAMPLES = 8
 WORDS = 40  # of an answer, at most; the picture and the clip are most of a row
 # As the config of training has them: mixed precision, the levers on; and one stage without any.
@@ -103,7 +105,7 @@ def main() -> None:
         (options.folder / name).write_text(printed, encoding="utf-8")
         print(printed, flush=True)
     rows = read_peaks(printed)
-    (options.folder / "trainer-memory.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (options.folder / "trainer-memory.json").write_text(compact_json(rows), encoding="utf-8")
     print(f"{len(rows)} of {len(STAGES)} stages compared")
 
 

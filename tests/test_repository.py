@@ -17,7 +17,8 @@ def committed(*patterns: str) -> list[Path]:
         names = [name for name in ended.stdout.split("\0") if name]
     else:
         found = [path.relative_to(ROOT) for pattern in patterns for path in ROOT.rglob(pattern.replace("/**", "/**/*"))]
-        names = [str(path) for path in found if not path.parts[0].startswith(".")]  # of an environment, or a cache
+        # Not of an environment or a cache, nor what the bare command wrote.
+        names = [str(path) for path in found if path.parts[0][0] != "." and path.parts[:2] != ("reports", "latest")]
     return [ROOT / name for name in names if (ROOT / name).is_file()]
 
 

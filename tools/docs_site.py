@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 HOSTED = "https://github.com/theworld/theworld/blob/main/"
 SCHEMA = ROOT / "validation" / "theworld_validate" / "documents" / "report.schema.json"
 _LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
+_PLAIN = {"boolean", "integer", "number", "string"}
 _LOADED = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc(?:set)?=["']?((?:https?:)?//[^"'\s>]+)""" + "|"
     r"""<link\b(?=[^>]*\brel=["']?(?:stylesheet|preconnect|preload|icon))[^>]*\bhref=["']?((?:https?:)?//[^"'\s>]+)"""
@@ -98,15 +99,23 @@ def _schema(schema: dict[str, Any]) -> str:
     for name, described in {"Report": schema, **schema["$defs"]}.items():
         if "properties" not in described:
             continue
-        lines += ["", f"## {name}", ""]
-        lines += [" ".join(described["description"].split()), ""] if "description" in described else []
+        about, meanings = _docstring(described.get("description", ""))
+        lines += ["", f"## {name}", "", about, ""]
         lines += ["| key | type | always there | what it is |", "|---|---|---|---|"]
         needed = described.get("required", ())
         for key, value in described["properties"].items():
-            meaning = " ".join(str(value.get("description", "")).split())
+            meaning = value.get("description") or meanings.get(key, "")
             cells = [f"`{key}`", _type(value, schema["$defs"]), "yes" if key in needed else "no", meaning]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _docstring(text: str) -> tuple[str, dict[str, str]]:
+    """What a kind of object is, and the meaning of its fields, from its docstring."""
+    about, _, arguments = text.partition("Args:")
+    fields = re.findall(r"^ *([a-z_]+(?:, [a-z_]+)*): (.*(?:\n(?! *[a-z_, ]+: ).*\S.*)*)", arguments, re.MULTILINE)
+    meanings = {name: " ".join(meaning.split()) for names, meaning in fields for name in names.split(", ")}
+    return " ".join(about.split()), meanings
 
 
 def _type(value: dict[str, Any], defined: dict[str, Any]) -> str:
@@ -119,7 +128,10 @@ def _type(value: dict[str, Any], defined: dict[str, Any]) -> str:
     if "enum" in value:
         return ", ".join(f"`{one}`" for one in value["enum"])
     if "anyOf" in value:
-        return " or ".join(dict.fromkeys(_type(one, defined) for one in value["anyOf"]))
+        kinds = list(dict.fromkeys(_type(one, defined) for one in value["anyOf"]))
+        if set(kinds) >= _PLAIN:
+            kinds = ["plain value", *(kind for kind in kinds if kind not in _PLAIN | {"null"})]
+        return " or ".join(kinds)
     inner = value.get("items", value.get("additionalProperties"))
     if isinstance(inner, dict) and inner:
         return f"{value['type']} of {_type(inner, defined)}"

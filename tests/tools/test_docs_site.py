@@ -40,6 +40,8 @@ def test_every_key_of_the_report_is_in_the_reference(pages: dict[str, str]) -> N
     page = pages["reference/report-schema.md"]
     for wanted in ("| `verdict` |", "## CheckResult", "| `explained_by` |", "`passed`, `failed`, `skipped`"):
         assert wanted in page
+    assert "| `command_line` | string or null | no | as it was typed. |" in page
+    assert "| `actual` | plain value | no | the two values; None where there is none. |" in page
     headings = {heading.lower() for heading in re.findall(r"^## (.*)$", page, re.MULTILINE)}
     assert set(re.findall(r"\(#([a-z]+)\)", page)) <= headings
 
