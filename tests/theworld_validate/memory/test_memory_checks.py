@@ -16,9 +16,14 @@ from tests.theworld_validate.command_line import assert_input_error, invoke
 from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.memory import checks
 from theworld_validate.memory.answers import ModelSource, Terms
+from theworld_validate.memory.architectures import HOPPER
 from theworld_validate.memory.cells import Cell, build_matrix
+from theworld_validate.memory.findings import judge_predicted, warn_of_kernels
 from theworld_validate.memory.gpus import find_gpu
+from theworld_validate.memory.lengths import read_lengths
 from theworld_validate.memory.outcomes import Predicted, Prediction
+from theworld_validate.memory.run_checks import RunTerms, check_runs
+from theworld_validate.memory.run_outcomes import RunQuestion
 from theworld_validate.results import CheckResult, Status
 from theworld_validate.workers.run import Run
 
@@ -187,3 +192,22 @@ def test_an_interrupt_of_the_whole_group_is_quiet(delay: float) -> None:
     assert time.monotonic() - started < 3  # 1 s on a machine that does nothing else
     assert "Traceback" not in errors
     assert errors.strip().splitlines()[-1] == "interrupted"
+
+
+def test_a_gpu_of_another_architecture_is_warned_of() -> None:
+    """Predictions are of Hopper's kernels: that a cell fits an L4 was never held against one."""
+    assert [find_gpu(name).architecture for name in ("h200", "24")] == [HOPPER, None]
+    assert warn_of_kernels(find_gpu("h100-80g")) == warn_of_kernels(find_gpu("24")) == warn_of_kernels(None) == []
+    for name in ("l4", "rtx4090", "a100-40g", "a100-80g"):
+        (finding,) = warn_of_kernels(find_gpu(name))
+        assert (finding.code, finding.severity) == ("memory.kernels_unmeasured", "warning")
+        assert "memory-efficient" in str(finding.cause)
+        assert "8.1 MiB" in str(finding.cause)
+
+
+def test_both_predictions_warn_of_it() -> None:
+    terms = Terms(gpu=find_gpu("l4"))
+    assert [finding.code for finding in judge_predicted([], terms)] == ["memory.kernels_unmeasured"]
+    question = RunQuestion(lengths=read_lengths("uniform:20:40", num_steps=2, seed=0))
+    (check,) = check_runs([], [], RunTerms(question=question, gpu=find_gpu("l4")))
+    assert [finding.code for finding in check.findings] == ["memory.kernels_unmeasured"]

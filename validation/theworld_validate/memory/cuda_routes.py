@@ -12,7 +12,9 @@ from unittest import mock
 import torch
 from torch.nn import functional
 
-CUBLAS_WORKSPACE_BYTES = 32 << 20  # on sm90: one for the thread of the forward pass, one for the backward's
+from theworld_validate.memory.architectures import HOPPER
+
+CUBLAS_WORKSPACE_BYTES = HOPPER.workspace_bytes  # one for the thread of the forward pass, one for the backward's
 _MOST_HEAD_DIM = 256
 _SMALL = 256  # cuDNN's least workspace
 

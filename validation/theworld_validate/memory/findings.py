@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from theworld_validate.memory.answers import Terms
+from theworld_validate.memory.architectures import HOPPER
 from theworld_validate.memory.budget import Budget, find_overruns
 from theworld_validate.memory.cells import Cell
+from theworld_validate.memory.gpus import Gpu
 from theworld_validate.memory.outcomes import Measured, Predicted, Prediction
 from theworld_validate.results import Finding
 
@@ -17,6 +19,7 @@ def judge_predicted(predictions: Sequence[Prediction], terms: Terms) -> list[Fin
     """Findings of predictions: cells that raised, are over their budget, or do not fit the GPU."""
     findings = [_not_predicted(one.cell, one.error) for one in predictions if one.error is not None]
     findings += find_overruns(terms.budgets, [result for one in predictions for result in one.results])
+    findings += warn_of_kernels(terms.gpu)
     if terms.gpu is not None:
         for prediction in predictions:
             # Of a sweep the smallest size must fit: what comes after it is there to find the largest.
@@ -24,6 +27,26 @@ def judge_predicted(predictions: Sequence[Prediction], terms: Terms) -> list[Fin
                 if not result.fits:
                     findings.append(_does_not_fit(prediction, result, terms))
     return findings
+
+
+def warn_of_kernels(gpu: Gpu | None) -> list[Finding]:
+    """Say that predictions were never held against a GPU of this architecture, and which kernels are others there."""
+    if gpu is None or gpu.architecture is None or gpu.architecture.is_measured:
+        return []
+    there = gpu.architecture
+    differs = [f"attention goes to {there.attention}"] if there.attention != HOPPER.attention else []
+    if there.workspace_bytes != HOPPER.workspace_bytes:
+        differs.append(f"cuBLAS has {there.workspace_bytes / 2**20:.1f} MiB of workspace a thread in place of 32")
+    return [
+        Finding(
+            code="memory.kernels_unmeasured",
+            severity="warning",
+            location=gpu.title,
+            message=f"{gpu.title}: predicted with the kernels of {HOPPER.title}; none of {there.title} was measured",
+            cause="; ".join(differs),
+            remedy="theworld-validate memory measure on such a GPU says what it takes there",
+        )
+    ]
 
 
 def judge_measured(results: Sequence[Measured], budgets: Sequence[Budget]) -> list[Finding]:

@@ -6,11 +6,19 @@ In: a name, or a number of GiB. Out: a `Gpu`.
 from dataclasses import dataclass
 
 from theworld.checkpoints.error_text import did_you_mean
+from theworld_validate.memory.architectures import ADA, AMPERE, HOPPER, Architecture
 from theworld_validate.results import InputError
 
 GIB = 2**30
 # What the driver reports as total, rounded down to a tenth.
-GPUS = {"h200": 139.7, "h100-80g": 79.1, "a100-80g": 79.1, "a100-40g": 39.3, "l4": 22.0, "rtx4090": 23.5}
+GPUS = {
+    "h200": (139.7, HOPPER),
+    "h100-80g": (79.1, HOPPER),
+    "a100-80g": (79.1, AMPERE),
+    "a100-40g": (39.3, AMPERE),
+    "l4": (22.0, ADA),
+    "rtx4090": (23.5, ADA),
+}
 # The CUDA context and the libraries' code lie outside the caching allocator.
 CONTEXT_BYTES = GIB
 # Of the GPU's memory: what a prediction may be short by before "it fits" is wrong.
@@ -25,10 +33,12 @@ class Gpu:
     Args:
         title: for people.
         capacity_bytes: what the caching allocator may reserve; 0 where the CUDA context leaves nothing.
+        architecture: None where only its memory is known.
     """
 
     title: str
     capacity_bytes: int
+    architecture: Architecture | None = None
 
 
 def find_gpu(name: str) -> Gpu:
@@ -39,7 +49,7 @@ def find_gpu(name: str) -> Gpu:
     """
     from theworld.checkpoints.error_text import one_line
 
-    gib = GPUS.get(name.lower())
+    gib, architecture = GPUS.get(name.lower(), (None, None))
     title = name.lower()
     if gib is None:
         try:
@@ -52,7 +62,11 @@ def find_gpu(name: str) -> Gpu:
         if not 0 < gib <= MAX_GIB:
             raise InputError(f"--gpu {one_line(name, 100)}: give a number of GiB above 0, up to {MAX_GIB:,.0f}")
         title = f"{gib:g} GiB"
-    return Gpu(title=title, capacity_bytes=max(int(gib * GIB * (1 - SAFETY)) - CONTEXT_BYTES, 0))
+    return Gpu(
+        title=title,
+        capacity_bytes=max(int(gib * GIB * (1 - SAFETY)) - CONTEXT_BYTES, 0),
+        architecture=architecture,
+    )
 
 
 def gpu_bytes(name: str) -> int:

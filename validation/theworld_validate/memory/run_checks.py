@@ -11,6 +11,7 @@ from theworld_validate.memory.answers import ModelSource
 from theworld_validate.memory.budget import Budget, find_overruns
 from theworld_validate.memory.cells import Cell
 from theworld_validate.memory.checks import kept, make_check
+from theworld_validate.memory.findings import warn_of_kernels
 from theworld_validate.memory.gpus import Gpu
 from theworld_validate.memory.outcomes import Predicted
 from theworld_validate.memory.rows import workload
@@ -126,6 +127,7 @@ def _workload(cell: Cell) -> Row:
 
 
 def _judge(predictions: Sequence[RunPrediction], terms: RunTerms) -> Iterator[Finding]:
+    yield from warn_of_kernels(terms.gpu)
     for one in predictions:
         if one.error is not None:
             yield _not_predicted(one.cell, one.error)
