@@ -78,13 +78,15 @@ def read_peaks(printed: str) -> list[dict[str, Any]]:
     ]
 
 
-def train(config: Path, *options: str) -> str:
-    """Run `theworld-train` in a process of its own; return what it printed."""
+def train(config: Path, log: Path, *options: str) -> str:
+    """Run `theworld-train` in a process of its own, which prints into a file as it goes; return what it printed."""
     command = [sys.executable, "-m", "theworld.training", str(config), *options]
-    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    with log.open("w", encoding="utf-8") as file:
+        ended = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
+    printed = log.read_text(encoding="utf-8")
     if ended.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with exit code {ended.returncode}:\n{ended.stdout}")
-    return ended.stdout
+        raise SystemExit(f"{' '.join(command)} ended with exit code {ended.returncode}:\n{printed}")
+    return printed
 
 
 def main() -> None:
@@ -101,8 +103,7 @@ def main() -> None:
     config = write_config(options.checkpoint, options.folder, num_steps=options.steps, frame_size=options.frame_size)
     commands: tuple[tuple[str, tuple[str, ...]], ...] = (("dry-run.txt", ("--dry-run",)), ("train.txt", ()))
     for name, arguments in commands[options.no_dry_run :]:
-        printed = train(config, *arguments)
-        (options.folder / name).write_text(printed, encoding="utf-8")
+        printed = train(config, options.folder / name, *arguments)
         print(printed, flush=True)
     rows = read_peaks(printed)
     (options.folder / "trainer-memory.json").write_text(compact_json(rows), encoding="utf-8")
