@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from theworld_validate.results import CheckResult, InputError, Status
+from theworld_validate.workers.child import START_ANEW
 from theworld_validate.workers.messages import Answer, Checked, Message, Step
 
 
@@ -25,6 +26,11 @@ def exits(code: int) -> Iterator[Message]:
 def exits_at_once(code: int) -> Iterator[Message]:
     yield Step(text="about to exit")
     os._exit(code)
+
+
+def exits_as_if_cuda_were_started() -> Iterator[Message]:
+    yield Step(text="about to exit")
+    os._exit(START_ANEW)
 
 
 def becomes_another_program() -> Iterator[Message]:

@@ -22,6 +22,8 @@ from theworld_validate.results import InputError
 from theworld_validate.workers.messages import Done, Message, Raised, encode
 
 _PR_SET_PDEATHSIG = 1
+_PRELOAD = "theworld_validate.workers.preload"
+START_ANEW = 75  # exit code of a worker that was forked from a process in which CUDA is started
 _PACKAGE = str(Path(__file__).parent.parent)
 _IMPORTLIB = str(Path(importlib.__file__).parent)
 
@@ -54,8 +56,17 @@ def main(
     folder: str | None,
     path: list[str],
     environment: dict[str, str],
+    is_forked: bool = True,
 ) -> None:
-    """Do the job, and end the process: nothing that a subject left to be done at exit is waited for."""
+    """Do the job, and end the process: nothing that a subject left to be done at exit is waited for.
+
+    Args:
+        is_forked: from the server, which has imported what is preloaded; else that is imported here.
+    """
+    if is_forked and getattr(sys.modules.get(_PRELOAD), "CUDA_IS_STARTED", False):
+        os._exit(START_ANEW)
+    if not is_forked:
+        importlib.import_module(_PRELOAD)
     _become_a_worker(printed, folder, path, environment)
     _judge.append(connection)
     code = 1

@@ -2,6 +2,9 @@
 
 In: jobs. Out: what each delivered, what its subject printed, and how it ended. A worker that ends in any other way
 than by saying that it is done has not delivered: exit 0, a signal, exec, a deadline and lost memory are all the same.
+
+Where a library has started CUDA in the server, what is forked from it could use no GPU: workers are then processes that
+import everything themselves, which takes each of them some seconds.
 """
 
 import contextlib
@@ -179,7 +182,13 @@ def _listen(workers: "list[_Worker]") -> Iterator[tuple[Job, Message]]:
 
 
 class _Worker:
-    """One process, its pipes and its outcome."""
+    """One process, its pipes and its outcome.
+
+    Attributes:
+        forks: whether workers are forked from the server; of all of them, until one says that it cannot be.
+    """
+
+    forks = True
 
     def __init__(self, job: Job) -> None:
         self.outcome = Outcome(job=job)
@@ -192,12 +201,16 @@ class _Worker:
         self._new: list[Message] = []
 
     def start(self, timeout_seconds: float) -> None:
-        context = _context()
+        self._is_forked = _Worker.forks
+        context = _context() if self._is_forked else multiprocessing.get_context("spawn")
         self._receive, send = context.Pipe(duplex=False)
         self._output, output = context.Pipe(duplex=False)
-        arguments = (self.outcome.job, send, output, _working_directory(), list(sys.path), dict(os.environ))
+        arguments = (
+            self.outcome.job, send, output, _working_directory(), list(sys.path), dict(os.environ), self._is_forked
+        )  # fmt: skip
         self._process = context.Process(target=child.main, args=arguments, daemon=False)
-        start_server()
+        if self._is_forked:
+            start_server()
         with _starting():
             self._process.start()  # waits for the server's imports
         send.close()
@@ -272,6 +285,11 @@ class _Worker:
         self._printed.read(self._output.fileno())
         self._process.join()
         outcome = self.outcome
+        if self._is_forked and self._process.exitcode == child.START_ANEW and outcome.last_step == "starting":
+            _Worker.forks = False
+            self._close()
+            self.start(self._timeout)
+            return
         if not self._said_done and outcome.raised is None and outcome.ended is None:
             outcome.ended = _describe_end(self._process.exitcode)
         outcome.printed, outcome.printed_bytes = self._printed.text(), self._printed.num_bytes

@@ -1,4 +1,8 @@
-"""What the fork server imports once, so that a worker has it at once. CUDA is not touched here, and nothing is run."""
+"""What the fork server imports once, so that a worker has it at once. CUDA is not touched here, and nothing is run.
+
+Some libraries that are imported with it start CUDA all the same: `CUDA_IS_STARTED` says so, and workers are then
+started anew in place of being forked.
+"""
 
 import gc
 import importlib
@@ -39,5 +43,6 @@ for _name in (
 ):
     importlib.import_module(f"theworld_validate.{_name}")
 importlib.import_module("theworld.folder_rules")
+CUDA_IS_STARTED = importlib.import_module("theworld_validate.workers.cuda_state").cuda_is_started()
 gc.collect()
 gc.freeze()  # what is imported is not looked through again, so that workers share its memory with the server
