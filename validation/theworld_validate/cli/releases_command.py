@@ -44,7 +44,7 @@ def releases(
 
     Each loads the same checkpoint. Bits that differ are judged by what the older of the two gives in a wider dtype.
 
-    Releases that are not installed yet are installed by pip, which uses the network: the only command that does, and
+    Releases that are not installed yet are installed by pip: the only command that installs anything, and
     only for the versions that you name. torch is shared, so it is the library alone that differs.
     """
 

@@ -2,7 +2,7 @@
 
 In: a library, a version, and the folder where environments are kept. Out: an `Overlay`; what is there already is not
 installed again. pip resolves and installs, wheels alone, so that no code of a package runs; it is the only thing in
-the harness that uses the network, and only for versions that the user named.
+the harness that installs anything, and only versions that the user named.
 """
 
 import json
