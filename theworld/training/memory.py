@@ -73,6 +73,8 @@ def predict_run(config: TrainingConfig, stage: StageConfig, model_config: Any, l
     steps = [_text_tokens(model_config, max(batch)) for batch in batches]
     if len(set(steps)) < 2 or _not_predicted(stage, model_config) is not None:
         return None
+    if stage.gradient_accumulation_steps > 1:
+        return "memory of a run: not predicted with gradient accumulation"
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "lengths.txt")
         file.write_text("".join(f"{length}\n" for length in steps), encoding="utf-8")

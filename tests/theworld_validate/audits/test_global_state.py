@@ -1,6 +1,7 @@
 """The globals audit: theworld changes nothing, and a module that does is named with what it changes."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from theworld_validate.results import CheckResult, InputError, Status
 from theworld_validate.target import Target
 from theworld_validate.workers.run import Run
 
+ROOT = Path(__file__).parents[3]
 RUDE = "tests.theworld_validate.audits.rude_module"
 
 
@@ -43,9 +45,30 @@ def test_theworld_changes_nothing_and_a_rude_module_is_named(tiny: SyntheticChec
     assert changed["grad_enabled"].message == f"import {RUDE}: grad_enabled was True and is False"
 
 
+def test_what_theworlds_own_import_changes_is_seen(
+    tiny: SyntheticCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The harness itself uses theworld, so it must not have imported it before it looks."""
+    shutil.copytree(ROOT / "theworld", tmp_path / "theworld")
+    with (tmp_path / "theworld" / "__init__.py").open("a") as file:
+        file.write("\nimport torch\n\ntorch.use_deterministic_algorithms(True)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.chdir(tmp_path)
+    (check,) = check_globals(Target(checkpoint=str(tiny.gemma), dtype="float32"), run=Run())
+    assert check.status is Status.FAILED
+    (finding,) = [finding for finding in check.findings if finding.severity == "error"]
+    assert finding.message == "import theworld: deterministic_algorithms was False and is True"
+
+
+def test_an_import_that_was_made_before_shows_nothing(tiny: SyntheticCheckpoint) -> None:
+    _, check = check_globals(Target(checkpoint=str(tiny.gemma)), modules=["torch"], run=Run())
+    assert check.status is Status.INCONCLUSIVE
+    assert check.reason == "import torch: it had been imported before, so that nothing of it could be seen"
+
+
 def test_only_a_new_branch_may_draw_random_numbers() -> None:
     def stage(title: str) -> dict[str, object]:
-        return {"stage": title, "changes": {"rng_state_cpu": ["a", "b"]}, "compared": 60}
+        return {"stage": title, "changes": {"rng_state_cpu": ["a", "b"]}, "compared": 60, "is_new": True}
 
     assert judge_stages("globals.x", [stage("load with the branch on")], seconds=0.0).status is Status.PASSED
     assert judge_stages("globals.x", [stage("load with the branch off")], seconds=0.0).status is Status.FAILED

@@ -27,6 +27,7 @@ from theworld_validate.memory.run_outcomes import RunQuestion
 from theworld_validate.results import CheckResult, Status
 from theworld_validate.workers.run import Run
 
+BARE = ("memory", "predict", "--config", "tiny")
 SMALL = ("--config", "tiny", "--preset", "projection", "--checkpointing", "off", "--text-tokens", "100")
 
 
@@ -211,3 +212,41 @@ def test_both_predictions_warn_of_it() -> None:
     question = RunQuestion(lengths=read_lengths("uniform:20:40", num_steps=2, seed=0))
     (check,) = check_runs([], [], RunTerms(question=question, gpu=find_gpu("l4")))
     assert [finding.code for finding in check.findings] == ["memory.kernels_unmeasured"]
+
+
+def test_kinds_that_no_gpu_was_asked_about_are_warned_of() -> None:
+    """A fit of these is what the libraries' code says, and was held against nothing."""
+    measured = [Cell(), Cell(num_gpus=2), Cell(num_gpus=2, offload_optimizer=True), Cell(optimizer="adamw-8bit")]
+    others = [
+        Cell(offload_optimizer=True),
+        Cell(num_gpus=3),
+        Cell(num_gpus=2, strategy="ddp", offload_activations=True),
+        Cell(world_tokens=0, optimizer="adamw-8bit"),
+    ]
+    terms = Terms(gpu=find_gpu("h200"))
+    assert judge_predicted([fitting(cell) for cell in measured], terms) == []
+    found = judge_predicted([fitting(cell) for cell in others], terms)
+    assert [(finding.code, finding.severity) for finding in found] == [("memory.kind_unmeasured", "warning")] * 4
+
+
+def fitting(cell: Cell) -> Prediction:
+    return Prediction(cell=cell, results=(Predicted(cell=cell, least_bytes=1, fits=True, seconds=0.0),))
+
+
+def test_what_is_predicted_on_one_gpu_only_is_refused_on_several() -> None:
+    for option, value in (("--optimizer", "adamw-8bit"), ("--accumulation", "2"), ("--adapter", "lora:4")):
+        assert_input_error(invoke(*BARE, "--gpus", 2, option, value), "on one GPU")
+
+
+def test_two_adapters_of_one_name_are_no_two_rows(tmp_path: Path) -> None:
+    for run, modules in (("one", ["q_proj"]), ("two", ["q_proj", "v_proj"])):
+        (tmp_path / run / "final").mkdir(parents=True)
+        config = {"peft_type": "LORA", "r": 4, "target_modules": modules}
+        (tmp_path / run / "final" / "adapter_config.json").write_text(json.dumps(config))
+    given = [word for run in ("one", "two") for word in ("--adapter", str(tmp_path / run / "final"))]
+    assert_input_error(invoke(*BARE, *given), "--adapter: two different adapters are called LoRA r=4 (final)")
+
+
+def test_a_pattern_that_is_none_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "target_modules": "*bad["}))
+    assert_input_error(invoke(*BARE, "--adapter", tmp_path), "does not fit TheWorld")

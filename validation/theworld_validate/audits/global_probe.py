@@ -2,8 +2,10 @@
 
 In: on stdin, a list of [plan, file]; a plan is {"baseline": [step, ...], "stages": [[title, step], ...]}, a step
 {"import": "module"}, {"get": "module:name"} or {"load": {fields of a Subject}}. Out: each file, made by a fork of its
-own, of {"stages": [{"stage": title, "changes": {field: [before, after]}}]}, {"error": one line} or {"input": one line};
-or of {"ended": exit code}, where a fork did not come to its end.
+own, of {"stages": [{"stage": title, "changes": {field: [before, after]}, ...}]}, {"error": one line} or {"input": one
+line}; or of {"ended": exit code}, where a fork did not come to its end. A stage without a title is not looked at.
+
+Nothing here imports `theworld` before a stage does: what its own import changes would be over by then.
 """
 
 import hashlib
@@ -27,7 +29,7 @@ def observe() -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from theworld_validate.fingerprint.state import observe_globals
+    from theworld_validate.fingerprint.global_state import observe_globals
 
     state = {name: seen["value"] for name, seen in observe_globals().items()}
     state.pop("cublas_workspace_config", None)  # among the environment variables
@@ -97,7 +99,6 @@ def _fork(plan: dict[str, Any], result: Path) -> int:
 
 
 def _deliver(plan: dict[str, Any], result: Path) -> None:
-    from theworld.checkpoints.bounded_files import one_line
     from theworld_validate.results import InputError
 
     sys.path.insert(0, str(Path.cwd()))
@@ -106,6 +107,8 @@ def _deliver(plan: dict[str, Any], result: Path) -> None:
     except InputError as error:
         delivered = {"input": str(error)}
     except Exception as error:
+        from theworld.checkpoints.bounded_files import one_line
+
         delivered = {"error": one_line(f"{type(error).__name__}: {error}")}
     _write(result, delivered)
 
@@ -121,13 +124,22 @@ def _follow(plan: dict[str, Any]) -> list[dict[str, Any]]:
         run_step(step)
     seen = []
     for title, step in plan["stages"]:
+        if title is None:
+            run_step(step)
+            continue
         observe()  # imports what observing needs
-        before = observe()
+        before, is_new = observe(), _is_new(step)
         run_step(step)
         # How many environment variables there are is up to who runs this: a count that is held against a baseline.
         compared = sum(not name.startswith("environment.") for name in before)
-        seen.append({"stage": title, "changes": changes(before, observe()), "compared": compared})
+        seen.append({"stage": title, "changes": changes(before, observe()), "compared": compared, "is_new": is_new})
     return seen
+
+
+def _is_new(step: dict[str, Any]) -> bool:
+    """Whether a step imports a module for the first time, or loads: what was there before shows nothing any more."""
+    module = step.get("import") or step.get("get", "").partition(":")[0]
+    return module not in sys.modules
 
 
 if __name__ == "__main__":

@@ -170,7 +170,13 @@ def read_adapters(given: Sequence[str] | None, *, family: str | None) -> "list[A
         return None
     from theworld_validate.memory.adapter_config import read_adapter
 
-    return [read_adapter(one, is_the_worlds=family is None) for one in given]
+    adapters = [read_adapter(one, is_the_worlds=family is None) for one in given]
+    for i, one in enumerate(adapters):
+        if any(other.title == one.title and other != one for other in adapters[:i]):
+            raise InputError(
+                f"--adapter: two different adapters are called {one.title}; give their folders other names"
+            )
+    return adapters
 
 
 def cells_of(task: Task, choices: Choices, *, family: str | None = None) -> "tuple[Cell, ...]":
@@ -221,6 +227,7 @@ def _refuse_the_worlds_own(choices: Choices, family: str) -> None:
         "--world-tokens": choices.get("world_tokens"),
         "--chunked-loss": True in (choices.get("chunked_loss") or ()),
         "--gpus": any(number != 1 for number in choices.get("num_gpus") or ()),
+        "--strategy": any(name != "fsdp2" for name in choices.get("strategy") or ()),
     }
     for option, is_given in own.items():
         if is_given:

@@ -5,6 +5,7 @@ own, of which alone the adapter's and what is trained beside it require gradient
 """
 
 import copy
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ def attach(model: Any, adapter: Adapter, *, custom_layers: dict[type, type] | No
         with _as_without_data(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of names that go, and of what is frozen, which here is meant
             get_peft_model(model, config)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError, re.error) as error:
         raise InputError(f"--adapter {adapter.name} does not fit {type(model).__name__}: {summary(error)}") from error
 
 

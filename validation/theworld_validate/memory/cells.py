@@ -228,6 +228,8 @@ def check_cell(cell: Cell) -> None:
     if cell.num_gpus > 1 and (cell.adapter is not None or cell.quantization == NF4 or cell.accumulation > 1):
         # With accumulation FSDP2's ranks keep whole gradients until the last batch.
         raise ValueError("adapters, layers in 4 bit and accumulation are predicted on one GPU; leave --gpus out")
+    if cell.num_gpus > 1 and cell.optimizer != "adamw":
+        raise ValueError("the 8-bit optimizer is predicted on one GPU; leave --gpus or --optimizer out")
     if cell.strategy == DDP and cell.num_gpus == 1:
         raise ValueError("strategy ddp is for several GPUs; ask for 2 or more, or leave it out")
     if cell.offload_optimizer and (cell.strategy == DDP or cell.optimizer != "adamw"):

@@ -9,7 +9,7 @@ from itertools import pairwise
 from theworld_validate.memory.answers import Terms
 from theworld_validate.memory.architectures import HOPPER
 from theworld_validate.memory.budget import Budget, find_overruns
-from theworld_validate.memory.cells import Cell
+from theworld_validate.memory.cells import DDP, NF4, Cell
 from theworld_validate.memory.gpus import Gpu
 from theworld_validate.memory.outcomes import Measured, Predicted, Prediction
 from theworld_validate.results import Finding
@@ -21,6 +21,7 @@ def judge_predicted(predictions: Sequence[Prediction], terms: Terms) -> list[Fin
     findings += find_overruns(terms.budgets, [result for one in predictions for result in one.results])
     findings += warn_of_kernels(terms.gpu)
     if terms.gpu is not None:
+        findings += _warn_of_kinds([one.cell for one in predictions])
         for prediction in predictions:
             # Of a sweep the smallest size must fit: what comes after it is there to find the largest.
             for result in prediction.results[:1]:
@@ -47,6 +48,32 @@ def warn_of_kernels(gpu: Gpu | None) -> list[Finding]:
             remedy="theworld-validate memory measure on such a GPU says what it takes there",
         )
     ]
+
+
+def _warn_of_kinds(cells: Sequence[Cell]) -> Iterator[Finding]:
+    """Say of which cells no like was ever measured on a GPU, so that a fit is the libraries' code alone."""
+    kinds = {
+        "torchao's optimizer on the host": [cell for cell in cells if cell.offload_optimizer and cell.num_gpus == 1],
+        "more than two GPUs": [cell for cell in cells if cell.num_gpus > 2],
+        "DDP with activations on the host": [
+            cell for cell in cells if cell.strategy == DDP and cell.offload_activations
+        ],
+        "adapters, 4 bit or the 8-bit optimizer of another family": [
+            cell
+            for cell in cells
+            if not cell.is_the_worlds and (cell.adapter or cell.quantization == NF4 or cell.optimizer != "adamw")
+        ],
+    }
+    for kind, found in kinds.items():
+        if found:
+            yield Finding(
+                code="memory.kind_unmeasured",
+                severity="warning",
+                location=found[0].title,
+                message=f"{kind}: predicted after the libraries' code, and never measured on a GPU",
+                cause=f"{len(found):,} of the cells are of this kind",
+                remedy="measure it: theworld-validate memory measure on one GPU, benchmarks/rank_memory.py on several",
+            )
 
 
 def judge_measured(results: Sequence[Measured], budgets: Sequence[Budget]) -> list[Finding]:

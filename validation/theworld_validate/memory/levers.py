@@ -59,7 +59,7 @@ LEVERS = (
         apply=_training(
             lambda cell: (
                 replace(cell, optimizer="adamw-8bit")
-                if cell.optimizer == "adamw" and not cell.offload_optimizer
+                if cell.optimizer == "adamw" and not cell.offload_optimizer and cell.num_gpus == 1
                 else None
             )
         ),
@@ -102,9 +102,12 @@ def find_levers(
     def fitting(tried: list[tuple[tuple[Lever, ...], Cell]]) -> list[Way]:
         ways = []
         for levers, changed in tried:
-            predicted = predictor.predict(
-                changed, capacity_bytes=capacity_bytes, expandable_segments=expandable_segments
-            )
+            try:
+                predicted = predictor.predict(
+                    changed, capacity_bytes=capacity_bytes, expandable_segments=expandable_segments
+                )
+            except Exception:  # a lever that the model does not take is none; the answer about the cell stands
+                continue
             if predicted.fits:
                 title = " + ".join(lever.title for lever in levers)
                 ways.append(Way(title=title, step_time=_step_time(levers), predicted=predicted))

@@ -75,13 +75,13 @@ def _tables(predictions: Sequence[RunPrediction], terms: RunTerms) -> Measuremen
         "allocator": terms.question.settings.title,
         "gpu": None if terms.gpu is None else terms.gpu.title,
         "capacity_bytes": terms.question.capacity_bytes,
-        "runs": [_run_row(one) for one in answered],
+        "runs": [_run_row(one, num_lengths=len(set(terms.question.lengths.values))) for one in answered],
         "levers": [_lever_row(one.cell, outcome) for one in answered for outcome in one.outcomes[1:]],
         "courses": [_course_row(one.cell, one.outcomes[0].free) for one in answered],
     }
 
 
-def _run_row(prediction: RunPrediction) -> Row:
+def _run_row(prediction: RunPrediction, *, num_lengths: int) -> Row:
     asked = prediction.outcomes[0]
     free, limited = asked.free, asked.limited
     return {
@@ -97,7 +97,7 @@ def _run_row(prediction: RunPrediction) -> Row:
         "completes": asked.completes,
         "retries": None if limited is None else limited.num_retries,
         "out_of_memory_step": None if limited is None else limited.out_of_memory_step,
-        "different_lengths": prediction.num_lengths,
+        "different_lengths": num_lengths,
         "traced_lengths": prediction.num_traced,
     }
 

@@ -41,7 +41,7 @@ def _append(path: Path, text: str) -> None:
 
 
 def annotations(report: Report) -> list[str]:
-    """One workflow command a root cause, errors first, and for a check that is no pass and found nothing, its reason.
+    """One workflow command a root cause, errors first, and for a check that is no pass and found no error, its reason.
 
     Where there is any, one more names the verdict and the subjects. What is refuted of documents is none.
     """
@@ -53,7 +53,8 @@ def annotations(report: Report) -> list[str]:
         follows = f" (and {len(root.follows):,} that follow from it)" if root.follows else ""
         lines[finding.severity].append(_command(finding.severity, root.found.check, prose(finding.message) + follows))
     for check in report.checks:
-        if check.status in (Status.FAILED, Status.INCONCLUSIVE, Status.ERROR) and not check.findings:
+        has_error = any(finding.severity == "error" for finding in check.findings)
+        if check.status in (Status.FAILED, Status.INCONCLUSIVE, Status.ERROR) and not has_error:
             lines["error"].append(_command("error", check.id, f"{check.status}: {why(check)}"))
     told = [text for kind in lines.values() for text in kind[:MAX_ANNOTATIONS]]
     if not told:

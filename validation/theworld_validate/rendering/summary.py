@@ -12,6 +12,7 @@ from theworld_validate.rendering.tables import describe_measurements, format_byt
 from theworld_validate.results import CheckResult, Environment, Measurements, Report, Status, SubjectRecord
 
 ALLOWED = "parity.allowed."  # what the checks of allowances are named
+_CONTROL = "parity.control"
 _MAX_CAUSE = 300
 _MAX_REASON = 200
 _MAX_NAMED = 12  # checks on one line
@@ -62,8 +63,13 @@ def describe_compared(report: Report) -> str:
 
 
 def total(report: Report, name: str) -> int:
-    """The sum of a measurement over all checks that were decided; 0 where none has it."""
-    decided = (check for check in report.checks if check.status in (Status.PASSED, Status.FAILED))
+    """The sum of a measurement over all checks that were decided; 0 where none has it.
+
+    The control's is left out: there the reference is held against itself.
+    """
+    decided = (
+        check for check in report.checks if check.status in (Status.PASSED, Status.FAILED) and check.id != _CONTROL
+    )
     values = (check.measurements.get(name) for check in decided)
     return sum(value for value in values if isinstance(value, int) and value.bit_length() < 64)
 

@@ -87,6 +87,11 @@ def _headline(report: Report, claims: Claims, errors: Cards) -> str:
     """One sentence on what the verdict is about; the counts of checks where there is none better."""
     if (grid := next((found for check in report.checks if (found := grid_of(check))), None)) is not None:
         unchanged = sum(verdict in _UNCHANGED for verdict in grid.verdicts)
+        others = Counter(verdict for verdict in grid.verdicts if verdict not in _UNCHANGED)
+        if others:
+            worst_first = sorted(others.items(), key=lambda item: (item[0] != "unsafe", item[0]))
+            told = ", ".join(f"{number:,} {line(verdict)}" for verdict, number in worst_first)
+            return f"of {counted(len(grid.verdicts), 'release')}: {told}, {unchanged:,} changed nothing"
         return f"{unchanged:,} of {counted(len(grid.verdicts), 'release')} changed nothing"
     if (memory := _memory_headline(report)) is not None:
         return memory
@@ -98,9 +103,16 @@ def _headline(report: Report, claims: Claims, errors: Cards) -> str:
         return describe_counts(report)
     if _is_bit_for_bit(report):
         targets = {subject.role: subject.target for subject in report.subjects}
-        return f"{line(targets['candidate'])} is {line(targets['reference'])}, bit for bit"
+        plan = report.plan
+        asked = (
+            f", in {counted(len(plan.probes), 'probe')} and {counted(len(plan.sections), 'section')}" if plan else ""
+        )
+        return f"{line(targets['candidate'])} is {line(targets['reference'])}, bit for bit{asked}"
     if claims.rows and all(check.id.startswith("claims.") for check in report.checks):
-        return f"{counted(len(claims.rows), 'documented claim')} measured: every verdict is the one on record"
+        unasked = claims.counts.get("needs a GPU", 0)
+        more = f"; {unasked:,} more need a GPU" if unasked else ""
+        measured = counted(len(claims.rows) - unasked, "documented claim")
+        return f"{measured} measured: every verdict is the one on record{more}"
     return describe_counts(report)
 
 
@@ -114,8 +126,12 @@ def _memory_headline(report: Report) -> str | None:
     runs = [run for one in found for run in one.runs]
     judged = [cell.fits for cell in cells if cell.fits is not None]
     capacity = next((one.capacity_bytes for one in found if one.capacity_bytes), None)
-    if judged and capacity:
-        return f"{sum(judged):,} of {counted(len(judged), 'configuration')} fit in {format_bytes(capacity)}"
+    if judged and capacity and report.verdict in (Status.PASSED, Status.FAILED):
+        unknown = sum(finding.code == "memory.not_predicted" for check in checks for finding in check.findings)
+        of_them = f"; {unknown:,} could not be predicted" if unknown else ""
+        return f"{sum(judged):,} of {counted(len(judged), 'configuration')} fit in {format_bytes(capacity)}{of_them}"
+    if report.verdict is Status.INCONCLUSIVE:
+        return describe_counts(report)
     peaks = [cell.allocated for cell in cells if cell.allocated is not None]
     if peaks:
         least, most = format_bytes(min(peaks)), format_bytes(max(peaks))
@@ -165,10 +181,12 @@ def _compared(report: Report) -> Iterator[Figure]:
 def _memory(report: Report) -> Iterator[Figure]:
     """The least and the greatest peak, and how many configurations fit."""
     found = [drawable_of(check) for check in report.checks]
-    for run in [run for one in found for run in one.runs][:1]:
-        yield Figure(value=f"{len(run.reserved):,}", label=f"steps of {run.label}")
-        yield Figure(value=format_bytes(max(run.allocated)), label="allocated at the highest peak")
-        yield Figure(value=format_bytes(max(run.reserved)), label="reserved at the highest peak")
+    if runs := [run for one in found for run in one.runs]:
+        steps = max(len(run.reserved) for run in runs)
+        label = f"steps of {runs[0].label}" if len(runs) == 1 else f"steps at most, of {len(runs):,} runs"
+        yield Figure(value=f"{steps:,}", label=label)
+        yield Figure(value=format_bytes(max(max(run.allocated) for run in runs)), label="allocated at the highest peak")
+        yield Figure(value=format_bytes(max(max(run.reserved) for run in runs)), label="reserved at the highest peak")
     cells: list[CellPeak] = [cell for one in found for cell in one.cells]
     if not cells:
         return
