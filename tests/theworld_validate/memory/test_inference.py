@@ -3,6 +3,8 @@
 import gc
 import itertools
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -257,3 +259,11 @@ def test_the_help_tells_of_inference() -> None:
     text = " ".join(invoke("memory", "predict", "--help").stdout.split())
     for option in ("--task", "--new-tokens", "--world-steps", "--denoising-steps", "--guidance", "--offload"):
         assert option in text
+
+
+def test_a_rollout_prints_nothing_of_its_own(tmp_path: Path) -> None:
+    """The pipeline's progress bar makes a semaphore, which Python warned of when the command was over."""
+    command = [sys.executable, "-m", "theworld_validate", "memory", "predict", "--config", "tiny", "--quiet"]
+    command += ["--task", "rollout", "--world-steps", "1", "--new-tokens", "1", "--text-tokens", "4"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("", "")

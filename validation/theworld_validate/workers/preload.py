@@ -7,6 +7,7 @@ started anew in place of being forked.
 import gc
 import importlib
 import os
+import threading
 import warnings
 
 
@@ -17,11 +18,14 @@ def _prepare_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.simplefilter("ignore")
     from huggingface_hub.utils import logging as hub_logging
+    from tqdm import tqdm
     from transformers.utils import logging
 
     hub_logging.set_verbosity(hub_logging.CRITICAL)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    # Its own lock is a semaphore, which a worker that ends at once leaves behind, and which is warned of then.
+    tqdm.set_lock(threading.RLock())
 
 
 _prepare_libraries()
