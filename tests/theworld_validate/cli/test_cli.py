@@ -330,9 +330,11 @@ def test_help_imports_nothing_heavy() -> None:
         f"for command in ([], *(name.split() for name in {COMMANDS!r})):\n"
         "    result = CliRunner().invoke(app, [*command, '--help'])\n"
         "    assert result.exit_code == 0 and 'Usage' in result.output, result.output\n"
-        "libraries = {'torch', 'transformers', 'diffusers', 'numpy', 'xxhash', 'pydantic', 'multiprocessing'}\n"
-        "heavy = libraries & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
+        "    libraries = {'torch', 'transformers', 'diffusers', 'numpy', 'xxhash', 'multiprocessing'}\n"
+        # typer itself has pydantic read the values of a command's options.
+        "    libraries |= set() if command else {'pydantic'}\n"
+        "    heavy = libraries & set(sys.modules)\n"
+        "    assert not heavy, (command, heavy)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
