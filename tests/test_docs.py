@@ -223,7 +223,8 @@ def test_figures_of_the_readme_are_those_of_the_comparison() -> None:
     assert {tuple(row) for row in rows} <= measured
     caught = {row[0].strip("| `"): int(row[1].split(" of ")[0]) for row in rows}
     opening = " ".join(README.split("##")[0].split())
-    assert f"of 73 faults of a catalogue of our own, comparing logits sees {caught['torch.equal` of logits']} and" in opening
+    logits = caught["torch.equal` of logits"]
+    assert f"of 73 faults of a catalogue of our own, comparing logits sees {logits} and" in opening
     assert f"comparing answers {caught['greedy tokens, 8 a prompt']}; this sees all" in opening
     assert caught["theworld-validate parity"] == 73
     for memory in ("| 0.02 % |", "| 28 % |"):
