@@ -39,7 +39,7 @@ def measure_cells(
     """Measure every cell, one after the other, on the model's device; what a cell raises is its own result.
 
     Args:
-        model: a `TheWorld` in bfloat16 with its branch on; its weights are trained a little.
+        model: in bfloat16: a `TheWorld` with its branch on, or of another family; its weights are trained a little.
         snapshots: a folder for one snapshot a cell, which PyTorch's memory_viz opens; none if None.
 
     Yields:

@@ -65,8 +65,8 @@ class Step(PhasePeaks):
         self.finish()
 
 
-class Evaluation(PhasePeaks):
-    """One batch of an evaluation, and the peak of its only phase."""
+class _NothingTrains(PhasePeaks):
+    """What has no backward pass."""
 
     trainable: tuple[Any, ...] = ()
     backward_began_us: float | None = None
@@ -76,6 +76,10 @@ class Evaluation(PhasePeaks):
         super().__init__()
         self.model, self.cell = model, cell
         self.batches: list[dict[str, Any]] = []
+
+
+class Evaluation(_NothingTrains):
+    """One batch of an evaluation, and the peak of its only phase."""
 
     def tensors(self) -> dict[str, Any]:
         """Nothing is there before a batch but weights and inputs."""
@@ -89,17 +93,11 @@ class Evaluation(PhasePeaks):
         self.finish()
 
 
-class Call(PhasePeaks):
+class Call(_NothingTrains):
     """One call that generates, and the peaks of its phases; each has a prompt of its own, which is encoded anew."""
 
-    trainable: tuple[Any, ...] = ()
-    backward_began_us: float | None = None
-    gradients_began_us: float | None = None
-
     def __init__(self, model: Any, cell: Cell) -> None:
-        super().__init__()
-        self.model, self.cell = model, cell
-        self.batches: list[dict[str, Any]] = []
+        super().__init__(model, cell)
         self._num_calls = 0
 
     def tensors(self) -> dict[str, Any]:
