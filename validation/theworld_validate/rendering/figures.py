@@ -3,11 +3,11 @@
 In: a report's checks. Out: file names, and what draws each; nothing where no check has something to draw.
 """
 
+import contextlib
 import io
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -217,7 +217,14 @@ def _legible(label: str) -> str:
     return f" {label}" if label.startswith("_") else label
 
 
-@contextmanager
+def load_matplotlib() -> None:
+    """Import what draws, which takes a second or two: for where there is nothing else to do yet."""
+    with contextlib.suppress(ImportError):  # said where a figure is drawn
+        import matplotlib.backends.backend_svg
+        import matplotlib.figure  # noqa: F401
+
+
+@contextlib.contextmanager
 def _new_figure(*, height: float, panels: tuple[int, int] = (1, 1)) -> "Iterator[tuple[Figure, list[Axes]]]":
     """A figure, and its axes in reading order; a glyph that the font lacks is no reason for a warning."""
     import matplotlib as mpl
