@@ -62,7 +62,7 @@ def default(
         return 0
 
     def body(run: "Run") -> Iterable[CheckResult]:
-        from theworld_validate.rendering.figures import load_matplotlib
+        from theworld_validate.rendering.svg import load_matplotlib
         from theworld_validate.run_suite import run_groups, start_ahead
         from theworld_validate.suite import choose_groups
 
