@@ -227,9 +227,33 @@ def test_figures_of_the_readme_are_those_of_the_comparison() -> None:
     assert f"of 73 faults of a catalogue of our own, comparing logits sees {logits} and" in opening
     assert f"comparing answers {caught['greedy tokens, 8 a prompt']}; this sees all" in opening
     assert caught["theworld-validate parity"] == 73
+    assert_errors_of_memory_are_the_worst_measured()
     for memory in ("| 0.02 % |", "| 28 % |"):
         assert memory in comparison
         assert f"median error of {memory.strip('| ')}" in README or f"has {memory.strip('| ')}" in README
+
+
+def assert_errors_of_memory_are_the_worst_measured() -> None:
+    """The README's worst errors of what is reserved, against every table of docs/memory.md that has measured ones."""
+    text = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    of_matrix, beside = [], []
+    for table in tables:
+        head = table.splitlines()[0]
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+        if "allocated" in head and "reserved" in head:
+            beside += [float(error) for row in rows for error in re.findall(r"-?[\d.]+(?= %)", row[-1])]
+        elif "worst" in head:
+            (worst,) = [row[-1] for row in rows if row[0] == "reserved"]
+            of_matrix += [float(error) for error in re.findall(r"[\d.]+(?= %)", worst)]
+        elif "prediction is off by" in head:
+            beside += [float(error) for row in rows for error in re.findall(r"reserved ([\d.]+) %", row[-1])]
+    assert (len(of_matrix), len(beside)) == (2, 31)
+    said = " ".join(README.split())
+    worst_beside = max(map(abs, beside))
+    assert f"at worst {max(of_matrix)} % in the [matrix of 112 training steps]" in said
+    assert f"and at worst {worst_beside} % of all that was measured beside it" in said
+    assert f"the reserved peak is off by up to {worst_beside} %" in " ".join(text.split())
 
 
 def example_of_a_fault() -> str:

@@ -159,8 +159,8 @@ class Samples(Dataset):
         self.broken[number] = f"{self._path} sample {number}: {reason}"
         if len(self.broken) > self._limit:
             raise TooManyBrokenError(
-                f"{counted(len(self.broken), 'broken sample')}, and data.max_broken_samples is {self._limit}; the last: "
-                f"{self.broken[number]}"
+                f"{counted(len(self.broken), 'broken sample')}, and data.max_broken_samples is {self._limit}; "
+                f"the last: {self.broken[number]}"
             )
         self._unsaid.append(f"{self.broken[number]} ({len(self.broken)} of at most {self._limit})")
 

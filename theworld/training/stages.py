@@ -169,12 +169,7 @@ def run_stage(config: TrainingConfig, number: int) -> None:
     if not newest or not _is_finished(newest[0]):
         if newest and trainer.is_world_process_zero():
             log.info("stage %s goes on from %s", stage.name, newest[0])
-        try:
-            trainer.train(resume_from_checkpoint=str(newest[0]) if newest else None)
-        except TooManyBrokenError as error:
-            if number == 0 and trainer.state.global_step == 0:  # nothing was trained yet: it is the file's fault
-                raise ConfigError(str(error)) from error
-            raise
+        _train(trainer, number, resume_from=str(newest[0]) if newest else None)
         _compare_memory(config, number, trainer)
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
@@ -192,6 +187,15 @@ def run_stage(config: TrainingConfig, number: int) -> None:
     accelerator.wait_for_everyone()
     del trainer, model
     accelerator.free_memory()
+
+
+def _train(trainer: StageTrainer, number: int, *, resume_from: str | None) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=resume_from)
+    except TooManyBrokenError as error:
+        if number == 0 and trainer.state.global_step == 0:  # nothing was trained yet: it is the file's fault
+            raise ConfigError(str(error)) from error
+        raise
 
 
 def _compare_memory(config: TrainingConfig, number: int, trainer: StageTrainer) -> None:

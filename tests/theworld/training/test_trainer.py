@@ -21,6 +21,7 @@ from theworld.training import checkpoint as files
 from theworld.training import stages as stages_module
 from theworld.training.__main__ import _answer
 from theworld.training.config import ConfigError, TrainingConfig
+from theworld.training.data import SeededOrder
 from theworld.training.optimizer import RateError, check_rates, parameter_groups, trainer_name
 from theworld.training.run import run
 from theworld.training.stages import EXPORT, load_model, stage_folder, training_arguments
@@ -293,15 +294,17 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_whole(
     assert [path.name for path in files.checkpoints(stage_folder(make(values), 0))] == ["checkpoint-00000002"]
 
 
+@pytest.mark.parametrize(("place", "code"), [(0, 2), (-1, 1)], ids=["before the first step", "in the last one"])
 def test_too_many_broken_samples_end_the_run(
-    values: dict[str, Any], tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+    values: dict[str, Any], tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], place: int, code: int
 ) -> None:
     lines = data.read_text().splitlines()
+    lines.insert(list(SeededOrder(len(lines) + 1, 0))[place], "{")
     broken = tmp_path / "broken.jsonl"
-    broken.write_text("\n".join(["{", *lines]))
+    broken.write_text("\n".join(lines))
     values |= {"data": {"path": str(broken), "files": str(data.parent), "max_broken_samples": 0}}
     values |= {"stages": [stage(steps=7)]}
-    assert _answer(write_config(tmp_path / "config.json", values), resume=True, dry=False) == 1
+    assert _answer(write_config(tmp_path / "config.json", values), resume=True, dry=False) == code
     assert "data.max_broken_samples is 0" in capsys.readouterr().err.splitlines()[-1]
 
 

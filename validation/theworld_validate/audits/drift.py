@@ -181,7 +181,7 @@ def _findings(name: str, drift: Drift) -> list[Finding]:
                 severity="warning",
                 location=name,
                 message=f"{name} was to train, and not one of its {drift.elements:,} elements changed",
-                cause=f"its learning rate did not arrive, no gradient reached it{_why_none(name)}, or the base was saved again",
+                cause=f"its learning rate did not arrive, no gradient reached it{_why_none(name)}, or both are one",
                 remedy="look at theworld-validate gradients, and at the learning rates in the training's log",
             )
         ]

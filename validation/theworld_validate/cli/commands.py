@@ -36,6 +36,16 @@ class Commands(typer.core.TyperGroup):
 
         return sorted(super().list_commands(ctx), key=place)
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The group's own options, flags without a value's type."""
+        return _flags_bare(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command by its name, flags without a value's type."""
+        if (command := super().get_command(ctx, cmd_name)) is not None:
+            _flags_bare(command.get_params(ctx))
+        return command
+
     def main(self, *args: Any, standalone_mode: bool = True, **given: Any) -> Any:
         """Run a command and end the process; wrong usage is one line."""
         if not standalone_mode:
@@ -55,6 +65,14 @@ class Commands(typer.core.TyperGroup):
             say(f"error: {describe_usage_error(error)}")
             sys.exit(INPUT_ERROR_CODE)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _flags_bare(parameters: list[Any]) -> list[Any]:
+    """Have help show a flag as it is typed: typer writes `--json <bool>`, and it takes no value."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
 
 
 def describe_usage_error(error: Any) -> str:

@@ -4,8 +4,7 @@ In: names, messages, paths, what a subject printed. Out: text without control, b
 without lone surrogates, all of which are written as escapes. Each form adds the escaping of its own syntax.
 """
 
-from theworld.checkpoints.error_text import counted as counted
-from theworld.checkpoints.error_text import one_line
+from theworld.checkpoints.error_text import counted, one_line  # noqa: F401 - each form takes both from here
 
 MAX_PROSE = 1000  # characters of a message, cause or remedy
 MAX_NAME = 300
