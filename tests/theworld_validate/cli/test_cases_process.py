@@ -502,7 +502,7 @@ def test_a_strange_place_is_shown_on_one_line(tiny: SyntheticCheckpoint, tmp_pat
     assert line.isprintable()
     assert line.startswith("next: theworld-validate --model ")
     if path == "a b":
-        assert shlex.split(line)[2] == f"{tmp_path}/a b/gemma"
+        assert shlex.split(line)[3] == f"{tmp_path}/a b/gemma"
     rendered = invoke("files", tiny.gemma, "--output", tmp_path / path / "report")
     assert rendered.exit_code == 0
     result = invoke("render", tmp_path / path / "report")

@@ -18,7 +18,7 @@ AUDIT = "Audit one model"
 TRAINING = "Training and GPU memory"
 RELEASES = "Releases, reports and baselines"
 TOOL = "This tool"
-_PANELS = (COMPARE, AUDIT, TRAINING, RELEASES, TOOL)
+PANELS = (COMPARE, AUDIT, TRAINING, RELEASES, TOOL)
 # Panels of a command's options; its own come first.
 LOADED = "What is loaded, and how"
 REPORTED = "The report, and how the command runs"
@@ -32,7 +32,7 @@ class Commands(typer.core.TyperGroup):
 
         def place(name: str) -> int:
             panel = getattr(self.commands[name], "rich_help_panel", None)
-            return _PANELS.index(panel) if panel in _PANELS else len(_PANELS)
+            return PANELS.index(panel) if panel in PANELS else len(PANELS)
 
         return sorted(super().list_commands(ctx), key=place)
 
