@@ -20,7 +20,9 @@ from theworld.levers.chunked_loss import (
 )
 from theworld.levers.master_weights import use_master_weights
 from theworld.synthetic import SyntheticCheckpoint, write_checkpoint
-from theworld_validate.memory.cells import Cell, count_labels, make_inputs, prepare_model
+from theworld_validate.memory.cell_inputs import count_labels, make_inputs
+from theworld_validate.memory.cell_steps import prepare_model
+from theworld_validate.memory.cells import Cell
 
 # Relative to the largest element: float32 sums in another order; bfloat16 also rounds each piece's gradients.
 BOUNDS = {torch.float32: 2e-6, torch.bfloat16: 2**-5}

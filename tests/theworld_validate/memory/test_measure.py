@@ -10,7 +10,8 @@ import torch
 
 from theworld import TheWorld
 from theworld_validate.memory import measure, measured_steps
-from theworld_validate.memory.cells import Cell, build_matrix, forward_and_backward
+from theworld_validate.memory.cell_steps import forward_and_backward
+from theworld_validate.memory.cells import Cell, build_matrix
 from theworld_validate.memory.checks import check_measured, conclude_measured
 from theworld_validate.memory.measure import measure_cells
 from theworld_validate.memory.outcomes import Measured

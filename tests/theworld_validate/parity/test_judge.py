@@ -21,7 +21,11 @@ from tests.theworld_validate.parity.documents import (
 )
 from theworld_validate.documents.observations import EMPTY, Failure, Fingerprint, Section
 from theworld_validate.parity.judge import NOTHING, REFERENCE_RAISES, Comparison, Side, check_files, judge
+from theworld_validate.parity.times import seconds_of, time_part
 from theworld_validate.results import CheckResult, Status, combine
+from theworld_validate.workers.child import Job
+from theworld_validate.workers.messages import Answer, Part
+from theworld_validate.workers.pool import Outcome
 
 PASSED, FAILED, INCONCLUSIVE = Status.PASSED, Status.FAILED, Status.INCONCLUSIVE
 ALL_CHECKS = [
@@ -62,11 +66,26 @@ def test_equal_sides_pass_in_every_check() -> None:
     }
 
 
-def test_time_is_shared_out() -> None:
-    comparison = Comparison(
-        plan=PLAN, reference=Side(fingerprint=whole()), candidate=Side(fingerprint=whole()), seconds=9
+def test_each_check_has_the_seconds_of_what_it_compares() -> None:
+    image, state = (
+        whole().subset("trace", "image/"),
+        {name: whole().sections[name] for name in ("parameters", "buffers")},
     )
-    assert sum(check.seconds for check in judge(comparison)) == pytest.approx(9)
+    steps = [
+        ("first", Fingerprint(sections=state), 2.0),
+        ("first", Fingerprint(sections={"trace": image}), 3.0),
+        ("first", Fingerprint(sections={"outputs": whole().subset("outputs", "image/")}), 0.5),
+        ("control", Fingerprint(sections={"trace": image}), 4.0),
+    ]
+    outcome = Outcome(job=Job(name="reference", function="a:b"))
+    for run, fingerprint, seconds in steps:
+        outcome.messages += time_part(Part(run=run, fingerprint=fingerprint), seconds)
+    outcome.messages.append(Answer(values={"part_seconds": 9.0}))  # of no part
+    seconds = seconds_of({"reference": outcome, "candidate": outcome}, control="control")
+    side = Side(fingerprint=whole())
+    comparison = Comparison(plan=PLAN, reference=side, candidate=side, control=side, seconds=seconds)
+    took = {check.id.removeprefix("parity."): check.seconds for check in judge(comparison) if check.seconds}
+    assert took == {"control": 8.0, "parameters": 2.0, "buffers": 2.0, "probe.image": 7.0}
 
 
 @pytest.mark.parametrize(

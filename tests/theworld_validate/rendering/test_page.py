@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.theworld_validate.rendering.form_readers import read_page
+from tests.theworld_validate.rendering.form_readers import read_page, read_terminal
 from tests.theworld_validate.rendering.sample_pages import (
     CAPACITY,
     GB,
     LEVERS,
+    LOST,
     PRESETS,
     REPORTS,
     claims_report,
@@ -21,7 +22,9 @@ from tests.theworld_validate.rendering.sample_pages import (
     passing_report,
     releases_report,
 )
-from tests.theworld_validate.rendering.sample_reports import SUBJECTS, make_report
+from tests.theworld_validate.rendering.sample_reports import CAUSE, SUBJECTS, make_report
+from theworld_validate.rendering.junit import render_junit
+from theworld_validate.rendering.markdown import render_markdown
 from theworld_validate.rendering.names import finding_anchor
 from theworld_validate.rendering.page import render_html
 from theworld_validate.rendering.page.axis import axis_to, axis_with_limit
@@ -276,14 +279,41 @@ def test_subjects_say_once_what_they_share() -> None:
 
 def test_releases_come_first_as_a_grid() -> None:
     page = read_page(render_html(releases_report()))
-    assert "of 3 releases:" in page.text
-    assert "1 changed nothing" in page.text
+    assert "of 5 releases: 2 unsafe, 1 changed, 1 changed nothing, 5.0.0 is the first" in page.text
     assert page.ids.index("grids") < page.ids.index("findings")
     assert page.text.index("Each release against") < page.text.index("Who reads whose files")
     html = render_html(releases_report())
     assert '<td class="bad" data-title="text">changed</td>' in html
     assert '<td class="worst" data-title="5.0.0">37 lost</td>' in html
     assert '<td data-title="image"></td>' in html  # not judged
+    assert '<td class="first" data-title="text">first</td>' in html  # compared with none, so equal to nothing
+    assert html.count("compared with none</span>") == 1
+
+
+def test_the_head_is_about_the_gravest_releases_and_names_each() -> None:
+    report = releases_report()
+    told = f"{LOST.cause} at {LOST.location}, in 5.2.0, 5.3.0"
+    head = read_page(render_html(report)).text.split("Each release against")[0]
+    assert told in head.replace(" ,", ",")
+    assert LOST.remedy in head
+    assert CAUSE.cause not in head  # of the release that changed
+    assert " ".join(read_terminal(report).split()).endswith(f"likeliest cause: {told}")
+    assert f"{LOST.cause} at `{LOST.location}`, in 5.2.0, 5.3.0" in render_markdown(report)
+    assert told in render_junit(report)
+    html = render_html(report)
+    card = html[html.index('<section id="findings">') :].split("</article>")[0]
+    assert "<code>releases.<wbr>5.<wbr>2.<wbr>0</code></a>, <a" in card
+    assert card.count("<code>releases.<wbr>5.<wbr>3.<wbr>0</code>") == 2  # beside the first one, and its own place
+
+
+def test_the_page_says_what_paritys_seconds_are() -> None:
+    def said(*seconds: float) -> str:
+        checks = [replace(passed(f"parity.{n}"), seconds=took) for n, took in enumerate(seconds)]
+        return read_page(render_html(make_report(checks))).text
+
+    assert "what observing took, both sides added up" in said(0.0, 1.5, 1.0)
+    assert "equal shares of what observing took" in said(0.0, 1.5, 1.5)
+    assert "observing took" not in read_page(render_html(releases_report())).text
 
 
 def test_a_claim_is_no_warning_of_the_model() -> None:
@@ -294,6 +324,8 @@ def test_a_claim_is_no_warning_of_the_model() -> None:
     (anchor,) = [name for name in page.ids if name.startswith("finding-")]
     assert f'<article class="claim failed" id="{anchor}">' in html
     assert "Trainable parameters: 4.03B" in page.text  # whatever else the report says of it
+    assert "theworld_validate/audits/claims.toml quotes them by line" in page.text
+    assert "documented 4,430 parameters measured 4,430 parameters" in " ".join(page.text.split())
 
 
 def test_a_claims_error_is_a_cause() -> None:

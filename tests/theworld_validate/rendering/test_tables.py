@@ -54,6 +54,8 @@ def test_every_form_shows_all_rows_and_columns() -> None:
 def test_titles_differ() -> None:
     assert titles_of(["total", "total_bytes", "other_bytes"]) == ["total", "total bytes", "other"]
     assert titles_of(["a_b", "a b", "a_b_bytes"]) == ["a b", "a b (2)", "a b bytes"]
+    assert titles_of(["least_bytes", "host_bytes"], table="cells") == ["parameters and inputs", "host"]
+    assert titles_of(["least_bytes"], table="runs") == ["least memory to complete"]  # another thing
     assert titles_of(["x" * 200 + "1", "x" * 200 + "2"]) == ["x" * 77 + "...", "x" * 77 + "... (2)"]
     report = report_of({"t": [{"name": "a", "total": 3, "total_bytes": 4000}, {"name": "b", "total": 5}]})
     assert "| name | total | total bytes |" in render_markdown(report)

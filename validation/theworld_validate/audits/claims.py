@@ -54,6 +54,7 @@ def _check_group(
                 "verdict": verdict,
                 "documented": _documented(claim),
                 "measured": value,
+                "unit": claim.unit,
                 "lines": ", ".join(map(str, claim.line)),
                 "says": claim.says,
                 "quote": claim.quote,

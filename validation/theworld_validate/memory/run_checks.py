@@ -94,6 +94,7 @@ def _run_row(prediction: RunPrediction, *, num_lengths: int) -> Row:
         "unused_bytes": free.unused_bytes,
         "unused_step": free.unused_step,
         "least_bytes": asked.least_bytes,
+        "host_bytes": prediction.host_bytes,
         "completes": asked.completes,
         "retries": None if limited is None else limited.num_retries,
         "out_of_memory_step": None if limited is None else limited.out_of_memory_step,
@@ -192,6 +193,6 @@ def _cause(asked: RunOutcome, capacity: int) -> str:
         return f"step {free.peak_allocated_step:,} alone allocates {free.peak_allocated_bytes / _GB:.1f} GB"
     return (
         f"it allocates {free.peak_allocated_bytes / _GB:.1f} GB at most, but steps of changing length leave gaps "
-        "between blocks that none of the next fits; the least memory that it completes in is "
+        "between blocks that none of the next fits; the least memory to complete is "
         f"{(asked.least_bytes or 0) / _GB:.1f} GB"
     )

@@ -5,8 +5,8 @@ observed in a worker of its own, both at once where there is room; nothing but d
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from theworld_validate.parity.observing import (
     TRUTH,
     RoundTrip,
 )
+from theworld_validate.parity.times import Observed, seconds_of
 from theworld_validate.results import CheckResult, Finding, Measurement, Plan, Status
 from theworld_validate.subjects.checkpoints import stamp_of
 from theworld_validate.workers.child import Job
@@ -50,7 +51,7 @@ class Agreed:
 
     Args:
         plan: what must come back.
-        files: the checkpoint's section "files".
+        files: the checkpoint's section "files"; `seconds` is what reading them took.
         at_once: how many workers may be at work at the same time.
         threads: what each then takes; None leaves it to torch.
         unasked: what of the model no probe reaches, and why.
@@ -61,6 +62,7 @@ class Agreed:
     at_once: int
     threads: int | None
     unasked: tuple[str, ...] = ()
+    seconds: Mapping[Observed, float] = field(default_factory=dict)
 
 
 def check_parity(
@@ -143,7 +145,7 @@ def check_parity(
         control=side_of(seen["control"]) if control_in_own_process else side_of(seen["reference"], CONTROL),
         files=agreed.files,
         saved=side_of(seen["candidate_round_trip"], BEFORE).fingerprint,
-        seconds=sum(outcome.seconds for outcome in seen.values()),
+        seconds={**agreed.seconds, **seconds_of(seen, control=CONTROL)},
     )
     comparison, allowed = allow(comparison, allowances)
     run.plan = comparison.plan
@@ -194,7 +196,7 @@ def _unasked(agreed: Agreed) -> Iterator[CheckResult]:
 
 def refuse_files(agreed: Agreed) -> CheckResult | None:
     """The check of a checkpoint that nothing may be loaded from: both sides would draw the same random weight."""
-    check = check_files(agreed.files)
+    check = check_files(agreed.files, seconds=sum(agreed.seconds.values()))
     if check.status is not Status.FAILED:
         return None
     evidence = Evidence(compared=frozenset({"files"}), weights={}, inputs_equal={}, candidate_repeats=None)
@@ -299,6 +301,7 @@ def plan_parity(loader: Loader, run: Run, probe_names: Sequence[str]) -> Agreed:
         at_once=at_once if isinstance(at_once, int) else 1,
         threads=threads if isinstance(threads, int) else None,
         unasked=tuple(map(str, _list_of(values["unasked"]))),
+        seconds=seconds_of({"plan": outcome}, control=CONTROL),
     )
 
 

@@ -4,8 +4,8 @@ In: a plan, what the reference and the candidate delivered, and the control. Out
 one for each probe, one for the files and one for the round trip. What is not there is never a pass.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from theworld_validate.compare.differences import diff_section, diff_trace, divergence_by_module
 from theworld_validate.compare.file_problems import file_findings
@@ -23,6 +23,7 @@ from theworld_validate.documents.observations import (
 )
 from theworld_validate.parity.naming import probe_check_id
 from theworld_validate.parity.round_trip import compare_round_trips
+from theworld_validate.parity.times import Observed
 from theworld_validate.results import CheckResult, Finding, Measurement, Plan, Status
 
 MAY_BE_EMPTY = {"buffers", "globals"}  # a model without buffers is a model
@@ -53,7 +54,7 @@ class Comparison:
         control: the reference's second run; None where there was none, as between files.
         files: the section "files" of the checkpoint that both were loaded from; None to take it from the sides.
         saved: the candidate's state in the worker that saved it; None where that was the one that observed it.
-        seconds: what observing took, shared out evenly over the checks.
+        seconds: what observing took, of both sides together; nothing of what was not timed.
     """
 
     plan: Plan
@@ -62,7 +63,11 @@ class Comparison:
     control: Side | None = None
     files: Section | None = None
     saved: Fingerprint | None = None
-    seconds: float = 0.0
+    seconds: Mapping[Observed, float] = field(default_factory=dict)
+
+    def took(self, kind: str, name: str) -> float:
+        """The seconds of a section or a probe."""
+        return self.seconds.get(Observed(kind, name), 0.0)
 
     @property
     def expected(self) -> Fingerprint:
@@ -84,17 +89,18 @@ def judge(comparison: Comparison) -> Iterator[CheckResult]:
         unstable = frozenset(_group(finding) for finding in control.findings)
         yield control
     whole = [name for name in (*STATE_SECTIONS, "gradients") if name in plan.sections]
-    each = comparison.seconds / max(len(whole) + len(plan.probes) + 2, 1)
     if "files" in plan.sections:
-        yield _check_files(comparison, seconds=each)
+        yield _check_files(comparison, seconds=comparison.took("section", "files"))
     for section in whole:
-        yield _check_section(section, comparison, seconds=each, is_stable=section not in unstable)
+        seconds = comparison.took("section", section)
+        yield _check_section(section, comparison, seconds=seconds, is_stable=section not in unstable)
     taken: set[str] = set()
     for name in plan.probes:
         check_id = probe_check_id(name, taken)
-        yield _check_probe(name, check_id, comparison, seconds=each, is_stable=name not in unstable)
+        seconds = comparison.took("probe", name)
+        yield _check_probe(name, check_id, comparison, seconds=seconds, is_stable=name not in unstable)
     if "round_trip" in plan.sections:
-        yield _check_round_trip(comparison, seconds=each)
+        yield _check_round_trip(comparison, seconds=comparison.took("section", "round_trip"))
 
 
 def _group(finding: Finding) -> str:
@@ -130,7 +136,7 @@ def check_control(comparison: Comparison) -> CheckResult:
         id="parity.control",
         status=status,
         reason=reason,
-        seconds=0.0,
+        seconds=comparison.took("run", "control"),
         measurements={"tensors_compared": compared},
         findings=tuple(findings),
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from theworld_validate.rendering.claims_rows import describe_claims
-from theworld_validate.rendering.findings import Root, find_roots, follows_from, group_roots, is_documents_own
+from theworld_validate.rendering.findings import Root, find_roots, follows_from, group_roots, is_about_a_claim
 from theworld_validate.rendering.plain_text import counted, cut_block, line, prose
 from theworld_validate.rendering.summary import (
     describe_libraries,
@@ -116,7 +116,7 @@ def _print_body(console: "Console", report: Report, roots: Sequence[Root]) -> No
                     console.print(Text(f"\n{line(title)}: {len(table.rows):,} rows, {_ELSEWHERE}"))
                 else:
                     print_table(console, title, table)
-    _print_roots(console, [root for root in roots if not is_documents_own(root)], is_bare=is_bare)
+    _print_roots(console, [root for root in roots if not is_about_a_claim(root)], is_bare=is_bare)
     documented = describe_claims(report)
     if documented is not None:
         more = "; theworld-validate claims quotes each" if is_bare else ""
@@ -213,4 +213,4 @@ def _print_verdict(console: "Console", report: Report, roots: Sequence[Root]) ->
     console.print(Text(prose(verdict_line(report)), style=f"bold {_MARKS[report.verdict][0]}"))
     cause = likeliest_cause(report, roots)
     if cause is not None:
-        console.print(Text(f"likeliest cause: {' at '.join(cause)}"))
+        console.print(Text(f"likeliest cause: {cause.text}"))

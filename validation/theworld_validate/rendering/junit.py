@@ -67,7 +67,7 @@ def _properties(report: Report, roots: Sequence[Root]) -> list[tuple[str, str]]:
     """What was run, of what, and where."""
     cause, plan = likeliest_cause(report, roots), describe_plan(report)
     values = [("verdict", verdict_line(report))]
-    values += [("likeliest cause", " at ".join(cause))] if cause else []
+    values += [("likeliest cause", cause.text)] if cause else []
     values += [("command line", line(report.command_line, 2000))] if report.command_line else []
     values += [("plan", plan)] if plan else []
     for subject in report.subjects:

@@ -6,10 +6,11 @@ In: a report. Out: Markdown of at most `MAX_BYTES`; what is left out is counted.
 from collections.abc import Iterable, Sequence
 
 from theworld_validate.rendering.claims_rows import describe_claims
-from theworld_validate.rendering.findings import Root, find_roots, group_roots, is_documents_own
+from theworld_validate.rendering.findings import Root, find_roots, group_roots, is_about_a_claim
 from theworld_validate.rendering.markdown_text import cell, code, escape, fenced, sentence
 from theworld_validate.rendering.plain_text import counted, cut_block
 from theworld_validate.rendering.summary import (
+    Likeliest,
     describe_plan,
     describe_printed,
     flat_environment,
@@ -32,7 +33,7 @@ _NUM_FOLLOWING = 3  # of each root, that are named
 
 def render_markdown(report: Report) -> str:
     """Render a report as Markdown."""
-    roots = [root for root in find_roots(report) if not is_documents_own(root)]
+    roots = [root for root in find_roots(report) if not is_about_a_claim(root)]
     head = _head(report, roots)
     head = _within(head, _HEAD_BYTES, "line", total=len(head))
     if roots:
@@ -54,12 +55,16 @@ def render_markdown(report: Report) -> str:
     return "\n".join([*head, *_tables(tables, room), *tail]) + "\n"
 
 
+def _of_releases(cause: Likeliest) -> str:
+    return f", {escape(cause.releases)}" if cause.releases else ""
+
+
 def _head(report: Report, roots: Sequence[Root]) -> list[str]:
     """The verdict, the likeliest cause, and what was compared."""
     blocks = [f"# theworld-validate: {report.verdict}", "", f"**{escape(verdict_line(report))}**"]
     cause = likeliest_cause(report, roots)
     if cause is not None:
-        blocks += ["", f"Likeliest cause: {escape(cause[0])} at {code(cause[1])}"]
+        blocks += ["", f"Likeliest cause: {escape(cause.cause)} at {code(cause.place)}{_of_releases(cause)}"]
     blocks += ["", f"{code(report.command_line or report.command, 1000)} at {cell(report.started_at)}", ""]
     blocks += [_subject(subject) for subject in report.subjects]
     plan = describe_plan(report)

@@ -4,12 +4,13 @@ In: a report. Out: lines of printable text, which each form escapes as its synta
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from theworld_validate.rendering.findings import Root, find_roots
+from theworld_validate.rendering.grid_rows import grid_of
 from theworld_validate.rendering.plain_text import counted, line, prose
 from theworld_validate.rendering.tables import describe_measurements, format_bytes
-from theworld_validate.results import CheckResult, Environment, Measurements, Report, Status, SubjectRecord
+from theworld_validate.results import CheckResult, Environment, Finding, Measurements, Report, Status, SubjectRecord
 
 ALLOWED = "parity.allowed."  # what the checks of allowances are named
 _CONTROL = "parity.control"
@@ -81,19 +82,59 @@ def verdict_line(report: Report) -> str:
     return f"{report.verdict.upper()}: {'; '.join(parts)}, in {report.seconds:.1f} s"
 
 
-def likeliest_cause(report: Report, roots: Sequence[Root] | None = None) -> tuple[str, str] | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likeliest:
+    """Why a verdict is what it is.
+
+    Args:
+        place: where it is so.
+        releases: in which releases, where several are compared; empty otherwise.
+    """
+
+    cause: str
+    place: str
+    releases: str = ""
+
+    @property
+    def text(self) -> str:
+        """All of it on one line."""
+        return f"{self.cause} at {self.place}{f', {self.releases}' if self.releases else ''}"
+
+
+def likeliest_cause(report: Report, roots: Sequence[Root] | None = None) -> Likeliest | None:
     """Why the verdict is what it is, and where; None for one that passed."""
     if report.verdict is Status.PASSED:
         return None
-    for root in find_roots(report) if roots is None else roots:
-        finding = root.found.finding
-        if root.is_error:
-            return prose(finding.cause or finding.message, _MAX_CAUSE), line(finding.location, _MAX_LOCATION)
+    errors = [root for root in (find_roots(report) if roots is None else roots) if root.is_error]
+    if errors:
+        finding = errors[0].found.finding
+        return Likeliest(
+            cause=prose(finding.cause or finding.message, _MAX_CAUSE),
+            place=line(finding.location, _MAX_LOCATION),
+            releases=_in_releases(report, errors),
+        )
     for status in _WORST_FIRST:
         for check in report.checks:
             if check.status is status:
-                return why(check), line(check.id)
+                return Likeliest(cause=why(check), place=line(check.id))
     return None
+
+
+def _in_releases(report: Report, errors: Sequence[Root]) -> str:
+    """The releases that have the first error's cause and remedy, in the order in which they were compared."""
+    first = errors[0].found.finding
+    alike = {
+        root.found.check
+        for root in errors
+        if root is errors[0] or (first.cause and _reasons(root.found.finding) == _reasons(first))
+    }
+    grids = [grid for check in report.checks if (grid := grid_of(check)) is not None]
+    names = [name for grid in grids for name, check in zip(grid.releases, grid.checks, strict=True) if check in alike]
+    return f"in {_listed(names, _MAX_NAMED)}" if names else ""
+
+
+def _reasons(finding: Finding) -> tuple[str | None, str | None]:
+    return finding.cause, finding.remedy
 
 
 def why_not_passed(report: Report, follows: Mapping[str, str]) -> list[tuple[Status, str]]:

@@ -16,6 +16,12 @@ _MANY = 1e6  # from here on, floats are written in full
 _MAX_PARTS = 24  # of a line that describes measurements
 _MAX_COLUMNS = 60
 MAX_CELL = 600
+# Columns whose name says another thing in another table.
+_TITLES = {
+    ("cells", "least_bytes"): "parameters and inputs",
+    ("runs", "least_bytes"): "least memory to complete",
+    ("levers", "least_bytes"): "least memory to complete",
+}
 DIVERGENCE = "divergence"  # columns that the page draws
 
 
@@ -84,9 +90,13 @@ def title_of(column: str) -> str:
     return line(column.removesuffix("_bytes").replace("_", " "), 80)
 
 
-def titles_of(columns: Sequence[str]) -> list[str]:
-    """Titles that differ: of two that would be the same, the one of bytes says so, and what is left is numbered."""
-    titles = [title_of(column) for column in columns]
+def titles_of(columns: Sequence[str], *, table: str = "") -> list[str]:
+    """Titles that differ: of two that would be the same, the one of bytes says so, and what is left is numbered.
+
+    Args:
+        table: the table's name, by which some columns have a title of their own.
+    """
+    titles = [_TITLES.get((table, column)) or title_of(column) for column in columns]
     twice = {title for title, count in Counter(titles).items() if count > 1}
     for index, column in enumerate(columns):
         if titles[index] in twice and column.endswith("_bytes"):
@@ -136,7 +146,7 @@ def _make_table(name: str, rows: list[dict[str, Scalar]]) -> Table:
     kept = [key for index, key in enumerate(keys) if index == 0 or key in telling][:_MAX_COLUMNS]
     columns = tuple(
         Column(key=key, title=title, is_number=any(is_number(row.get(key)) for row in rows))
-        for key, title in zip(kept, titles_of(kept), strict=True)
+        for key, title in zip(kept, titles_of(kept, table=name), strict=True)
     )
     return Table(name=name, columns=columns, rows=tuple(tuple(row.get(key) for key in kept) for row in rows))
 

@@ -76,6 +76,11 @@ class Card:
     num_following: int
     following: list[Consequences]
 
+    @property
+    def checks(self) -> list[tuple[str, str]]:
+        """The checks that found it, each once, and their anchors: of two releases with one cause, both."""
+        return list(dict.fromkeys((place.check, place.check_anchor) for place in self.places))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cards:

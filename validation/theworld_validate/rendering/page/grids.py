@@ -6,7 +6,7 @@ In: a report's checks. Out: grids as the template lays them out.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from theworld_validate.rendering.grid_rows import Grid, grid_of
+from theworld_validate.rendering.grid_rows import FIRST, MEANINGS, VERDICTS, Grid, grid_of
 from theworld_validate.rendering.plain_text import line
 from theworld_validate.rendering.tables import title_of
 from theworld_validate.results import CheckResult, Report
@@ -15,6 +15,7 @@ FILES = "files"  # a measurement of which nothing is left to tell beside its gri
 _MAX_ROWS = 200
 _MAX_COLUMNS = 40
 _STYLES = {
+    FIRST: "first",
     "equal": "good",
     "whole": "good",
     "itself": "good",
@@ -37,21 +38,16 @@ class Square:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridRow:
-    """A row: its name, the worst of it where that is known, and its squares."""
+    """A row: its name, the worst of it where that is known, and its squares.
+
+    Args:
+        summary: how many of its squares are good, for a screen that shows the others alone.
+    """
 
     name: str
     verdict: Square | None
     squares: list[Square]
-
-    @property
-    def num_judged(self) -> int:
-        """Squares in which something was judged."""
-        return sum(bool(square.style) for square in self.squares)
-
-    @property
-    def num_good(self) -> int:
-        """Those among them in which nothing differs and nothing is lost."""
-        return sum(square.style == "good" for square in self.squares)
+    summary: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +58,6 @@ class PageGrid:
     title: str
     caption: str
     corner: str
-    good_word: str
     columns: list[str]
     rows: list[GridRow]
     num_left_out: int
@@ -83,16 +78,15 @@ def _grids(check: CheckResult) -> Iterator[PageGrid]:
 
 def _releases(check: CheckResult, grid: Grid) -> PageGrid:
     rows = [
-        GridRow(name=name, verdict=_square(verdict), squares=[_square(word) for word in words])
+        _row(name, _square(verdict), [_square(word) for word in words], good_word="equal")
         for name, verdict, words in zip(grid.releases, grid.verdicts, grid.cells, strict=True)
     ]
+    seen = {word for words in grid.cells for word in words}
     return PageGrid(
         check=line(check.id),
         title="Each release against the one before it",
-        caption="equal: bit for bit; equivalent: rounded otherwise; changed: other numbers, or code that fails; "
-        "unsafe: weights are lost",
+        caption="; ".join(f"{verdict}: {MEANINGS[verdict]}" for verdict in VERDICTS if verdict in seen),
         corner="release",
-        good_word="equal",
         columns=[title_of(name) for name in grid.probes],
         rows=rows[:_MAX_ROWS],
         num_left_out=max(len(rows) - _MAX_ROWS, 0),
@@ -108,10 +102,11 @@ def _files(check: CheckResult) -> PageGrid | None:
         return None
     names = names[:_MAX_COLUMNS]
     made = [
-        GridRow(
-            name=line(row[_SAVED_BY], 40),
-            verdict=None,
-            squares=[_square(None if (word := row.get(name)) is None else line(word, 40)) for name in names],
+        _row(
+            line(row[_SAVED_BY], 40),
+            None,
+            [_square(None if (word := row.get(name)) is None else line(word, 40)) for name in names],
+            good_word="whole",
         )
         for row in rows[:_MAX_ROWS]
     ]
@@ -120,11 +115,17 @@ def _files(check: CheckResult) -> PageGrid | None:
         title="Who reads whose files",
         caption="whole: every weight is read; lost: so many of the model's tensors are in no key that is read",
         corner="saved by",
-        good_word="whole",
         columns=[line(name.removeprefix(_READ_BY), 40) for name in names],
         rows=made,
         num_left_out=len(rows) - len(made),
     )
+
+
+def _row(name: str, verdict: Square | None, squares: list[Square], *, good_word: str) -> GridRow:
+    judged = [square for square in squares if square.style not in ("", "first")]
+    num_good = sum(square.style == "good" for square in judged)
+    summary = f"{num_good} of {len(judged)} {good_word}" if judged else "compared with none"
+    return GridRow(name=name, verdict=verdict, squares=squares, summary=summary)
 
 
 def _square(word: str | None) -> Square:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from theworld_validate.rendering.grid_rows import grid_of
+from theworld_validate.rendering.grid_rows import FIRST, GRAVEST_FIRST, Grid, grid_of
 from theworld_validate.rendering.memory_rows import CellPeak, drawable_of
 from theworld_validate.rendering.names import anchor_of
 from theworld_validate.rendering.page.cards import Cards
@@ -86,13 +86,7 @@ def proof_of(report: Report, claims: Claims, errors: Cards) -> Proof:
 def _headline(report: Report, claims: Claims, errors: Cards) -> str:
     """One sentence on what the verdict is about; the counts of checks where there is none better."""
     if (grid := next((found for check in report.checks if (found := grid_of(check))), None)) is not None:
-        unchanged = sum(verdict in _UNCHANGED for verdict in grid.verdicts)
-        others = Counter(verdict for verdict in grid.verdicts if verdict not in _UNCHANGED)
-        if others:
-            worst_first = sorted(others.items(), key=lambda item: (item[0] != "unsafe", item[0]))
-            told = ", ".join(f"{number:,} {line(verdict)}" for verdict, number in worst_first)
-            return f"of {counted(len(grid.verdicts), 'release')}: {told}, {unchanged:,} changed nothing"
-        return f"{unchanged:,} of {counted(len(grid.verdicts), 'release')} changed nothing"
+        return _releases_headline(grid)
     if (memory := _memory_headline(report)) is not None:
         return memory
     if report.verdict is Status.FAILED and errors.cards:
@@ -114,6 +108,18 @@ def _headline(report: Report, claims: Claims, errors: Cards) -> str:
         measured = counted(len(claims.rows) - unasked, "documented claim")
         return f"{measured} measured: every verdict is the one on record{more}"
     return describe_counts(report)
+
+
+def _releases_headline(grid: Grid) -> str:
+    """How many releases have which verdict, the gravest first; the first one is compared with none."""
+    counts = Counter(grid.verdicts)
+    unchanged = sum(counts.pop(verdict, 0) for verdict in _UNCHANGED)
+    num_first = counts.pop(FIRST, 0)
+    told = [f"{counts[verdict]:,} {verdict}" for verdict in GRAVEST_FIRST if counts[verdict]]
+    told += [f"{number:,} {verdict}" for verdict, number in counts.items() if verdict not in GRAVEST_FIRST]
+    told += [f"{unchanged:,} changed nothing"] if unchanged or num_first < len(grid.verdicts) else []
+    told += [f"{grid.releases[0]} is the first"] if num_first else []
+    return f"of {counted(len(grid.verdicts), 'release')}: {', '.join(told)}"
 
 
 def _memory_headline(report: Report) -> str | None:

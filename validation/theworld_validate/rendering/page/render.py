@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from theworld_validate.rendering.findings import Root, find_roots
+from theworld_validate.rendering.findings import Root, find_roots, is_about_a_claim
 from theworld_validate.rendering.names import anchor_of
 from theworld_validate.rendering.page.cards import Room, make_cards
-from theworld_validate.rendering.page.claims import claims_of, is_about_a_claim
+from theworld_validate.rendering.page.claims import claims_of
 from theworld_validate.rendering.page.components import components_of
 from theworld_validate.rendering.page.evidence import evidence_of
 from theworld_validate.rendering.page.grids import grids_of
@@ -105,6 +105,7 @@ def _parts(report: Report) -> dict[str, Any]:
         "claims": claims,
         "tables": page_tables(report, drawn),
         "checks": [_check(check) for check in sorted(report.checks, key=_is_dull)[:_MAX_CHECKS]],
+        "about_seconds": _about_seconds(report),
         "num_checks_left_out": max(len(report.checks) - _MAX_CHECKS, 0),
         "environment": flat_environment(report.environment),
         "style": _style(),
@@ -133,7 +134,17 @@ def _is_told(report: Report, roots: list[Root]) -> bool:
     if cause is None or first is None:
         return False
     finding = first.found.finding
-    return cause[0] == prose(finding.cause or "") and _remedy(report, roots) == prose(finding.remedy or "")
+    return cause.cause == prose(finding.cause or "") and _remedy(report, roots) == prose(finding.remedy or "")
+
+
+def _about_seconds(report: Report) -> str:
+    """What the seconds of parity's checks are; earlier versions gave each the same share of the whole."""
+    seconds = [check.seconds for check in report.checks if check.id.startswith("parity.") and check.seconds]
+    if not seconds:
+        return ""
+    if len(seconds) > 1 and len(set(seconds)) == 1:
+        return "Parity's seconds are equal shares of what observing took: this report does not tell checks apart."
+    return "Parity's seconds are what observing took, both sides added up; starting and loading belong to no check."
 
 
 def _is_dull(check: CheckResult) -> bool:
