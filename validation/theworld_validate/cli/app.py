@@ -62,11 +62,14 @@ def default(
         return 0
 
     def body(run: "Run") -> Iterable[CheckResult]:
+        from theworld_validate.rendering.svg import load_matplotlib
         from theworld_validate.run_suite import run_groups, start_ahead
         from theworld_validate.suite import choose_groups
 
         groups = choose_groups(suite, only or ())
         with start_ahead(groups) as process:
+            if process is not None and options.output is not None:  # the workers' server imports for seconds now
+                load_matplotlib()
             target = loading.target(run)
             if suite == "gpu" and target.device == "cpu":
                 target = replace(target, device="cuda")

@@ -4,11 +4,11 @@ In: a height and panels. Out: matplotlib's figure and axes; SVG on a white groun
 in a dark page.
 """
 
+import contextlib
 import io
 import textwrap
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,7 +27,14 @@ _SETTINGS = {
 }
 
 
-@contextmanager
+def load_matplotlib() -> None:
+    """Import what draws, which takes a second or two: for where there is nothing else to do yet."""
+    with contextlib.suppress(ImportError):  # said where a figure is drawn
+        import matplotlib.backends.backend_svg
+        import matplotlib.figure  # noqa: F401
+
+
+@contextlib.contextmanager
 def new_figure(*, height: float, panels: tuple[int, int] = (1, 1)) -> "Iterator[tuple[Figure, list[Axes]]]":
     """A figure, and its axes in reading order; a glyph that the font lacks is no reason for a warning."""
     import matplotlib as mpl
