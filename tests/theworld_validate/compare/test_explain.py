@@ -384,6 +384,10 @@ def a_finding(section: str, field: str, location: str, actual: Scalar = None, *,
             a_finding("gradients", "raised", "gradients", "torch/nn/modules/module.py:2900"),
         ),
         (
+            a_finding("modules", "extra", "(code) transformers.models.gemma3.modeling_gemma3.Norm", "mine.Norm"),
+            a_finding("modules", "class", NORM, "mine.Norm", expected="transformers.Norm"),
+        ),
+        (
             a_finding("globals", "extra", "anomaly_mode", actual=False),
             a_finding("globals", "extra", "flash_sdp", actual=True),
         ),

@@ -99,6 +99,8 @@ def _explains_module(root: Node, other: Node) -> int | None:
         return 1  # accelerate moves what lies elsewhere with hooks
     if root.section != "modules" or other.field == "transformers_class":
         return None
+    if root.place.kind == "code":  # a class that was put in place of the library's is then what modules are made of
+        return 0 if other.field == "class" and root.finding.actual == other.finding.actual else None
     if root.cause is Cause.HOOK and other.cause is Cause.METHOD_OVERRIDE and _shares_module(root, other):
         return 0  # accelerate's hooks replace forward
     if root.cause in (Cause.MODULE_CLASS, Cause.ADAPTER):  # what replaces a module has its own attributes and mode
