@@ -81,10 +81,7 @@ class JsonLines(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         with self.path.open("rb") as lines:
             lines.seek(int(self._offsets[index]))
-            try:
-                return json.loads(lines.readline())
-            except json.JSONDecodeError as error:
-                raise BrokenSampleError(f"{error}; a conversation is one line of JSON") from error
+            return json.loads(lines.readline())
 
 
 def open_rows(path: Path) -> Sequence[Any]:
@@ -165,7 +162,10 @@ class Samples(Dataset):
         self._unsaid.append(f"{self.broken[number]} ({len(self.broken)} of at most {self._limit})")
 
     def _read(self, number: int) -> Sample:
-        row = self._rows[number]
+        try:
+            row = self._rows[number]
+        except ValueError as error:
+            raise BrokenSampleError(f"{summary(error)}; a conversation is one line of JSON") from error
         if not isinstance(row, Mapping) or not isinstance(row.get("messages"), (list, tuple)):
             raise BrokenSampleError('has no list "messages"')
         images: list[Image.Image] = []
