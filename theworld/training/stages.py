@@ -4,6 +4,7 @@ In: a config and the number of a stage. Out: `stage-N-NAME/model`, under the pub
 an optimizer and an Accelerator of its own: under FSDP2 a parameter that ran frozen is never unfrozen.
 """
 
+import gc
 import importlib.util
 import json
 import logging
@@ -134,7 +135,10 @@ def loggers(config: TrainingConfig) -> tuple[str, ...]:
 def run_stage(config: TrainingConfig, number: int) -> None:
     """Train a stage from its newest whole checkpoint, or from its start, and export it."""
     stage, folder = config.stages[number], stage_folder(config, number)
+    # What mixed precision wraps refers to itself: the model of the stage before stays until it is collected.
+    gc.collect()
     if torch.cuda.is_available():
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     set_seed(config.seed)
     model = load_model(config, number)

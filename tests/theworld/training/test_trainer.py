@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,24 @@ def test_float32_weights_pass_from_one_mixed_stage_to_the_next(values: dict[str,
     first, second = (load_file(files.checkpoints(stage_folder(config, i))[-1] / files.WEIGHTS) for i in (0, 1))
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     assert any(not torch.equal(tensor, tensor.bfloat16().float()) for tensor in first.values())
+
+
+def test_the_model_of_a_stage_is_gone_when_the_next_one_loads_its_own(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a GPU holds two; Accelerate's mixed precision leaves a model that only the collector can free."""
+    load, models, left = stages_module.load_model, [], []
+
+    def load_and_look(config: Any, number: int) -> Any:
+        left.append([number for number, model in models if model() is not None])
+        model = load(config, number)
+        models.append((number, weakref.ref(model)))
+        return model
+
+    monkeypatch.setattr(stages_module, "load_model", load_and_look)
+    run(make(values, stages=[stage(steps=1, precision="mixed"), stage("second", steps=1, precision="mixed")]))
+    first_of_second = [number for number, _ in models].index(1)
+    assert left[first_of_second] == []
 
 
 def test_a_trainable_only_export_is_small_and_loads(values: dict[str, Any]) -> None:

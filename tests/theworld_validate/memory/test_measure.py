@@ -152,7 +152,7 @@ def test_out_of_memory_before_the_first_step_is_a_result_too(
     (step,) = measure_cells(model, CELLS[:1])
     assert step.out_of_memory == "preparing"
     (check,) = check_measured(model, CELLS[:1])
-    assert (check.status, check.reason) == (Status.INCONCLUSIVE, "no cell ran")
+    assert (check.status, check.reason) == (Status.INCONCLUSIVE, "no configuration ran")
 
 
 def test_inputs_larger_than_the_gpu_are_not_made(model: TheWorld, cuda: None) -> None:

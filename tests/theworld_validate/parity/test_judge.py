@@ -19,9 +19,12 @@ from tests.theworld_validate.parity.documents import (
     with_places,
     without,
 )
+from tests.theworld_validate.rendering.sample_reports import make_report
+from theworld_validate.compare.contradictions import contradictions
 from theworld_validate.documents.observations import EMPTY, Failure, Fingerprint, Section
-from theworld_validate.parity.judge import NOTHING, REFERENCE_RAISES, Comparison, Side, check_files, judge
+from theworld_validate.parity.judge import NOISE, NOTHING, QUIET, REFERENCE_RAISES, Comparison, Side, check_files, judge
 from theworld_validate.parity.times import seconds_of, time_part
+from theworld_validate.rendering.findings import find_roots
 from theworld_validate.results import CheckResult, Status, combine
 from theworld_validate.workers.child import Job
 from theworld_validate.workers.messages import Answer, Part
@@ -337,6 +340,32 @@ def test_a_candidate_that_differs_where_the_control_does_is_not_blamed() -> None
     other = with_places(whole(), "outputs", {"text/logits": {"digest": digest_of(8)}})
     again = with_places(whole(), "outputs", {"text/logits": {"digest": digest_of(9)}})
     assert judged(whole(), other, control=again)["probe.text"].status is INCONCLUSIVE
+
+
+def test_noise_of_the_reference_is_one_cause() -> None:
+    """Whatever differs in what the control marks follows from the control's first difference; nothing else does."""
+
+    def noisy(number: int) -> Fingerprint:
+        seen = with_places(whole(), "trace", {f"text/{NORM}": tensor(number)})
+        seen = with_places(seen, "outputs", {"text/logits": {"digest": digest_of(number)}})
+        return with_places(seen, "gradients", {WEIGHT: tensor(number)})
+
+    other = with_places(noisy(8), "outputs", {"image/logits": {"digest": digest_of(8)}})
+    checks = judged(whole(), other, control=noisy(9))
+    root, *others = checks["control"].findings
+    assert (root.explained_by, root.cause, root.remedy) == (None, NOISE, QUIET)
+    following = [*others, *checks["probe.text"].findings, *checks["gradients"].findings]
+    assert len(following) >= 5
+    assert {(f.explained_by, f.cause, f.remedy) for f in following} == {(root.key, None, None)}
+    assert [f.explained_by for f in checks["probe.image"].findings] == [None]
+    assert checks["probe.image"].status is FAILED
+    report = make_report([replace(check, id=f"parity.{name}") for name, check in checks.items()])
+    roots = find_roots(report)
+    assert [(found.found.check, len(found.follows)) for found in roots] == [
+        ("parity.control", len(following)),
+        ("parity.probe.image", 0),
+    ]
+    assert contradictions([finding for check in report.checks for finding in check.findings]) == ()
 
 
 @pytest.mark.parametrize("section", ["trace", "outputs", "generation", "gradients"])

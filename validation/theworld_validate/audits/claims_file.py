@@ -1,4 +1,4 @@
-"""The claims of the implementation notes, as a table that machines read: claims.toml beside this file.
+"""The claims of the first implementation notes, as a table that machines read: claims.toml beside this file.
 
 In: nothing. Out: `Claim`s, and the documented counts among them.
 """

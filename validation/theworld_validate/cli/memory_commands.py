@@ -67,7 +67,7 @@ def predict(
     budget: BudgetFile = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", metavar="N", min=1, help="Processes. Default: 2 for runs, or for more than 3 cells."),
+        typer.Option("--jobs", metavar="N", min=1, help="Processes. Default: 2 for runs, or over 3 configurations."),
     ] = None,
 ) -> int:
     """Predict peak GPU memory of training or inference, without a GPU and without weights."""
@@ -128,7 +128,7 @@ def measure(
     device: Annotated[str, typer.Option("--device", help="cuda or cuda:N.")] = "cuda",
     snapshots: Annotated[
         Path | None,
-        typer.Option("--snapshots", metavar="DIR", help="Write one file a cell, for pytorch.org/memory_viz."),
+        typer.Option("--snapshots", metavar="DIR", help="One file a configuration, for pytorch.org/memory_viz."),
     ] = None,
     budget: BudgetFile = None,
 ) -> int:

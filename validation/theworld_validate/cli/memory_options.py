@@ -121,7 +121,7 @@ OffloadOptimizer = Annotated[
     ),
 ]
 BudgetFile = Annotated[
-    Path | None, typer.Option("--budget", metavar="FILE", help="A TOML file of what cells may take: makes it a gate.")
+    Path | None, typer.Option("--budget", metavar="FILE", help="A TOML file of what configurations may take: a gate.")
 ]
 
 

@@ -21,7 +21,7 @@ from theworld_validate.rendering.summary import (
     why,
     why_not_passed,
 )
-from theworld_validate.rendering.tables import DIVERGENCE, tables_of
+from theworld_validate.rendering.tables import DIVERGENCE, table_title, tables_of
 from theworld_validate.rendering.terminal_causes import print_group
 from theworld_validate.rendering.terminal_tables import print_table
 from theworld_validate.rendering.terminal_text import encodable, without_commands
@@ -37,7 +37,8 @@ _MARKS = {
     Status.INCONCLUSIVE: ("yellow", "open"),
     Status.ERROR: ("red", "ERR "),
 }
-_TELLING = ("tensors_compared", "compared", "module_outputs_compared", "parameters", "changed_buffers")
+_COUNTS = ("tensors_compared", "compared", "module_outputs_compared", "parameters", "changed_buffers")
+_TELLING = (*_COUNTS, "about_capacity")
 _MANY_ROWS = 32
 _MAX_CHECKS = 300
 _MAX_ROOTS = 60
@@ -111,7 +112,7 @@ def _print_body(console: "Console", report: Report, roots: Sequence[Root]) -> No
     if not is_bare:  # which has too many checks to show everything
         for check in report.checks:
             for table in tables_of(check.measurements):
-                title = f"{check.id}: {table.name.replace('_', ' ')}"
+                title = f"{check.id}: {table_title(table.name)}"
                 if len(table.rows) > _MANY_ROWS:
                     console.print(Text(f"\n{line(title)}: {len(table.rows):,} rows, {_ELSEWHERE}"))
                 else:
@@ -213,4 +214,5 @@ def _print_verdict(console: "Console", report: Report, roots: Sequence[Root]) ->
     console.print(Text(prose(verdict_line(report)), style=f"bold {_MARKS[report.verdict][0]}"))
     cause = likeliest_cause(report, roots)
     if cause is not None:
-        console.print(Text(f"likeliest cause: {cause.text}"))
+        console.print(Text(f"likeliest cause: {cause.cause}"))
+        console.print(Text(f"where: {cause.where}"))

@@ -50,6 +50,12 @@ def release_check_id(release: str) -> str:
     return f"releases.{''.join(c if c.isalnum() or c in '._-' else '-' for c in release)}"
 
 
+def releases_of_checks(report: Report) -> dict[str, str]:
+    """The check of each release, and its name; empty where none are compared."""
+    grids = [grid for check in report.checks if (grid := grid_of(check)) is not None]
+    return {check: name for grid in grids for check, name in zip(grid.checks, grid.releases, strict=True)}
+
+
 def gravity_of_checks(report: Report) -> dict[str, int]:
     """The check of each release, and the place of its verdict in `GRAVEST_FIRST`; empty where none are compared."""
     grids = [grid for check in report.checks if (grid := grid_of(check)) is not None]

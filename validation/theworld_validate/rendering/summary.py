@@ -14,6 +14,8 @@ from theworld_validate.results import CheckResult, Environment, Finding, Measure
 
 ALLOWED = "parity.allowed."  # what the checks of allowances are named
 _CONTROL = "parity.control"
+# What checks do that compare nothing, though they count it in the same measurement.
+_VERBS = {"memory.predict": "predicted", "memory.run": "predicted", "memory.measure": "measured"}
 _MAX_CAUSE = 300
 _MAX_REASON = 200
 _MAX_NAMED = 12  # checks on one line
@@ -87,7 +89,7 @@ class Likeliest:
     """Why a verdict is what it is.
 
     Args:
-        place: where it is so.
+        place: where it is so: a tensor, a module, a configuration, or a check.
         releases: in which releases, where several are compared; empty otherwise.
     """
 
@@ -96,9 +98,9 @@ class Likeliest:
     releases: str = ""
 
     @property
-    def text(self) -> str:
-        """All of it on one line."""
-        return f"{self.cause} at {self.place}{f', {self.releases}' if self.releases else ''}"
+    def where(self) -> str:
+        """The place, and the releases: a line of its own, for a cause is a sentence."""
+        return f"{self.place}{f', {self.releases}' if self.releases else ''}"
 
 
 def likeliest_cause(report: Report, roots: Sequence[Root] | None = None) -> Likeliest | None:
@@ -171,7 +173,8 @@ def why(check: CheckResult, measurements: Measurements | None = None) -> str:
     """
     if reason := prose(check.reason or ""):
         return reason
-    measured = describe_measurements(check.measurements if measurements is None else measurements)
+    told = check.measurements if measurements is None else measurements
+    measured = describe_measurements(told, verb=_VERBS.get(check.id, "compared"))
     if check.status is Status.PASSED:
         return measured
     found = counted(len(check.findings), "finding") if check.findings else ""

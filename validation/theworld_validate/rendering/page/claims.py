@@ -1,4 +1,4 @@
-"""Documented claims beside what was measured: a row a claim, those that do not hold first.
+"""The claims of the first implementation notes beside what was measured: a row a claim, those that do not hold first.
 
 In: a report's checks. Out: `Claims`. The notes' mistakes are no warnings of the model, so their findings are here.
 """
@@ -34,7 +34,6 @@ class ClaimRow:
     verdict: str
     style: str
     says: str
-    lines: str
     documented: str
     measured: str
     explanation: str
@@ -112,7 +111,6 @@ def _claim_row(check_id: str, row: Row, found: Found | None, anchors: Anchors) -
         verdict=verdict,
         style=_STYLES.get(verdict, "skipped"),
         says=prose(row.get("says") or ""),
-        lines=texts.get("lines", ""),
         documented=_with_unit(row, "documented"),
         measured=_with_unit(row, "measured"),
         explanation=prose(row.get("explanation") or ""),

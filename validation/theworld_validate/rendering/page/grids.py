@@ -9,23 +9,24 @@ from dataclasses import dataclass
 from theworld_validate.rendering.grid_rows import FIRST, MEANINGS, VERDICTS, Grid, grid_of
 from theworld_validate.rendering.plain_text import line
 from theworld_validate.rendering.tables import title_of
-from theworld_validate.results import CheckResult, Report
+from theworld_validate.results import CheckResult, Report, Row
 
 FILES = "files"  # a measurement of which nothing is left to tell beside its grid
 _MAX_ROWS = 200
 _MAX_COLUMNS = 40
+_SAVED_BY, _READ_BY = "saved_by", "read_by_"
+_ITSELF = "itself"  # what a release says of its own files, which it does not read as another's
 _STYLES = {
     FIRST: "first",
     "equal": "good",
     "whole": "good",
-    "itself": "good",
+    _ITSELF: "good",
     "equivalent": "near",
     "undecidable": "open",
     "changed": "bad",
     "unsafe": "worst",
     "failed": "worst",
 }
-_SAVED_BY, _READ_BY = "saved_by", "read_by_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +53,17 @@ class GridRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageGrid:
-    """One grid: what its rows and its squares say, and how many rows are left out."""
+    """One grid: what its rows and its squares say, and how many rows are left out.
+
+    Args:
+        corner: what a row's name is, and `across` what a column's is; empty where columns say it themselves.
+    """
 
     check: str
     title: str
     caption: str
     corner: str
+    across: str
     columns: list[str]
     rows: list[GridRow]
     num_left_out: int
@@ -87,16 +93,31 @@ def _releases(check: CheckResult, grid: Grid) -> PageGrid:
         title="Each release against the one before it",
         caption="; ".join(f"{verdict}: {MEANINGS[verdict]}" for verdict in VERDICTS if verdict in seen),
         corner="release",
+        across="",
         columns=[title_of(name) for name in grid.probes],
         rows=rows[:_MAX_ROWS],
         num_left_out=max(len(rows) - _MAX_ROWS, 0),
     )
 
 
+def count_reads(check: CheckResult) -> int:
+    """How often a release reads the files of another, whole or not."""
+    return sum(
+        word not in (None, _ITSELF)
+        for row in _file_rows(check)
+        for name, word in row.items()
+        if name.startswith(_READ_BY)
+    )
+
+
+def _file_rows(check: CheckResult) -> list[Row]:
+    value = check.measurements.get(FILES)
+    return [row for row in value if isinstance(row, dict) and _SAVED_BY in row] if isinstance(value, list) else []
+
+
 def _files(check: CheckResult) -> PageGrid | None:
     """Who reads whose files; None where a check has no such rows."""
-    value = check.measurements.get(FILES)
-    rows = [row for row in value if isinstance(row, dict) and _SAVED_BY in row] if isinstance(value, list) else []
+    rows = _file_rows(check)
     names = [name for name in dict.fromkeys(key for row in rows for key in row) if name.startswith(_READ_BY)]
     if not names:
         return None
@@ -115,6 +136,7 @@ def _files(check: CheckResult) -> PageGrid | None:
         title="Who reads whose files",
         caption="whole: every weight is read; lost: so many of the model's tensors are in no key that is read",
         corner="saved by",
+        across="read by",
         columns=[line(name.removeprefix(_READ_BY), 40) for name in names],
         rows=made,
         num_left_out=len(rows) - len(made),
@@ -122,7 +144,7 @@ def _files(check: CheckResult) -> PageGrid | None:
 
 
 def _row(name: str, verdict: Square | None, squares: list[Square], *, good_word: str) -> GridRow:
-    judged = [square for square in squares if square.style not in ("", "first")]
+    judged = [square for square in squares if square.style not in ("", "first") and square.text != _ITSELF]
     num_good = sum(square.style == "good" for square in judged)
     summary = f"{num_good} of {len(judged)} {good_word}" if judged else "compared with none"
     return GridRow(name=name, verdict=verdict, squares=squares, summary=summary)

@@ -91,7 +91,6 @@ def memory_of(check: CheckResult) -> Memory | None:
     """Everything that is drawn of a check's memory; None where that is nothing."""
     found = drawable_of(check)
     measured = check.measurements
-    gpu = measured.get("gpu")
     plots = [*plot_runs(found.runs, found.capacity_bytes), *plot_curves(found.curves, found.capacity_bytes)]
     if not found.bars and not plots:
         return None
@@ -103,7 +102,7 @@ def memory_of(check: CheckResult) -> Memory | None:
         about=", ".join(part for part in (found.bars_workload, *_of_a_run(measured)) if part),
         kinds=[(title_of(kind), colour) for kind, colour in colours_of(found.bars).items()],
         ticks=axis.ticks,
-        limit=_limit(found.capacity_bytes, axis, gpu),
+        limit=_limit(found.capacity_bytes, axis, measured),
         has_reserved=any(bar.reserved is not None for group in groups for bar in group.bars),
         groups=groups,
         num_left_out=max(len(found.bars) - _MAX_BARS, 0),
@@ -118,10 +117,12 @@ def _of_a_run(measured: dict[str, Measurement]) -> Iterator[str]:
         yield f"allocator {line(allocator)}"
 
 
-def _limit(capacity_bytes: int | None, axis: Axis, gpu: Measurement) -> Limit | None:
+def _limit(capacity_bytes: int | None, axis: Axis, measured: dict[str, Measurement]) -> Limit | None:
     if not capacity_bytes:
         return None
+    gpu, about = measured.get("gpu"), measured.get("about_capacity")
     of_what = f" that {line(gpu, 60)} leaves a process" if isinstance(gpu, str) else ""
+    of_what += f" ({line(about, 120)})" if isinstance(about, str) else ""
     text = f"the limit: {format_bytes(capacity_bytes)}{of_what}"
     is_off = capacity_bytes > axis.end_bytes
     return Limit(at=axis.share(capacity_bytes), text=f"{text}, beyond this axis" if is_off else text)

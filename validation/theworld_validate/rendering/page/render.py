@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from theworld_validate.rendering.findings import Root, find_roots, is_about_a_claim
+from theworld_validate.rendering.grid_rows import releases_of_checks
 from theworld_validate.rendering.names import anchor_of
 from theworld_validate.rendering.page.cards import Room, make_cards
 from theworld_validate.rendering.page.claims import claims_of
@@ -36,7 +37,10 @@ from theworld_validate.results import CheckResult, Report, Status
 _HERE = Path(__file__).parent
 _MAX_CHECKS = 2_000
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\+00:00")
-_BREAKS = re.compile(r"(?<=[._/:])(?=\w)|(?<=[a-z0-9])(?=[A-Z])")
+# Between the parts of a name, but not within a version: 5.13.0 is one word.
+_BREAKS = re.compile(r"(?<=[_/:])(?=\w)|(?<=\.)(?=[^\W\d])|(?<!\d\.)(?<=\.)(?=\d)|(?<=[a-z0-9])(?=[A-Z])")
+_OPTION = re.compile(r"(?<![\w-])--[A-Za-z][\w-]*")  # which browsers would break after its dashes
+_MAX_WHOLE = 44  # characters of a check's id that leave the other columns their room
 
 
 def render_html(report: Report) -> str:
@@ -53,7 +57,7 @@ def render_html(report: Report) -> str:
         ("compared", "Subjects", parts["plan"] or (parts["subjects"].roles and not parts["subjects"].is_told)),
         ("params", "Parameters", parts["components"] or parts["tables"].params),
         ("memory", "GPU memory", parts["memory"] or parts["tables"].memory),
-        ("claims", "Documented claims", parts["claims"].rows or parts["other_claims"].cards),
+        ("claims", "First notes' claims", parts["claims"].rows or parts["other_claims"].cards),
         ("checks", "Checks", True),
         ("tables", "Tables", parts["tables"].others),
         ("environment", "Environment", True),
@@ -68,7 +72,7 @@ def render_html(report: Report) -> str:
 
 def _parts(report: Report) -> dict[str, Any]:
     """What the templates are given, by name."""
-    roots, room = find_roots(report), Room()
+    roots, room = find_roots(report), Room(releases=releases_of_checks(report))
     claims = claims_of(report, roots, room.anchors)
     of_the_model = [root for root in roots if not is_about_a_claim(root)]
     memory = [part for check in report.checks if (part := memory_of(check)) is not None]
@@ -155,6 +159,7 @@ def _check(check: CheckResult) -> dict[str, str]:
     return {
         "id": line(check.id),
         "anchor": anchor_of(check.id),
+        "id_style": "id" if len(check.id) <= _MAX_WHOLE else "",
         "status": str(check.status),
         "measured": why(check),
         "seconds": f"{check.seconds:.1f}",
@@ -187,7 +192,8 @@ def _breakable(name: str) -> Any:
     """A name that may be broken between its parts, and within one only where that has a line of its own and more."""
     from markupsafe import Markup, escape
 
-    return Markup(_BREAKS.sub("<wbr>", str(escape(block(name)))))
+    broken = _BREAKS.sub("<wbr>", str(escape(block(name))))
+    return Markup(_OPTION.sub(r'<span class="whole">\g<0></span>', broken))
 
 
 @cache
