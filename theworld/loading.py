@@ -24,12 +24,13 @@ from theworld.checkpoints.tokenizer_files import load_tokenizer
 from theworld.configuration_theworld import TheWorldConfig, WorldConfig
 from theworld.folder_rules import CheckedFolder, check_gemma3_folder
 from theworld.freezing import FreezeConfig, has_temporal_embedding
+from theworld.partial_base import read_base
 from theworld.partial_checkpoint import (
     CONFIG_FILE,
     check_trainable_file,
+    check_unambiguous,
     is_partial_checkpoint,
     load_trainable,
-    read_base,
     verify_base,
 )
 from theworld.published_names import EITHER_WAY
@@ -271,6 +272,7 @@ def _add_branch(model: Any, settings: dict[str, Any], tokens: WorldTokenIds) -> 
 
 
 def _load_partial(cls: Any, folder: Path, *model_args: Any, freeze: FreezeConfig | None, **kwargs: Any) -> Any:
+    check_unambiguous(folder)
     base = read_base(folder)
     _drop_own_config(folder, kwargs)
     check_trainable_file(folder, base)

@@ -18,10 +18,8 @@ from theworld.checkpoints.bounded_files import is_folder, is_regular_file, read_
 from theworld.checkpoints.error_text import file_error, one_line, shown_name
 from theworld.checkpoints.safetensors_header import FLOATING_DTYPES, TensorEntry, read_safetensors_header
 from theworld.checkpoints.weight_files import Layout
-from theworld.partial_base import BASE_FILE, SCHEMA, Base, read_base, world_settings
+from theworld.partial_base import BASE_FILE, SCHEMA, Base, world_settings
 from theworld.published_names import parameter_name, published_name
-
-__all__ = ["BASE_FILE", "Base", "is_partial_checkpoint", "load_trainable", "read_base", "save_trainable", "verify_base"]
 
 WEIGHTS_FILE = "trainable.safetensors"
 CONFIG_FILE = "config.json"
@@ -33,6 +31,37 @@ def is_partial_checkpoint(name_or_path: Any) -> bool:
     """Whether a local folder is a trainable-only checkpoint."""
     folder = Path(str(name_or_path))
     return name_or_path is not None and is_folder(folder) and is_regular_file(folder / BASE_FILE)
+
+
+def whole_weights(folder: Path) -> list[str]:
+    """Names of the files in a folder that hold a whole model's weights, or an adapter's, as transformers saves them."""
+    return sorted(p.name for p in folder.glob("*.safetensors*") if p.name.startswith(("model", "adapter_model")))
+
+
+def check_unambiguous(folder: Path) -> None:
+    """Check that no other weights lie in a trainable-only folder, which would be newer or older than its own.
+
+    Raises:
+        ValueError: if there are; both ways out are named.
+    """
+    if others := whole_weights(folder):
+        raise file_error(
+            folder,
+            f"holds {shown_name(others[0])} and a trainable-only checkpoint",
+            f"remove the one that is not meant: {BASE_FILE} and {WEIGHTS_FILE}, or {shown_name(others[0])}",
+        )
+
+
+def remove_trainable(folder: Path) -> None:
+    """Remove the trainable-only checkpoint of a folder in which a whole one was just written.
+
+    The file that makes it one goes first: a folder of which a killed process left both is refused, and never taken
+    for either.
+    """
+    if not is_partial_checkpoint(folder):
+        return
+    for name in (BASE_FILE, WEIGHTS_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _base_folder(name_or_path: str, *, field: str, where: Path, subfolder: str | None = None) -> Path:
@@ -80,7 +109,8 @@ def save_trainable(model: Any, save_directory: Any) -> None:
     Parameters that a trainable-only checkpoint brought into the model are written too, frozen or not.
 
     Raises:
-        ValueError: if nothing is trainable, or the model was not loaded from a base checkpoint.
+        ValueError: if nothing is trainable, the model was not loaded from a base checkpoint, or whole weights lie in
+            the folder.
     """
     from safetensors.torch import save_file
 
@@ -105,6 +135,12 @@ def save_trainable(model: Any, save_directory: Any) -> None:
     if partly:
         raise ValueError(f"only a part of {', '.join(partly)} is trainable; save the model whole")
     folder = Path(save_directory)
+    if others := whole_weights(folder):
+        raise file_error(
+            folder,
+            f"holds {shown_name(others[0])}, whose config.json would be replaced",
+            "save with trainable_only=True to a folder of its own",
+        )
     has_own_branch = _has_branch(_base_folder(base_name, field="name_or_path", where=folder))
     bound: dict[str, Any] = {
         "name_or_path": _absolute(base_name),

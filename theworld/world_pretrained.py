@@ -3,6 +3,7 @@
 A mixin for Gemma 3's classes, with or without a head.
 """
 
+from pathlib import Path
 from typing import Any
 
 from transformers import initialization
@@ -103,21 +104,27 @@ class WorldPretrained:
     def save_pretrained(self, save_directory: Any, *args: Any, trainable_only: bool = False, **kwargs: Any) -> None:
         """Save as Hugging Face models do; with `trainable_only`, only what trains and the base's name and digest.
 
+        What is saved whole replaces a trainable-only checkpoint in the same folder; not the other way round.
+
         Raises:
-            ValueError: if `trainable_only` is given with an argument that it would not heed.
+            ValueError: if `trainable_only` is given with an argument that it would not heed, or for such a folder.
         """
+        from theworld.partial_checkpoint import is_partial_checkpoint, remove_trainable, save_trainable
+
         if not trainable_only:
+            if getattr(self, "_hf_peft_config_loaded", False) and is_partial_checkpoint(save_directory):
+                raise ValueError(f"{save_directory}: holds a trainable-only checkpoint; save the adapter elsewhere")
             self._note_trainable()
             parent: Any = super()
             parent.save_pretrained(save_directory, *args, **kwargs)
+            if args[0] if args else kwargs.get("is_main_process", True):
+                remove_trainable(Path(save_directory))
             return
         if args or kwargs:
             raise ValueError(
                 f"trainable_only=True writes one small file and heeds no other argument; leave out "
                 f"{', '.join(kwargs) or 'the positional arguments'}"
             )
-        from theworld.partial_checkpoint import save_trainable
-
         save_trainable(self, save_directory)
 
     def _note_trainable(self) -> None:
