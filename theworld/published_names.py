@@ -19,11 +19,6 @@ def published_name(name: str) -> str:
     return inner if inner.startswith(WORLD_PREFIXES) else name
 
 
-def parameter_name(published: str) -> str:
-    """The parameter of `TheWorld` that a published name is of."""
-    return f"{INNER}{published}" if published.startswith(WORLD_PREFIXES) else published
-
-
 def world_renamings() -> list[Any]:
     """transformers' renaming of published names to parameters' names; it is reversed where a model is saved."""
     return [_renaming(*WORLD_MODULES)]
