@@ -18,11 +18,9 @@ from theworld.checkpoints.configuration_rules import check_builds, check_gemma3_
 from theworld.checkpoints.error_text import one_line, shown_name
 from theworld.checkpoints.vae_rules import check_vae_config, latent_shape
 from theworld.components import COMPONENT_NAMES
+from theworld.world_sizes import DEFAULT_FRAME_SIZE, MAX_FRAME_SIZE, MAX_WORLD_STEPS
 from theworld.world_tokens import WORLD_PLACEHOLDER
 
-DEFAULT_FRAME_SIZE = 224  # pixels
-_MAX_FRAME_SIZE = 4096  # pixels
-_MAX_WORLD_STEPS = 65_536
 _MAX_TOKEN_ID = 1 << 22
 
 
@@ -54,7 +52,7 @@ class WorldConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.vae_config, dict):
             raise ValueError(f"world_config.vae_config must be a dictionary, got {shown_name(self.vae_config)}")
-        for name, highest in (("frame_size", _MAX_FRAME_SIZE), ("max_world_steps", _MAX_WORLD_STEPS)):
+        for name, highest in (("frame_size", MAX_FRAME_SIZE), ("max_world_steps", MAX_WORLD_STEPS)):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"world_config.{name} must be a positive whole number, got {shown_name(repr(value))}")
@@ -172,6 +170,18 @@ class TheWorldConfig(Gemma3Config):
                 f"there are {', '.join(COMPONENT_NAMES)}"
             )
 
+    @property
+    def auto_map(self) -> dict[str, str]:
+        """Classes of code beside a checkpoint, by Auto class: none, unless they were set.
+
+        Here, because libraries ask it of every config whose class is not transformers' own.
+        """
+        return self.__dict__.setdefault("auto_map", {})
+
+    @auto_map.setter
+    def auto_map(self, classes: dict[str, str]) -> None:
+        self.__dict__["auto_map"] = classes
+
     @classmethod
     def of(cls, config: Any) -> "TheWorldConfig":
         """A TheWorld config of what a constructor was given: itself, or a `Gemma3Config`'s values, branch off.
@@ -239,6 +249,8 @@ class TheWorldConfig(Gemma3Config):
         """Serialise; `world_config` and `trainable_components` are left out where they are None."""
         values = super().to_dict()
         values.pop("world_config", None)
+        if not values.get("auto_map"):
+            values.pop("auto_map", None)
         if self.trainable_components is None:
             values.pop("trainable_components", None)
         if isinstance(self.world_config, WorldConfig):

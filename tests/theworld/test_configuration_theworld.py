@@ -76,3 +76,15 @@ def test_a_dictionary_of_world_settings_becomes_a_config(shared_world: TheWorld)
     assert built.temporal_embedding.embedding.num_embeddings == 3
     with pytest.raises(ValueError, match="world_config has no field frame_sise"):
         config.world_config = {"vae_config": {}, "frame_sise": 3}
+
+
+def test_auto_map_is_there_to_ask_for_and_saved_only_where_it_was_set(
+    tiny: SyntheticCheckpoint, tmp_path: Path
+) -> None:
+    config = TheWorldConfig.from_pretrained(tiny.gemma)
+    assert config.auto_map == {}
+    assert "auto_map" not in config.to_dict()
+    assert config == TheWorldConfig.from_pretrained(tiny.gemma)
+    config.auto_map["AutoModel"] = "code.Model"  # as transformers does where it saves code beside a model
+    config.save_pretrained(tmp_path)
+    assert TheWorldConfig.from_pretrained(tmp_path).auto_map == {"AutoModel": "code.Model"}
