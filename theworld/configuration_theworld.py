@@ -149,10 +149,18 @@ class TheWorldConfig(Gemma3Config):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        if isinstance(self.world_config, dict):
-            self.world_config = WorldConfig.from_dict(self.world_config)
         if self.trainable_components is not None:
             self._check_trainable()
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        """Set a field; a dictionary of a `WorldConfig`, as `update` and loaders set, becomes one.
+
+        Raises:
+            ValueError: for a dictionary that describes none.
+        """
+        if key == "world_config" and isinstance(value, dict):
+            value = WorldConfig.from_dict(value)
+        super().__setattr__(key, value)
 
     def _check_trainable(self) -> None:
         unknown = sorted(set(self.trainable_components or ()) - set(COMPONENT_NAMES))

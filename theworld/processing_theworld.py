@@ -135,13 +135,14 @@ class TheWorldProcessor(Gemma3Processor):
         Raises:
             ValueError: if processor and model of one folder differ.
         """
+        folder = Path(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
         values, others = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
-        for name, value in _settings_beside(Path(pretrained_model_name_or_path, "config.json")).items():
+        for name, value in _settings_beside(folder / "config.json").items():
             if values.get(name) is None:
                 values[name] = value
             elif name not in others and values[name] != value:
                 raise ValueError(
-                    f"{pretrained_model_name_or_path}: processor_config.json has {name} {values[name]}, and "
+                    f"{folder}: processor_config.json has {name} {values[name]}, and "
                     f"the model's config.json {value}; name the one that is meant: {name}={value}"
                 )
         return values, others
