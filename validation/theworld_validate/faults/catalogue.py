@@ -3,6 +3,7 @@
 from theworld_validate.faults import (
     any_family,
     attention,
+    calls,
     files,
     generation,
     load_state,
@@ -19,6 +20,7 @@ __all__ = [
     "Fault",
     "any_family",
     "attention",
+    "calls",
     "files",
     "generation",
     "load_state",
