@@ -164,6 +164,18 @@ class TheWorldConfig(Gemma3Config):
                 f"there are {', '.join(COMPONENT_NAMES)}"
             )
 
+    @property
+    def auto_map(self) -> dict[str, str]:
+        """Classes of code beside a checkpoint, by Auto class: none, unless they were set.
+
+        Here, because libraries ask it of every config whose class is not transformers' own.
+        """
+        return self.__dict__.setdefault("auto_map", {})
+
+    @auto_map.setter
+    def auto_map(self, classes: dict[str, str]) -> None:
+        self.__dict__["auto_map"] = classes
+
     @classmethod
     def of(cls, config: Any) -> "TheWorldConfig":
         """A TheWorld config of what a constructor was given: itself, or a `Gemma3Config`'s values, branch off.
@@ -231,6 +243,8 @@ class TheWorldConfig(Gemma3Config):
         """Serialise; `world_config` and `trainable_components` are left out where they are None."""
         values = super().to_dict()
         values.pop("world_config", None)
+        if not values.get("auto_map"):
+            values.pop("auto_map", None)
         if self.trainable_components is None:
             values.pop("trainable_components", None)
         if isinstance(self.world_config, WorldConfig):

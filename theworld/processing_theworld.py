@@ -46,6 +46,15 @@ class WorldFeatures(BatchFeature):
 
     clip_notes: tuple[tuple[ClipNote, ...], ...] = ()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and deeply copied, as the workers of a data loader do: the notes too."""
+        return {**super().__getstate__(), "clip_notes": self.clip_notes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+        super().__setstate__(state)
+        self.clip_notes = state.get("clip_notes", ())
+
 
 class TheWorldProcessor(Gemma3Processor):
     """Text, images and clips to model inputs.

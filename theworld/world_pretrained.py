@@ -3,13 +3,16 @@
 A mixin for Gemma 3's classes, with or without a head.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from transformers import initialization
 
+from theworld.clip_inputs import check_clip_inputs
 from theworld.components import count_parameters, parameters_by_component
 from theworld.configuration_theworld import WorldConfig
 from theworld.freezing import FreezeConfig, apply_freeze, resolve_freeze
+from theworld.published_names import with_parameter_names
 
 
 class WorldPretrained:
@@ -51,12 +54,13 @@ class WorldPretrained:
         """Whether there are clips: frames, or latents in their place.
 
         Raises:
-            ValueError: if there are, and the model has no branch, or was told of frames of another size.
+            ValueError: if they are no tensors, or the model has no branch, or was told of frames of another size.
         """
         if frames is None and latents is None:
             return False
         if not self.enable_world:
             raise ValueError("world_frames were given, and the world branch is off; load with enable_world=True")
+        check_clip_inputs(frames, None, latents)
         if frames is not None:
             self.config.world_config.check_frame_size(*frames.shape[-2:])
         return True
@@ -71,8 +75,8 @@ class WorldPretrained:
                 a Gemma 3 one gets the branch if a Cosmos repository is known: named, or the default for a hub id.
             cosmos_model_name_or_path: the Cosmos repository whose VAE encodes frames.
             world: further fields of `WorldConfig`, as a dictionary (frame_size, max_world_steps, ...).
-            freeze: a `FreezeConfig` or the name of a preset. Unset, it is as the checkpoint was saved, and
-                "projection" where a branch is new.
+            freeze: a `FreezeConfig`, a preset's name, or the names of the components that train. Unset, it is as the
+                checkpoint was saved, and "projection" where a branch is new.
             freeze_gemma_vision, freeze_gemma_language, freeze_cosmos_vae: shorthands for it.
             kwargs: everything that `Gemma3ForConditionalGeneration.from_pretrained` takes.
 
@@ -99,6 +103,14 @@ class WorldPretrained:
             freeze=freeze,
             **kwargs,
         )
+
+    def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load tensors as every module does, under the model's names or those of saved files.
+
+        So `Trainer` goes on from its checkpoints, and takes the best one, with what was trained.
+        """
+        parent: Any = super()
+        return parent.load_state_dict(with_parameter_names(cast("Any", self), state_dict), *args, **kwargs)
 
     def save_pretrained(self, save_directory: Any, *args: Any, trainable_only: bool = False, **kwargs: Any) -> None:
         """Save as Hugging Face models do; with `trainable_only`, only what trains and the base's name and digest.
@@ -132,15 +144,18 @@ class WorldPretrained:
         if self.enable_world or not all(True in share for share in shares.values()):
             self.config.trainable_components = [name for name, share in shares.items() if True in share]
 
-    def set_freeze(self, freeze: FreezeConfig | str) -> None:
+    def set_freeze(self, freeze: FreezeConfig | str | Sequence[str]) -> None:
         """Freeze and unfreeze components, and note it in the config; a frozen VAE goes to eval mode.
 
+        Args:
+            freeze: a `FreezeConfig`, a preset's name, or the names of the components that train.
+
         Raises:
-            ValueError: for an unknown preset, or one that does not fit this model.
+            ValueError: for an unknown preset or component, or one that does not fit this model.
         """
         resolved = resolve_freeze(freeze)
         if resolved is None:
-            raise ValueError("freeze must be a FreezeConfig or the name of a preset, got None")
+            raise ValueError("freeze must be a preset's name, a list of components, or a FreezeConfig, got None")
         model: Any = self
         apply_freeze(model, resolved)
         self.config.trainable_components = list(resolved.trainable)

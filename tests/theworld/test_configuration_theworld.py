@@ -62,3 +62,15 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(ValueError, match="model_type is 'llama', and TheWorld is built on 'gemma3'"):
         TheWorldConfig.from_pretrained(tmp_path)
+
+
+def test_auto_map_is_there_to_ask_for_and_saved_only_where_it_was_set(
+    tiny: SyntheticCheckpoint, tmp_path: Path
+) -> None:
+    config = TheWorldConfig.from_pretrained(tiny.gemma)
+    assert config.auto_map == {}
+    assert "auto_map" not in config.to_dict()
+    assert config == TheWorldConfig.from_pretrained(tiny.gemma)
+    config.auto_map["AutoModel"] = "code.Model"  # as transformers does where it saves code beside a model
+    config.save_pretrained(tmp_path)
+    assert TheWorldConfig.from_pretrained(tmp_path).auto_map == {"AutoModel": "code.Model"}

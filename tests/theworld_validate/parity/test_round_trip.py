@@ -6,7 +6,7 @@ import pytest
 
 from tests.theworld_validate.parity.documents import BUFFER, PLAN, WEIGHT, judged, raising, tensor, whole, with_places
 from theworld_validate.compare.explain import Evidence
-from theworld_validate.documents.observations import EMPTY, Fingerprint, Observation, Section
+from theworld_validate.documents.observations import Fingerprint, Observation, Section
 from theworld_validate.parity.causes import explain_checks
 from theworld_validate.parity.judge import NOTHING, REFERENCE_RAISES, Comparison, Side, judge
 from theworld_validate.parity.round_trip import check_loads, compare_round_trips
@@ -179,7 +179,7 @@ def test_the_saved_state_of_another_worker_is_what_the_judge_uses() -> None:
 def test_two_loads_that_are_equal_are_no_check() -> None:
     changed_by_running = with_places(whole(), "parameters", {WEIGHT: {**tensor(1), "after_run": "digest is x"}})
     assert list(check_loads(changed_by_running, whole())) == []
-    assert list(check_loads(whole(), EMPTY)) == []  # that nothing came is told of by itself
+    assert list(check_loads(whole(), None)) == []  # that nothing came is told of by itself
 
 
 def test_two_loads_that_differ_are_an_error_with_its_first_place() -> None:

@@ -100,7 +100,7 @@ def parity(
             prefix=prefix,
         )
 
-    return run_checks("theworld-validate parity", options, body)
+    return run_checks("theworld-validate parity", options, body, tells_of_output=True)
 
 
 @app.command(rich_help_panel=COMPARE)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from theworld_validate.compare.differences import diff_section
 from theworld_validate.documents.observations import (
+    EMPTY,
     LOADED_SECTIONS,
     SAVED_SECTIONS,
     Fingerprint,
@@ -55,16 +56,16 @@ def compare_round_trips(
     return num_tensors(own), findings, why
 
 
-def check_loads(first: Fingerprint, second: Fingerprint) -> Iterator[CheckResult]:
+def check_loads(first: Fingerprint, second: Fingerprint | None) -> Iterator[CheckResult]:
     """One more check where two loads of the candidate, each in a worker, do not give the same model.
 
     Args:
         first: of the worker that observed it.
-        second: of the one that saved it; only what both delivered is compared.
+        second: of the one that saved it, or None; only what both delivered is compared.
     """
     findings = []
     for name in LOADED_SECTIONS:
-        sides = [side.sections.get(name) for side in (first, second)]
+        sides = [side.sections.get(name) for side in (first, second or EMPTY)]
         if sides[0] is None or sides[1] is None:
             continue
         as_loaded = {place: _less(seen, "after_run") for place, seen in sides[0].items()}
