@@ -28,7 +28,8 @@ from theworld_validate.documents.writing import write_file
 from theworld_validate.results import Environment, InputError, Plan, SubjectRecord
 
 SCHEMA = "theworld-fingerprint/4"
-# Those before observe less: no calls with fewer arguments, no losses in training, no gradients of a text alone.
+# Those before observe less: fewer calls, global flags and replaced functions, no losses in training, no gradients of a
+# text alone.
 _OBSERVE_LESS = ("theworld-fingerprint/2", "theworld-fingerprint/3")
 _READ = (*_OBSERVE_LESS, SCHEMA)  # the first had no sketches
 FILE_NAME = "fingerprint.json"  # inside a folder
