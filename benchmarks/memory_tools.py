@@ -35,7 +35,8 @@ def by_mem_tracker(cell: Cell) -> int:
     import torch
     from torch.distributed._tools.mem_tracker import MemTracker
 
-    from theworld_validate.memory.cells import forward_and_backward, make_inputs, prepare_model
+    from theworld_validate.memory.cell_inputs import make_inputs
+    from theworld_validate.memory.cell_steps import forward_and_backward, prepare_model
     from theworld_validate.memory.predict import tensors_without_data
     from theworld_validate.subjects.empty_models import blueprint_of_size, build_without_data
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.noise_samples import write_noise_samples
 from benchmarks.rank_memory import GROUPS, write
 
 HERE = Path(__file__).parent
@@ -93,20 +94,8 @@ def launch_command(place: Place, way: str, config: Path) -> tuple[str, ...]:
 
 def write_samples(folder: Path, frame_size: int) -> Path:
     """Samples of one length, each with a picture and a clip of noise."""
-    import numpy as np
-    from PIL import Image
-
-    folder.mkdir(parents=True, exist_ok=True)
-    draw, lines = np.random.default_rng(0), []
-    for i in range(NUM_SAMPLES):
-        np.save(folder / f"{i}.npy", draw.integers(0, 256, (1, frame_size, frame_size, 3), dtype=np.uint8))
-        Image.fromarray(draw.integers(0, 256, (56, 56, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-        asked = [{"type": "image", "path": f"{i}.png"}, {"type": "world", "path": f"{i}.npy"}]
-        asked += [{"type": "text", "text": "Which way does it go? " * 40}]
-        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": "left, then up"}]
-        lines.append(json.dumps({"messages": messages}) + "\n")
-    (folder / "samples.jsonl").write_text("".join(lines), encoding="utf-8")
-    return folder / "samples.jsonl"
+    words = [("Which way does it go? " * 40, "left, then up")] * NUM_SAMPLES
+    return write_noise_samples(folder, words, image_side=56, frame_size=frame_size)
 
 
 def training_values(place: Place, way: str) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from theworld_validate.documents.compact_json import compact_json
-from theworld_validate.memory.cells import LEARNING_RATE, Cell, forward_and_backward, make_inputs, prepare_model
+from theworld_validate.memory.cell_inputs import make_inputs
+from theworld_validate.memory.cell_steps import forward_and_backward, prepare_model
+from theworld_validate.memory.cells import LEARNING_RATE, Cell
 
 NUM_STEPS = 3
 NUM_OFFLOADED_STEPS = 2  # AdamW takes long on the CPU, and every step's peak on the GPU is the same

@@ -20,14 +20,9 @@ import torch
 from theworld import TheWorld
 from theworld.levers.chunked_loss import available_backends
 from theworld_validate.documents.compact_json import compact_json
-from theworld_validate.memory.cells import (
-    CHUNK_SIZE,
-    LEARNING_RATE,
-    Cell,
-    forward_and_backward,
-    make_inputs,
-    prepare_model,
-)
+from theworld_validate.memory.cell_inputs import make_inputs
+from theworld_validate.memory.cell_steps import forward_and_backward, prepare_model
+from theworld_validate.memory.cells import CHUNK_SIZE, LEARNING_RATE, Cell
 
 ROUNDS, STEPS, WARM_UPS = 5, 6, 2
 

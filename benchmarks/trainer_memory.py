@@ -1,6 +1,6 @@
 """Peak memory of real training, stage by stage, beside what the dry run says of it: `theworld-train` as users run it.
 
-    python benchmarks/trainer_memory.py CHECKPOINT FOLDER [--steps N] [--no-dry-run]
+    python -m benchmarks.trainer_memory CHECKPOINT FOLDER [--steps N] [--no-dry-run]
 
 CHECKPOINT is what `theworld-validate synth --size 4b` writes. FOLDER gets samples (a picture, a clip of one latent
 step, an answer), a config of four stages, what both commands printed, and `trainer-memory.json`: for each stage the
@@ -16,9 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
+from benchmarks.noise_samples import write_noise_samples
 from theworld_validate.documents.compact_json import compact_json
 
 NUM_SAMPLES = 8
@@ -35,20 +33,10 @@ _SAID = re.compile(r"stage (\S+): ([\d.]+) GB allocated at the peak, ([+-][\d.]+
 
 def write_samples(folder: Path, *, image_side: int, frame_size: int) -> Path:
     """Samples whose answers differ in length."""
-    draw = np.random.default_rng(0)
-    lines = []
-    for i in range(NUM_SAMPLES):
-        np.save(folder / f"{i}.npy", draw.integers(0, 256, (1, frame_size, frame_size, 3)).astype(np.uint8))
-        Image.fromarray(draw.integers(0, 256, (image_side, image_side, 3)).astype(np.uint8)).save(folder / f"{i}.png")
-        content = [{"type": "image", "path": f"{i}.png"}, {"type": "world", "path": f"{i}.npy"}]
-        content.append({"type": "text", "text": "which way?"})
-        answer = " ".join(["left", "right"][j % 2] for j in range(1 + i * (WORDS - 1) // (NUM_SAMPLES - 1)))
-        lines.append(
-            json.dumps({"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]})
-        )
-    file = folder / "samples.jsonl"
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return file
+    last = NUM_SAMPLES - 1
+    answers = [" ".join(["left", "right"][j % 2] for j in range(1 + i * (WORDS - 1) // last)) for i in range(last + 1)]
+    words = [("which way?", answer) for answer in answers]
+    return write_noise_samples(folder, words, image_side=image_side, frame_size=frame_size)
 
 
 def write_config(checkpoint: Path, folder: Path, *, num_steps: int, frame_size: int) -> Path:

@@ -149,10 +149,18 @@ class TheWorldConfig(Gemma3Config):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        if isinstance(self.world_config, dict):
-            self.world_config = WorldConfig.from_dict(self.world_config)
         if self.trainable_components is not None:
             self._check_trainable()
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        """Set a field; a dictionary of a `WorldConfig`, as `update` and loaders set, becomes one.
+
+        Raises:
+            ValueError: for a dictionary that describes none.
+        """
+        if key == "world_config" and isinstance(value, dict):
+            value = WorldConfig.from_dict(value)
+        super().__setattr__(key, value)
 
     def _check_trainable(self) -> None:
         unknown = sorted(set(self.trainable_components or ()) - set(COMPONENT_NAMES))
@@ -161,6 +169,18 @@ class TheWorldConfig(Gemma3Config):
                 f"trainable_components names {shown_name(unknown[0])}, which is no component; "
                 f"there are {', '.join(COMPONENT_NAMES)}"
             )
+
+    @property
+    def auto_map(self) -> dict[str, str]:
+        """Classes of code beside a checkpoint, by Auto class: none, unless they were set.
+
+        Here, because libraries ask it of every config whose class is not transformers' own.
+        """
+        return self.__dict__.setdefault("auto_map", {})
+
+    @auto_map.setter
+    def auto_map(self, classes: dict[str, str]) -> None:
+        self.__dict__["auto_map"] = classes
 
     @classmethod
     def of(cls, config: Any) -> "TheWorldConfig":
@@ -229,6 +249,8 @@ class TheWorldConfig(Gemma3Config):
         """Serialise; `world_config` and `trainable_components` are left out where they are None."""
         values = super().to_dict()
         values.pop("world_config", None)
+        if not values.get("auto_map"):
+            values.pop("auto_map", None)
         if self.trainable_components is None:
             values.pop("trainable_components", None)
         if isinstance(self.world_config, WorldConfig):

@@ -47,6 +47,15 @@ class WorldFeatures(BatchFeature):
 
     clip_notes: tuple[tuple[ClipNote, ...], ...] = ()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and deeply copied, as the workers of a data loader do: the notes too."""
+        return {**super().__getstate__(), "clip_notes": self.clip_notes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+        super().__setstate__(state)
+        self.clip_notes = state.get("clip_notes", ())
+
 
 class TheWorldProcessor(Gemma3Processor):
     """Text, images and clips to model inputs.
@@ -126,13 +135,14 @@ class TheWorldProcessor(Gemma3Processor):
         Raises:
             ValueError: if processor and model of one folder differ.
         """
+        folder = Path(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
         values, others = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
-        for name, value in _settings_beside(Path(pretrained_model_name_or_path, "config.json")).items():
+        for name, value in _settings_beside(folder / "config.json").items():
             if values.get(name) is None:
                 values[name] = value
             elif name not in others and values[name] != value:
                 raise ValueError(
-                    f"{pretrained_model_name_or_path}: processor_config.json has {name} {values[name]}, and "
+                    f"{folder}: processor_config.json has {name} {values[name]}, and "
                     f"the model's config.json {value}; name the one that is meant: {name}={value}"
                 )
         return values, others

@@ -103,6 +103,32 @@ const audits = {
       return cut || style.textOverflow === "ellipsis" ? [`cut: ${at.textContent}`] : [];
     });
   },
+  labels() {
+    const text = at => (at?.textContent ?? "").trim();
+    const problems = [...document.querySelectorAll("dt")].flatMap(term => {
+      const told = term.nextElementSibling;
+      return text(term) && told?.tagName === "DD" && text(told) ? [] : [`a label of nothing: ${text(term)}`];
+    });
+    for (const head of document.querySelectorAll("th")) if (!text(head)) problems.push("a header without a name");
+    // Where rows and columns have the same names, which is which must be said: above the columns, or in every row.
+    const named = at => [...at.childNodes].filter(part => part.nodeType === 3).map(text).join("");
+    for (const table of document.querySelectorAll("table")) {
+      const columns = new Set([...table.querySelectorAll("thead th[scope=col]")].slice(1).map(text));
+      const rows = [...table.querySelectorAll("tbody th[scope=row]")].filter(row => columns.has(named(row)));
+      if (!rows.length) continue;
+      if (table.querySelector("thead").checkVisibility()) {
+        if (!text(table.querySelector("th[scope=colgroup]"))) problems.push("columns named as rows, and nothing says what");
+        continue;
+      }
+      for (const row of rows) {
+        const what = row.firstElementChild;
+        if (!what?.checkVisibility() || !text(what) || text(what) === text(row)) problems.push(`what is ${text(row)}?`);
+        for (const cell of row.parentElement.querySelectorAll("td"))
+          if (columns.has(cell.dataset.title)) problems.push(`what of ${named(row)} is ${cell.dataset.title}?`);
+      }
+    }
+    return problems;
+  },
   overlaps() {
     return [...document.querySelectorAll(".axis .track, .ylabels, .xlabels")].flatMap(axis => {
       const boxes = [...axis.children].filter(at => at.checkVisibility()).map(at => at.getBoundingClientRect());

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from tests.browser.screens import DESKTOP, PHONE, show, write_page
-from tests.theworld_validate.rendering.sample_pages import REPORTS, failing_report, memory_report, passing_report
+from tests.theworld_validate.rendering.sample_pages import (
+    REPORTS,
+    failing_report,
+    memory_report,
+    passing_report,
+    releases_report,
+)
 from theworld_validate.rendering.page import render_html
 
 pytestmark = pytest.mark.browser
@@ -18,6 +24,7 @@ AUDITS = Path(__file__).with_name("page_audits.js").read_text(encoding="utf-8")
 SCREENS = {"phone": PHONE, "desktop": DESKTOP}
 # Roles that mean nothing to who cannot see them without a name.
 NAMED = {"link", "button", "searchbox", "image", "img", "region", "navigation", "DisclosureTriangle", "heading"}
+NAMED |= {"columnheader", "rowheader"}
 
 
 def audit(browser: Any, page: str, screen: dict[str, Any], scheme: str = "light") -> dict[str, list[str]]:
@@ -57,6 +64,8 @@ FAULTS = {
     "no main part": ("document", "main>", "div>"),
     "an id that is there twice": ("document", 'id="checks"', 'id="environment"'),
     "a link without words": ("names", 'aria-label="Link to this finding">#', ">"),
+    "a label of nothing": ("labels", "<dt>command</dt><dd>", "<dt>candidate</dt><dd></dd><dt>command</dt><dd>"),
+    "a header without a name": ("labels", '<th scope="col">status</th>', '<th scope="col"></th>'),
     "a picture without words": ("names", 'role="img" aria-label="', 'role="img" title="" data-title="'),
     "small targets": (
         "targets",
@@ -79,6 +88,27 @@ def test_an_audit_finds_its_fault(browser: Any, fault: str, tmp_path: Path) -> N
     assert sound in html
     problems = audit(browser, write_page(html.replace(sound, planted), tmp_path), PHONE)
     assert name in problems, problems
+
+
+@pytest.mark.parametrize(
+    ("screen", "sound", "planted"),
+    [
+        ("desktop", '<th scope="colgroup" colspan="2">read by</th>', ""),
+        ("phone", 'data-title="read by ', 'data-title="'),
+        ("phone", '<span class="phone dim">saved by </span>', ""),
+    ],
+)
+def test_a_grid_that_does_not_say_which_way_it_is_read_is_found(
+    browser: Any, screen: str, sound: str, planted: str, tmp_path: Path
+) -> None:
+    html = render_html(releases_report())
+    assert sound in html
+    assert set(audit(browser, write_page(html.replace(sound, planted), tmp_path), SCREENS[screen])) == {"labels"}
+
+
+def test_a_header_without_a_name_is_one_for_a_screen_reader_too(browser: Any, tmp_path: Path) -> None:
+    html = render_html(passing_report()).replace('<th scope="col">status</th>', '<th scope="col"></th>')
+    assert {"labels", "names"} <= set(audit(browser, write_page(html, tmp_path), DESKTOP))
 
 
 def test_ticks_that_lie_on_each_other_are_found(browser: Any, tmp_path: Path) -> None:

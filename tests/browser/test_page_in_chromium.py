@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.browser.screens import DESKTOP, PHONE, show, write_page
+from tests.theworld_validate.rendering.sample_pages import failing_report
 from tests.theworld_validate.rendering.sample_reports import CAUSE, make_report, parity_report, sample_checks
 from tests.theworld_validate.rendering.test_hostile_text import HOSTILE, hostile_report
 from theworld_validate.rendering.page import render_html
@@ -79,6 +80,21 @@ def test_a_failing_report_opens_with_its_cause(browser: Any, screen: dict[str, A
     assert followed.is_displayed()
     assert "theworld:TheWorld" in browser.find_element("css selector", ".banner").text
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("screen", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_the_last_layers_bar_stands_over_its_label(browser: Any, screen: dict[str, Any], tmp_path: Path) -> None:
+    show(browser, write_page(failing_report(), tmp_path), screen)
+    last = "[...document.querySelectorAll('.spread {}')].at(-1).getBoundingClientRect()"
+    bar, label = (browser.execute_script(f"return {last.format(of)}") for of in (".box i", ".xlabels span"))
+    assert abs(bar["right"] - label["right"]) < 2
+    assert label["left"] >= bar["left"] - 20  # nor is it under the bar before
+
+
+def test_an_id_has_its_column_where_there_is_room(browser: Any, tmp_path: Path) -> None:
+    show(browser, write_page(failing_report(), tmp_path), DESKTOP)
+    ids = browser.find_elements("css selector", "#checks td:first-child code")
+    assert max(element.size["height"] for element in ids if len(element.text) > 28) < 24  # one line
 
 
 @pytest.mark.parametrize("name", HOSTILE)

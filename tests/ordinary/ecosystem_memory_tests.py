@@ -9,7 +9,9 @@ import torch
 
 from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.memory.adapter_config import read_adapter
-from theworld_validate.memory.cells import Cell, forward_and_backward, make_inputs, prepare_model
+from theworld_validate.memory.cell_inputs import make_inputs
+from theworld_validate.memory.cell_steps import forward_and_backward, prepare_model
+from theworld_validate.memory.cells import Cell
 from theworld_validate.memory.optimizers import Learning, find_embeddings, make_optimizer, states_of
 from theworld_validate.memory.quantised import FourBitLinear, quantise, tensors_beside
 from theworld_validate.subjects.empty_models import build_without_data

@@ -19,7 +19,8 @@ from theworld.training.run import run
 from theworld.vae_geometries import vae_config
 from theworld_validate.audits.latents_statistics import audit_latents_statistics
 from theworld_validate.audits.params import check_params
-from theworld_validate.memory.cells import Cell, input_shapes
+from theworld_validate.memory.cell_inputs import input_shapes
+from theworld_validate.memory.cells import Cell
 from theworld_validate.results import Status
 from theworld_validate.subjects.empty_models import blueprint_of_checkpoint
 from theworld_validate.subjects.subject import Subject

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset, Sampler
 
 from theworld.checkpoints.bounded_files import open_regular, parse_json
-from theworld.checkpoints.error_text import one_line, summary
+from theworld.checkpoints.error_text import counted, one_line, summary
 from theworld.clips.messages import CLIP_KINDS
 from theworld.training.config import ConfigError, DataConfig, FailedError
 from theworld.world_tokens import START_OF_WORLD
@@ -80,7 +80,11 @@ class JsonLines(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         with open_regular(self.path) as (lines, _):
             lines.seek(int(self._offsets[index]))
-            return parse_json(lines.readline().decode("utf-8-sig"))
+            line = lines.readline()
+        try:
+            return parse_json(line.decode("utf-8-sig"))
+        except ValueError as error:
+            raise BrokenSampleError(f"{summary(error)}; a conversation is one line of JSON") from error
 
 
 def open_rows(path: Path) -> Sequence[Any]:
@@ -126,6 +130,7 @@ class Samples(Dataset):
         self._files = Path(config.files) if config.files is not None else self._path.parent
         self._to_frames, self._limit = to_frames, config.max_broken_samples
         self.broken: dict[int, str] = {}
+        self._unsaid: list[str] = []  # of these, until another one stands in
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -139,9 +144,13 @@ class Samples(Dataset):
         for step in range(len(self)):
             number = (index + step) % len(self)
             try:
-                return self._read(number)
+                sample = self._read(number)
             except _UNREADABLE as error:
                 self._note(number, summary(error))
+                continue
+            while self._unsaid:  # where none is whole, nothing is skipped: the error alone is said
+                log.warning("skipped %s", self._unsaid.pop(0))
+            return sample
         raise TooManyBrokenError(f"no sample is whole; the first: {next(iter(self.broken.values()))}")
 
     def _note(self, number: int, reason: str) -> None:
@@ -150,10 +159,10 @@ class Samples(Dataset):
         self.broken[number] = f"{one_line(self._path)} sample {number}: {reason}"
         if len(self.broken) > self._limit:
             raise TooManyBrokenError(
-                f"{len(self.broken)} broken samples, and data.max_broken_samples is {self._limit}; the last: "
-                f"{self.broken[number]}"
+                f"{counted(len(self.broken), 'broken sample')}, and data.max_broken_samples is {self._limit}; "
+                f"the last: {self.broken[number]}"
             )
-        log.warning("skipped %s (%d of at most %d)", self.broken[number], len(self.broken), self._limit)
+        self._unsaid.append(f"{self.broken[number]} ({len(self.broken)} of at most {self._limit})")
 
     def _read(self, number: int) -> Sample:
         row = self._rows[number]

@@ -7,12 +7,13 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from theworld.checkpoints.bounded_files import read_json_object
-from theworld.checkpoints.error_text import one_line
+from theworld.checkpoints.error_text import counted, one_line
 from theworld.checkpoints.written_files import check_writable, replace_file
 from theworld.training.config import ConfigError, TrainingConfig
 
@@ -111,15 +112,15 @@ def dry_run(config: TrainingConfig) -> str:
     lengths = [batch["input_ids"].shape[1] for batch in batches]
     learned = [int((batch["labels"] >= 0).sum()) for batch in batches]
     lines = [
-        f"{len(samples)} samples; the first {len(batches)} have {min(lengths)} to {max(lengths)} tokens, of which "
-        f"{min(learned)} to {max(learned)} are learned",
+        f"{counted(len(samples), 'sample')}; of the first {len(batches)} each has {_range(lengths)} tokens, of which "
+        f"{_range(learned)} are learned",
         f"logs: {', '.join(loggers(config)) or 'printed'}; saves: {config.save}",
     ]
     for number, stage in enumerate(config.stages):
         training_arguments(config, number)
         model.set_freeze(stage.freeze_config)
         trainable, total, percentage = model.get_trainable_parameters()
-        length = f"{stage.steps} steps" if stage.steps else f"{stage.epochs:g} epochs"
+        length = counted(stage.steps, "step") if stage.steps else f"{stage.epochs:g} epoch{'s' * (stage.epochs != 1)}"
         trains = ", ".join(f"{name} at {stage.rate_of(name):g}" for name in stage.freeze_config.trainable)
         lines.append(f"stage {stage.name}: from {source_of(config, number)}, {length}, {stage.precision}: {trains}")
         lines.append(f"  {trainable:,} of {total:,} parameters train ({percentage:.2f} %)")
@@ -128,6 +129,11 @@ def dry_run(config: TrainingConfig) -> str:
             if (of_run := memory.predict_run(config, stage, model.config, lengths)) is not None:
                 lines.append("  " + of_run)
     return "\n".join(lines)
+
+
+def _range(numbers: Sequence[int]) -> str:
+    least, most = min(numbers), max(numbers)
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _check_writable(config: TrainingConfig) -> None:
@@ -182,7 +188,7 @@ def _remove(folder: Path, earlier: TrainingConfig) -> None:
 def _check_same(config: TrainingConfig, earlier: TrainingConfig) -> None:
     """Refuse to continue a run whose config was another; stages that were not begun may change, and all if none was."""
     folder = Path(config.output_dir)
-    begun = sum(path.exists() for path in _folders(folder, earlier))
+    begun = sum(_is_begun(path) for path in _folders(folder, earlier))
     if not begun:
         return
     now, before = (
@@ -194,6 +200,13 @@ def _check_same(config: TrainingConfig, earlier: TrainingConfig) -> None:
             f"{folder / RUN_FILE}: the run was begun with another {changed}; restore it in the config, name another "
             "output_dir, or begin anew with --from-scratch"
         )
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether a stage left something to go on from."""
+    from theworld.training.stages import EXPORT
+
+    return (folder / EXPORT).exists() or any(folder.glob("checkpoint-*"))
 
 
 def _first_difference(now: Any, before: Any, where: str = "") -> str | None:

@@ -151,7 +151,7 @@ def memory(source: "ModelSource", cells: "Sequence[Cell]") -> Iterator[Message]:
 
 
 def claims(target: Target, *, parity: Status) -> Iterator[Message]:
-    """Measure the documented claims.
+    """Measure the claims of the first implementation notes.
 
     Counts are measured on the documented geometry, loading on the checkpoint at hand, training on the tiny model.
 
@@ -165,16 +165,16 @@ def claims(target: Target, *, parity: Status) -> Iterator[Message]:
     from theworld_validate.audits.training_facts import measure_training
     from theworld_validate.subjects.empty_models import blueprint_of_size, build_on_meta
 
-    tell("documented claims: counts")
+    tell("the first implementation notes' claims: counts")
     config = blueprint_of_size("4b")
     model = build_on_meta(config)
     ledger = ledger_of(model)
     _, presets = check_params(config, model=model)
     rows: Any = presets.measurements["presets"]
     predictors = _count_predictors()
-    tell("documented claims: loading")
+    tell("the first implementation notes' claims: loading")
     facts = measure_loading(Subject.of(replace(target, dtype="bfloat16"), REFERENCE_TARGET))
-    tell("documented claims: training")
+    tell("the first implementation notes' claims: training")
     evidence = Evidence(
         config=config,
         ledger=ledger,
@@ -200,7 +200,7 @@ def _count_predictors() -> dict[str, int]:
 
 
 def _measure_training(target: Target) -> dict[tuple[str, bool], Any]:
-    """Measure the steps that the documented claims are about; nothing without a GPU or on another geometry."""
+    """Measure the steps that those claims are about; nothing without a GPU or on another geometry."""
     from theworld_validate.audits.claims_evidence import Training
     from theworld_validate.audits.params import is_documented_geometry
     from theworld_validate.memory.cells import build_matrix

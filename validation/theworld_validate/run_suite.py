@@ -20,18 +20,21 @@ if TYPE_CHECKING:
     from theworld_validate.audits.fresh_process import FreshProcess
 
 
+_PRELOAD = ("theworld_validate.workers.preload_world",)  # for the groups that build a world branch
+
+
 @contextlib.contextmanager
 def start_ahead(groups: Sequence[Group]) -> "Iterator[FreshProcess | None]":
-    """Start what some groups need and that takes seconds to start, before anything is known of a target.
+    """Start what groups need and that takes seconds to start, before anything is known of a target.
 
-    The process for "globals" imports torch while the fork server does.
+    The workers' server imports what several of them need; the process for "globals" is a fork of it.
     """
     if GROUPS["globals"] not in groups or len(groups) == 1:
         yield None
         return
     from theworld_validate.audits.fresh_process import FreshProcess
 
-    process = FreshProcess()
+    process = FreshProcess(begins_server=_PRELOAD)
     try:
         yield process
     finally:

@@ -237,7 +237,7 @@ def measure(target: Target, run: Run, _earlier: Earlier) -> Checks:
 
 
 def claims(target: Target, run: Run, earlier: Earlier) -> Audit:
-    """Every documented claim; parity is run for it where it was not."""
+    """Every claim of the first implementation notes; parity is run for it where it was not."""
     check_the_worlds(target.checkpoint, "what its documents claim")
     verdict = earlier.verdict_of("parity")
     if verdict is None:
@@ -254,7 +254,7 @@ TABLE = (
     Group(id="gradients", about="one training step reaches what is meant", needs=("cosmos",), audit=gradients),
     Group(id="params", about="parameters by component and preset", needs=("cosmos",), audit=params),
     Group(id="memory", about="GPU memory can be predicted here", audit=memory, is_long=True),
-    Group(id="claims", about="documented claims, measured", audit=claims, is_long=True),
+    Group(id="claims", about="claims of the first implementation notes, measured", audit=claims, is_long=True),
     Group(id="measure", about="GPU memory of real steps", needs=("cosmos", "gpu"), work=measure),
 )
 GROUPS = {group.id: group for group in TABLE}

@@ -215,7 +215,7 @@ def test_a_run_of_which_nothing_was_begun_binds_nothing(values: dict[str, Any]) 
         run(make(values, data={"path": "/nowhere.jsonl"}))
     assert json.loads(Path(config.output_dir, "run.json").read_text()) == before
     _check_same(config, make(values, model="/nowhere", seed=1))
-    stage_folder(config, 0).mkdir()
+    (stage_folder(config, 0) / "checkpoint-00000001").mkdir(parents=True)
     with pytest.raises(ConfigError, match="was begun with another model"):
         _check_same(config, make(values, model="/nowhere", seed=1))
 

@@ -79,6 +79,8 @@ def test_every_claim_is_quoted_in_its_row(evidence: Evidence) -> None:
         for row in check.measurements["claims"]
     }
     for claim in read_claims():
+        has_figure = claim.low is not None and claim.measure != "bit_identity"
+        assert (rows[claim.id]["unit"] is not None) == has_figure, claim.id
         quote = rows[claim.id]["quote"]
         assert quote == claim.quote
         assert len(quote) < MAX_CELL  # no form cuts it

@@ -1,8 +1,11 @@
 """The globals audit: theworld changes nothing, and a module that does is named with what it changes."""
 
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,22 +45,43 @@ def test_theworld_changes_nothing_and_a_rude_module_is_named(tiny: SyntheticChec
     }
     assert changed["environment.RUDE"].severity == "warning"
     assert "secret" not in str(rude)
+    of_filters = [finding for finding in (*ours.findings, *cosmos.findings) if finding.location == "warnings_filters"]
+    assert of_filters
+    for finding in of_filters:
+        assert "no number changes" in str(finding.cause)
+        assert "none is needed" in str(finding.remedy)
     assert changed["grad_enabled"].message == f"import {RUDE}: grad_enabled was True and is False"
 
 
-def test_what_theworlds_own_import_changes_is_seen(
-    tiny: SyntheticCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The harness itself uses theworld, so it must not have imported it before it looks."""
+@pytest.fixture
+def with_a_rude_theworld(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that are started now find a theworld whose own import sets a flag."""
     shutil.copytree(ROOT / "theworld", tmp_path / "theworld")
     with (tmp_path / "theworld" / "__init__.py").open("a") as file:
         file.write("\nimport torch\n\ntorch.use_deterministic_algorithms(True)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("with_a_rude_theworld")
+def test_what_theworlds_own_import_changes_is_seen(tiny: SyntheticCheckpoint) -> None:
+    """The harness itself uses theworld, so it must not have imported it before it looks."""
     (check,) = check_globals(Target(checkpoint=str(tiny.gemma), dtype="float32"), run=Run())
     assert check.status is Status.FAILED
     (finding,) = [finding for finding in check.findings if finding.severity == "error"]
     assert finding.message == "import theworld: deterministic_algorithms was False and is True"
+
+
+@pytest.mark.usefixtures("with_a_rude_theworld")
+def test_it_is_seen_where_the_process_is_a_fork_of_the_workers_server(tiny: SyntheticCheckpoint) -> None:
+    """As the command without arguments has it: the server imports theworld too, after the fork."""
+    arguments = ("--only", "globals", "--only", "files", "--dtype", "float32", "--json", "--quiet")
+    command = [sys.executable, "-m", "theworld_validate", "--model", str(tiny.gemma), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = {check["id"]: check for check in json.loads(ended.stdout)["checks"]}
+    assert (ended.returncode, found["files.keys"]["status"]) == (1, "passed")
+    (finding,) = [one for one in found["globals.theworld"]["findings"] if one["severity"] == "error"]
+    assert finding["message"] == "import theworld: deterministic_algorithms was False and is True"
 
 
 def test_an_import_that_was_made_before_shows_nothing(tiny: SyntheticCheckpoint) -> None:
@@ -103,12 +127,37 @@ def test_processes_that_take_too_long_are_failed_checks(tiny: SyntheticCheckpoin
     ]
 
 
+_AHEAD = """
+import time
+from pathlib import Path
+from theworld_validate import run_suite, suite
+from theworld_validate.workers.pool import _server_pid
+
+def look(pid):  # its state and its parent; a server that is still importing does not collect what has ended
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.read_text().rpartition(")")[2].split()[:2] if stat.exists() else ["Z", ""]
+
+groups = suite.GROUPS["globals"], suite.GROUPS["files"]
+with run_suite.start_ahead(groups) as process:
+    assert process._process is None and process._accept(seconds=60.0)
+    state, parent = look(process._pid)
+    assert state != "Z" and parent == str(_server_pid()), "a fork of the server"
+for _ in range(100):
+    if look(process._pid)[0] == "Z":
+        break
+    time.sleep(0.1)
+else:
+    raise SystemExit("it lives on")
+with run_suite.start_ahead(groups) as process:
+    assert process._process is not None, "the server has imported theworld by now"
+    second = process._process
+assert second.returncode == -9
+"""
+
+
 def test_a_process_that_was_started_ahead_ends_with_its_block() -> None:
     """Also where nothing is asked of it: a target that cannot be used, an interrupt."""
-    with run_suite.start_ahead((suite.GROUPS["globals"], suite.GROUPS["files"])) as process:
-        assert process is not None
-        assert process._process.poll() is None
-    assert process._process.returncode == -signal.SIGKILL
+    subprocess.run([sys.executable, "-c", _AHEAD], check=True, timeout=120)
     for alone in ("globals", "files"):
         with run_suite.start_ahead((suite.GROUPS[alone],)) as process:
             assert process is None
@@ -116,6 +165,7 @@ def test_a_process_that_was_started_ahead_ends_with_its_block() -> None:
 
 def test_a_process_that_is_killed_is_a_failed_check(tiny: SyntheticCheckpoint) -> None:
     process = FreshProcess()
+    assert process._process is not None
     os.killpg(process._process.pid, signal.SIGKILL)
     (check,) = check_globals(Target(checkpoint=str(tiny.gemma)), run=Run(), process=process)
     assert check.status is Status.FAILED

@@ -75,8 +75,11 @@ def test_bare_command_passes_and_writes_a_report(bare: tuple[Path, Result]) -> N
     assert {subject["checkpoint_digest"] for subject in report["subjects"][:2]} != {None}
     assert report["environment"]["packages"]["torch"]
     assert f"PASSED: {len(statuses) - 3} of {len(statuses)} checks passed" in result.stdout
-    assert result.stdout.count("documented claims: ") == 1
-    assert "documented claims: 26 hold, 13 are explained, 7 are refuted, 17 need a GPU" in result.stdout
+    assert result.stdout.count("the first implementation notes' claims: ") == 1
+    assert (
+        "the first implementation notes' claims: 26 hold, 13 are explained, 7 are refuted, 17 need a GPU"
+        in result.stdout
+    )
     assert "claims.presets: warning" not in result.stdout
     assert result.stdout.splitlines()[-1].startswith("PASSED: ")
     assert result.stderr == f"report: {folder}/report.html\n"
@@ -306,7 +309,9 @@ def test_the_documented_preset_fails_its_audit(tiny: SyntheticCheckpoint) -> Non
 def test_synth_writes_what_parity_reads(tmp_path: Path) -> None:
     result = invoke("synth", tmp_path / "new")
     assert result.exit_code == 0
-    assert result.stdout.strip() == f"theworld-validate --model {tmp_path}/new/gemma --cosmos {tmp_path}/new/cosmos"
+    assert (
+        result.stdout.strip() == f"next: theworld-validate --model {tmp_path}/new/gemma --cosmos {tmp_path}/new/cosmos"
+    )
     assert (tmp_path / "new" / "gemma" / "config.json").is_file()
     assert_input_error(invoke("synth", tmp_path / "new"), "already there and not an empty folder")
 

@@ -14,8 +14,9 @@ from tests.theworld_validate.command_line import assert_input_error, invoke
 from tests.theworld_validate.families import grafts
 from tests.theworld_validate.loaders.asking import Answer, ask
 from theworld_validate.parity.allowances import EXTRA, PREFIX, Allowance, allow, parse_allowance
-from theworld_validate.parity.check import observe_job, plan_parity, side_of
+from theworld_validate.parity.jobs import observe_job, side_of
 from theworld_validate.parity.judge import Comparison, judge
+from theworld_validate.parity.planning import plan_parity
 from theworld_validate.rendering.summary import verdict_line
 from theworld_validate.results import CheckResult, Finding, Status
 from theworld_validate.subjects.subject import Subject

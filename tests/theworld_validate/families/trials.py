@@ -13,8 +13,10 @@ from theworld_validate.compare.places import WHOLE_MODEL
 from theworld_validate.documents.observations import Section
 from theworld_validate.faults import places
 from theworld_validate.parity.causes import explain_checks, gather_evidence
-from theworld_validate.parity.check import check_parity, observe_job, plan_parity, side_of
+from theworld_validate.parity.check import check_parity
+from theworld_validate.parity.jobs import observe_job, side_of
 from theworld_validate.parity.judge import Comparison, judge
+from theworld_validate.parity.planning import plan_parity
 from theworld_validate.results import Finding, Status, combine
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.workers.run import Run

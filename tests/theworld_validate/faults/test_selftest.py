@@ -13,7 +13,7 @@ from theworld_validate.faults import selftest, verdicts
 from theworld_validate.faults.catalogue import CATALOGUE
 from theworld_validate.faults.loader import FaultySubject
 from theworld_validate.faults.selftest import run_selftest
-from theworld_validate.parity.check import plan_parity
+from theworld_validate.parity.planning import plan_parity
 from theworld_validate.results import CheckResult, Finding, InputError, Status
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import REFERENCE_TARGET, Target

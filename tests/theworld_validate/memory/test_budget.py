@@ -35,7 +35,9 @@ def test_what_is_over_a_budget_is_found() -> None:
     within = predicted(3 * GB, 9 * GB)
     assert [finding.code for finding in find_overruns(budgets, [within])] == ["memory.budget_unused"]
     over = predicted(3 * GB + 1)
-    assert "takes 3.00 GB, and its budget is 3 GB" in find_overruns(budgets[:1], [over])[0].message
+    (found,) = find_overruns(budgets[:1], [over])
+    assert "takes 3.000000001 GB, and its budget is 3.000000000 GB" in found.message  # what it is about is not rounded
+    assert (found.field, found.expected, found.actual) == ("peak_allocated_bytes", 3 * GB, 3 * GB + 1)
 
 
 def test_what_has_no_figure_is_over_its_budget() -> None:
@@ -45,7 +47,7 @@ def test_what_has_no_figure_is_over_its_budget() -> None:
         find_overruns(budget, [Measured(cell=Cell(), out_of_memory="forward")])[0],
         find_overruns(budget, [Measured(cell=Cell(), error="boom")])[0],
     ]
-    parts = ("takes more than 2.00 GB, which does not fit", "ran out of memory", "was not measured")
+    parts = ("takes more than 2.0 GB, which does not fit", "ran out of memory", "was not measured")
     for finding, part in zip(found, parts, strict=True):
         assert part in finding.message
 
@@ -80,7 +82,7 @@ def test_what_has_no_figure_is_over_its_budget() -> None:
         ("[[budget]]\nmax_reserved_gb = 1\ncheckpointing = 1\n", "budget 1: checkpointing must be true or false"),
         (
             "[[budget]]\nbatch = 1\nmax_reserved_gb = 1\n" * 2,
-            "budget 2 is about the same cells as budget 1; keep one",
+            "budget 2 is about the same configurations as budget 1; keep one",
         ),
         ("[[budget]]\nmax_reserved_gb = 1\nmax_reserved_gb = 2\n", "budget.toml"),
     ],

@@ -12,7 +12,8 @@ from tests.theworld_validate.command_line import assert_input_error, invoke
 from tests.theworld_validate.memory.test_measure import cuda  # noqa: F401 - a fixture
 from tests.theworld_validate.memory.test_predict import CPU_SCRATCH_BYTES, peak_of_real_run
 from theworld_validate.memory.answers import Question, answer_all
-from theworld_validate.memory.cells import Cell, build_family_matrix, make_inputs
+from theworld_validate.memory.cell_inputs import make_inputs
+from theworld_validate.memory.cells import Cell, build_family_matrix
 from theworld_validate.memory.measure import measure_cells
 from theworld_validate.memory.predict import Predictor
 from theworld_validate.results import InputError

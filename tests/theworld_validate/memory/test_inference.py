@@ -19,7 +19,9 @@ from theworld import TheWorld
 from theworld.synthetic import SyntheticCheckpoint
 from theworld.world_encoder import WorldEncoder
 from theworld_validate.memory import call_trace
-from theworld_validate.memory.cells import Cell, build_matrix, make_inputs, prepare_model
+from theworld_validate.memory.cell_inputs import make_inputs
+from theworld_validate.memory.cell_steps import prepare_model
+from theworld_validate.memory.cells import Cell, build_matrix
 from theworld_validate.memory.cuda_routes import attention_as_on_cuda
 from theworld_validate.memory.inference import run_call
 from theworld_validate.memory.levers import find_levers, sweep

@@ -17,10 +17,12 @@ from tests.theworld_validate.command_line import assert_input_error, invoke
 from tests.theworld_validate.memory.test_families import load
 from tests.theworld_validate.memory.test_predict import CPU_SCRATCH_BYTES, profiled_peak
 from theworld.synthetic import SyntheticCheckpoint
-from theworld_validate.memory import cells as cells_module
+from theworld_validate.memory import family_steps
 from theworld_validate.memory.adapter_config import Adapter, read_adapter
 from theworld_validate.memory.adapters import modules_restored
-from theworld_validate.memory.cells import Cell, evaluate, forward_and_backward, make_inputs, prepare_model
+from theworld_validate.memory.cell_inputs import make_inputs
+from theworld_validate.memory.cell_steps import evaluate, forward_and_backward, prepare_model
+from theworld_validate.memory.cells import Cell
 from theworld_validate.memory.cuda_routes import attention_as_on_cuda
 from theworld_validate.memory.predict import Predictor
 from theworld_validate.memory.quantised import FourBitLinear, _FourBitProduct, quantise
@@ -134,13 +136,13 @@ def test_gradients_that_stay_would_show(llama: tuple[Any, Any], monkeypatch: pyt
     cell = Cell(preset="full", world_tokens=0, text_tokens=16, accumulation=2)
     right = peak_of_trace(Predictor(config), cell)
     assert right > peak_of_trace(Predictor(config), replace(cell, accumulation=1)) + CPU_SCRATCH_BYTES
-    forward = cells_module.family_steps.family_loss
+    forward = family_steps.family_loss
 
     def forgetting(model: Any, inputs: dict[str, Any]) -> Any:
         model.zero_grad()
         return forward(model, inputs)
 
-    monkeypatch.setattr(cells_module.family_steps, "family_loss", forgetting)
+    monkeypatch.setattr(family_steps, "family_loss", forgetting)
     assert peak_of_trace(Predictor(config), cell) < right - CPU_SCRATCH_BYTES
 
 

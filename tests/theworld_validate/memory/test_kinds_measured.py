@@ -67,7 +67,7 @@ def test_an_adapter_that_does_not_fit_is_bad_input(model: Any) -> None:
 
 def test_batches_are_as_many_and_trained_on_once(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from theworld_validate.memory import measured_steps
-    from theworld_validate.memory.cells import forward_and_backward, prepare_model
+    from theworld_validate.memory.cell_steps import forward_and_backward, prepare_model
 
     def begin(peaks: Any, phase: str) -> None:
         peaks.phase_started_us[phase] = 1.0

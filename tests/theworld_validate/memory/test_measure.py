@@ -10,7 +10,8 @@ import torch
 
 from theworld import TheWorld
 from theworld_validate.memory import measure, measured_steps
-from theworld_validate.memory.cells import Cell, build_matrix, forward_and_backward
+from theworld_validate.memory.cell_steps import forward_and_backward
+from theworld_validate.memory.cells import Cell, build_matrix
 from theworld_validate.memory.checks import check_measured, conclude_measured
 from theworld_validate.memory.measure import measure_cells
 from theworld_validate.memory.outcomes import Measured
@@ -151,7 +152,7 @@ def test_out_of_memory_before_the_first_step_is_a_result_too(
     (step,) = measure_cells(model, CELLS[:1])
     assert step.out_of_memory == "preparing"
     (check,) = check_measured(model, CELLS[:1])
-    assert (check.status, check.reason) == (Status.INCONCLUSIVE, "no cell ran")
+    assert (check.status, check.reason) == (Status.INCONCLUSIVE, "no configuration ran")
 
 
 def test_inputs_larger_than_the_gpu_are_not_made(model: TheWorld, cuda: None) -> None:

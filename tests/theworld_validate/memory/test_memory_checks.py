@@ -98,7 +98,7 @@ def test_a_budget_is_a_gate(tmp_path: Path) -> None:
     unused.write_text("[[budget]]\npreset = 'full'\nmax_allocated_gb = 1\n")
     result = predict("--budget", unused)
     assert result.exit_code == 1
-    assert "no cell of this run is in it" in " ".join(result.stdout.split())
+    assert "no configuration of this run is in it" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_what_was_predicted_is_kept_when_the_rest_is_not(error: BaseException, m
         found.extend(checks.predict_in_workers(Run(), ModelSource(), CELLS, terms=Terms()))
     # `extend` takes what came before the error
     (check,) = found
-    assert (check.status, check.reason) == (Status.INCONCLUSIVE, "it ended early: 1 cells are missing")
+    assert (check.status, check.reason) == (Status.INCONCLUSIVE, "it ended early: 1 configuration is missing")
     assert [row["batch"] for row in check.measurements["cells"]] == [1, 3]  # pyrefly: ignore
 
 

@@ -17,7 +17,9 @@ from theworld import TheWorld
 from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.memory.allocator import SMALL_SEGMENT
 from theworld_validate.memory.answers import ModelSource, Question, answer_all
-from theworld_validate.memory.cells import Cell, build_matrix, forward_and_backward, make_inputs, prepare_model
+from theworld_validate.memory.cell_inputs import make_inputs
+from theworld_validate.memory.cell_steps import forward_and_backward, prepare_model
+from theworld_validate.memory.cells import Cell, build_matrix
 from theworld_validate.memory.cuda_routes import attention_as_on_cuda, attention_scratch_bytes, scratch_bytes
 from theworld_validate.memory.gpus import find_gpu, gpu_bytes
 from theworld_validate.memory.in_workers import answer_in_workers

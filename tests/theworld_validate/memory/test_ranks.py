@@ -18,7 +18,9 @@ from tests.theworld_validate.memory.test_predict import CPU_SCRATCH_BYTES
 from theworld.synthetic import SyntheticCheckpoint
 from theworld.training import sharding as trained_in_shards
 from theworld_validate.memory import predict, replication
-from theworld_validate.memory.cells import Cell, build_matrix, make_inputs, prepare_model
+from theworld_validate.memory.cell_inputs import make_inputs
+from theworld_validate.memory.cell_steps import prepare_model
+from theworld_validate.memory.cells import Cell, build_matrix
 from theworld_validate.memory.cuda_routes import attention_as_on_cuda
 from theworld_validate.memory.offload import KEPT_ELEMENTS
 from theworld_validate.memory.predict import Predictor

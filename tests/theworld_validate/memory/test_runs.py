@@ -27,7 +27,8 @@ from theworld_validate.memory.step_program import (
     lengths_to_trace,
     steps_of,
 )
-from theworld_validate.results import InputError, Status
+from theworld_validate.rendering.tables import Table, tables_of
+from theworld_validate.results import CheckResult, InputError, Status
 from theworld_validate.subjects.empty_models import blueprint_of_size
 
 MIB = 1 << 20
@@ -274,7 +275,7 @@ def test_what_would_help_is_replayed(predictor: Predictor) -> None:
     (found,) = answer_runs([CELL], question(lengths, capacity), labour)
     assert found.error is None
     assert found.cell.text_tokens == 512
-    assert (found.num_traced, found.num_lengths) == (4, 6)  # 384 is where some are padded to
+    assert found.num_traced == 4
     by_title = {outcome.title: outcome for outcome in found.outcomes}
     assert list(by_title) == [
         "as asked",
@@ -291,6 +292,23 @@ def test_what_would_help_is_replayed(predictor: Predictor) -> None:
     assert by_title[CHECKPOINTING].free == checkpointed.outcomes[0].free
     (even,) = answer_runs([CELL], question([512] * 6), labour)
     assert by_title["all padded to the longest"].free == even.outcomes[0].free
+
+
+def test_a_run_tells_what_its_longest_step_keeps_on_the_host(predictor: Predictor) -> None:
+    cell = replace(CELL, offload_activations=True)
+    (found,) = answer_runs([cell], question([300, 420]), OwnLabour(predictor))
+    longest, shorter = (predictor.predict(replace(cell, text_tokens=length)).host_bytes for length in (420, 300))
+    assert shorter is not None
+    assert found.host_bytes == longest
+    assert (longest or 0) > shorter > 0
+    (check,) = check_runs([found], [cell], RunTerms(question=question([300, 420])))
+    assert [table.rows[0][titles.index("host")] for table, titles in _tables(check) if "host" in titles] == [longest]
+    (kept,) = answer_runs([CELL], question([300]), OwnLabour(predictor))
+    assert kept.host_bytes is None
+
+
+def _tables(check: CheckResult) -> list[tuple[Table, list[str]]]:
+    return [(table, [column.title for column in table.columns]) for table in tables_of(check.measurements)]
 
 
 def test_the_command_answers_for_a_run(tmp_path: Path) -> None:
@@ -325,7 +343,7 @@ def test_the_command_answers_for_a_run(tmp_path: Path) -> None:
 def test_a_run_that_lives_by_retries_is_a_warning() -> None:
     made = steps([20, 30, 40], 1)
     outcome = replay_task_of(made, [20, 30, 40], 100 * MIB)
-    prediction = RunPrediction(cell=CELL, outcomes=(outcome,), num_lengths=3, num_traced=3)
+    prediction = RunPrediction(cell=CELL, outcomes=(outcome,), num_traced=3)
     terms = RunTerms(question=question([20, 30, 40], 100 * MIB))
     (check,) = check_runs([prediction], [CELL], terms)
     (finding,) = check.findings

@@ -19,9 +19,16 @@ from tests.theworld_validate.parity.documents import (
     with_places,
     without,
 )
-from theworld_validate.documents.observations import EMPTY, Fingerprint, Section
-from theworld_validate.parity.judge import NOTHING, REFERENCE_RAISES, Comparison, Side, check_files, judge
+from tests.theworld_validate.rendering.sample_reports import make_report
+from theworld_validate.compare.contradictions import contradictions
+from theworld_validate.documents.observations import EMPTY, Failure, Fingerprint, Section
+from theworld_validate.parity.judge import NOISE, NOTHING, QUIET, REFERENCE_RAISES, Comparison, Side, check_files, judge
+from theworld_validate.parity.times import seconds_of, time_part
+from theworld_validate.rendering.findings import find_roots
 from theworld_validate.results import CheckResult, Status, combine
+from theworld_validate.workers.child import Job
+from theworld_validate.workers.messages import Answer, Part
+from theworld_validate.workers.pool import Outcome
 
 PASSED, FAILED, INCONCLUSIVE = Status.PASSED, Status.FAILED, Status.INCONCLUSIVE
 ALL_CHECKS = [
@@ -62,11 +69,26 @@ def test_equal_sides_pass_in_every_check() -> None:
     }
 
 
-def test_time_is_shared_out() -> None:
-    comparison = Comparison(
-        plan=PLAN, reference=Side(fingerprint=whole()), candidate=Side(fingerprint=whole()), seconds=9
+def test_each_check_has_the_seconds_of_what_it_compares() -> None:
+    image, state = (
+        whole().subset("trace", "image/"),
+        {name: whole().sections[name] for name in ("parameters", "buffers")},
     )
-    assert sum(check.seconds for check in judge(comparison)) == pytest.approx(9)
+    steps = [
+        ("first", Fingerprint(sections=state), 2.0),
+        ("first", Fingerprint(sections={"trace": image}), 3.0),
+        ("first", Fingerprint(sections={"outputs": whole().subset("outputs", "image/")}), 0.5),
+        ("control", Fingerprint(sections={"trace": image}), 4.0),
+    ]
+    outcome = Outcome(job=Job(name="reference", function="a:b"))
+    for run, fingerprint, seconds in steps:
+        outcome.messages += time_part(Part(run=run, fingerprint=fingerprint), seconds)
+    outcome.messages.append(Answer(values={"part_seconds": 9.0}))  # of no part
+    seconds = seconds_of({"reference": outcome, "candidate": outcome}, control="control")
+    side = Side(fingerprint=whole())
+    comparison = Comparison(plan=PLAN, reference=side, candidate=side, control=side, seconds=seconds)
+    took = {check.id.removeprefix("parity."): check.seconds for check in judge(comparison) if check.seconds}
+    assert took == {"control": 8.0, "parameters": 2.0, "buffers": 2.0, "probe.image": 7.0}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +169,22 @@ def test_a_section_that_raises_is_the_candidates_fault_alone_or_proves_nothing(
         assert "KeyError: 'x'" in finding.message
         assert finding.actual == "model.py:7"
         assert finding.cause == "its own code fails at model.py:7: x['x']"
+
+
+def test_what_a_library_raised_is_not_told_as_the_candidates_line() -> None:
+    """There is nothing to mend in the library: the signature that it read is the hint."""
+    called = "Wrapper.forward(self, *args, **kwargs)"
+    failure = Failure(section="outputs", probe="text", error="ValueError: unused", place="utils.py:1965",
+                      code="raise ValueError(", library="transformers", called=called)  # fmt: skip
+    spoilt = replace(without(whole(), "outputs", "text/"), failures=(failure,))
+    (finding,) = judged(whole(), spoilt)["probe.text"].findings
+    assert finding.cause == (
+        "transformers raised it, called by the candidate, at utils.py:1965: raise ValueError(; what was called is "
+        f"{called}"
+    )
+    assert (
+        finding.remedy == "let the candidate take what the base class takes, by the same names in forward's signature"
+    )
 
 
 def test_one_error_of_several_steps_is_told_once() -> None:
@@ -302,6 +340,32 @@ def test_a_candidate_that_differs_where_the_control_does_is_not_blamed() -> None
     other = with_places(whole(), "outputs", {"text/logits": {"digest": digest_of(8)}})
     again = with_places(whole(), "outputs", {"text/logits": {"digest": digest_of(9)}})
     assert judged(whole(), other, control=again)["probe.text"].status is INCONCLUSIVE
+
+
+def test_noise_of_the_reference_is_one_cause() -> None:
+    """Whatever differs in what the control marks follows from the control's first difference; nothing else does."""
+
+    def noisy(number: int) -> Fingerprint:
+        seen = with_places(whole(), "trace", {f"text/{NORM}": tensor(number)})
+        seen = with_places(seen, "outputs", {"text/logits": {"digest": digest_of(number)}})
+        return with_places(seen, "gradients", {WEIGHT: tensor(number)})
+
+    other = with_places(noisy(8), "outputs", {"image/logits": {"digest": digest_of(8)}})
+    checks = judged(whole(), other, control=noisy(9))
+    root, *others = checks["control"].findings
+    assert (root.explained_by, root.cause, root.remedy) == (None, NOISE, QUIET)
+    following = [*others, *checks["probe.text"].findings, *checks["gradients"].findings]
+    assert len(following) >= 5
+    assert {(f.explained_by, f.cause, f.remedy) for f in following} == {(root.key, None, None)}
+    assert [f.explained_by for f in checks["probe.image"].findings] == [None]
+    assert checks["probe.image"].status is FAILED
+    report = make_report([replace(check, id=f"parity.{name}") for name, check in checks.items()])
+    roots = find_roots(report)
+    assert [(found.found.check, len(found.follows)) for found in roots] == [
+        ("parity.control", len(following)),
+        ("parity.probe.image", 0),
+    ]
+    assert contradictions([finding for check in report.checks for finding in check.findings]) == ()
 
 
 @pytest.mark.parametrize("section", ["trace", "outputs", "generation", "gradients"])

@@ -12,8 +12,10 @@ from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.compare.explain import contradictions
 from theworld_validate.faults.base import rewrite_files
 from theworld_validate.parity.causes import explain_checks, gather_evidence
-from theworld_validate.parity.check import check_parity, observe_job, plan_parity, side_of
+from theworld_validate.parity.check import check_parity
+from theworld_validate.parity.jobs import observe_job, side_of
 from theworld_validate.parity.judge import Comparison, judge
+from theworld_validate.parity.planning import plan_parity
 from theworld_validate.results import TENSORS_FILE, CheckResult, Finding, InputError, Status, combine
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.target import CANDIDATE_TARGET, REFERENCE_TARGET
@@ -106,6 +108,10 @@ def test_a_plain_subclass_passes(tiny: SyntheticCheckpoint) -> None:
     checks = compare(tiny, FAULTY + "PlainSubclass", probes=("image",))
     assert {check.status for check in checks.values()} == {Status.PASSED}
     assert {finding.severity for check in checks.values() for finding in check.findings} == {"warning"}
+    seconds = {name: check.seconds for name, check in checks.items()}
+    assert min(seconds.values()) > 0  # of what workers timed
+    apart = ("parity.files", "parity.control", "parity.gradients", "parity.probe.image", "parity.round_trip")
+    assert len({seconds[name] for name in apart}) == len(apart)  # no equal shares
 
 
 FAULTS = {

@@ -40,7 +40,7 @@ _OUR_TAGS = {
 _OUR_ATTRIBUTES = {
     *("lang", "charset", "name", "content", "http-equiv", "id", "class", "href", "aria-label", "scope", "role", "open"),
     *("tabindex", "data-value", "style", "hidden", "type", "autocomplete", "viewbox", "preserveaspectratio", "d"),
-    *("data-title", "aria-hidden", "title", "colspan"),
+    *("data-title", "aria-hidden", "title", "colspan", "rowspan"),
 }
 
 

@@ -74,6 +74,18 @@ def test_of_two_with_one_key_the_root_explains() -> None:
     ]
 
 
+def test_what_explains_is_looked_for_in_the_check_itself_first() -> None:
+    both = (finding("root"), finding("late", "root@x"))
+    checks = [
+        CheckResult(id=f"releases.{n}", status=Status.FAILED, seconds=0.0, findings=both) for n in ("5.1.0", "5.2.0")
+    ]
+    roots = find_roots(make_report(checks))
+    assert [(root.found.check, [found.check for found in root.follows]) for root in roots] == [
+        ("releases.5.1.0", ["releases.5.1.0"]),
+        ("releases.5.2.0", ["releases.5.2.0"]),
+    ]
+
+
 def test_errors_come_before_warnings_and_otherwise_the_order_stays() -> None:
     warning = {"severity": "warning"}
     assert [code for code, _ in families(finding("w", **warning), finding("b"), finding("a"))] == ["b", "a", "w"]

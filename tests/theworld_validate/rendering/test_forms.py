@@ -153,12 +153,12 @@ def test_junit_says_whence_a_failure_follows() -> None:
 
 def test_the_terminal_ends_with_the_verdict_and_the_likeliest_cause() -> None:
     lines = " ".join(read_terminal(parity_report()).split())
-    verdict, cause = lines.split("FAILED: ")[1].split(" likeliest cause: ")
+    verdict, rest = lines.split("FAILED: ")[1].split(" likeliest cause: ")
     assert verdict == (
         "2 of 6 checks passed, 2 failed, 1 inconclusive, 1 skipped; "
         "20 tensors compared bit for bit, 4.0 kB of state, in 30.0 s"
     )
-    assert cause == f"{CAUSE.cause} at {CAUSE.location}"
+    assert rest.split(" where: ") == [CAUSE.cause, CAUSE.location]
 
 
 def test_the_terminal_says_why_a_check_is_no_pass() -> None:
@@ -179,7 +179,7 @@ def test_without_a_finding_the_cause_is_the_worst_checks_reason() -> None:
         CheckResult(id="a.b", status=Status.INCONCLUSIVE, reason="two runs differ", seconds=0.0),
         CheckResult(id="a.c", status=Status.ERROR, reason="it raised KeyError", seconds=0.0),
     ]
-    assert read_terminal(make_report(checks)).endswith("likeliest cause: it raised KeyError at a.c\n")
+    assert read_terminal(make_report(checks)).endswith("likeliest cause: it raised KeyError\nwhere: a.c\n")
     assert "likeliest cause" not in read_terminal(
         make_report([CheckResult(id="a.d", status=Status.PASSED, seconds=0.0)])
     )
@@ -222,6 +222,20 @@ def test_json_is_read_back_whatever_it_holds() -> None:
     assert json.loads(text)["checks"][0]["reason"] == "half \\ud800 a pair, ##[error]"
     (check,) = parse_report(json.loads(text), source="report.json").checks
     assert check.measurements["n"] == "an integer of 16,610 bits"
+
+
+def test_the_environment_is_in_words_and_units() -> None:
+    report = make_report(sample_checks())
+    for text in (render_markdown(report), read_page(render_html(report)).text):
+        for raw in ("cpu_count", "torch_threads", "calibration_seconds", "gpu_count"):
+            assert raw not in text
+        assert "processor cores" in text
+        assert "0.02 s" in text
+
+
+def test_an_inconclusive_check_is_open() -> None:
+    check = CheckResult(id="parity.control", status=Status.INCONCLUSIVE, reason="two runs differ", seconds=0.0)
+    assert re.search(r"^open +parity\.control +two runs differ", read_terminal(make_report([check])), re.MULTILINE)
 
 
 def test_a_report_of_nothing_has_every_form() -> None:

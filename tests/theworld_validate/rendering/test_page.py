@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.theworld_validate.rendering.form_readers import read_page
+from tests.theworld_validate.rendering.form_readers import read_page, read_terminal
 from tests.theworld_validate.rendering.sample_pages import (
     CAPACITY,
     GB,
     LEVERS,
+    LOST,
     PRESETS,
     REPORTS,
     claims_report,
@@ -21,7 +22,9 @@ from tests.theworld_validate.rendering.sample_pages import (
     passing_report,
     releases_report,
 )
-from tests.theworld_validate.rendering.sample_reports import SUBJECTS, make_report
+from tests.theworld_validate.rendering.sample_reports import CAUSE, PLAN, SUBJECTS, make_report
+from theworld_validate.rendering.junit import render_junit
+from theworld_validate.rendering.markdown import render_markdown
 from theworld_validate.rendering.names import finding_anchor
 from theworld_validate.rendering.page import render_html
 from theworld_validate.rendering.page.axis import axis_to, axis_with_limit
@@ -215,6 +218,15 @@ def test_a_cell_that_ran_out_of_memory_has_a_row_too() -> None:
     assert (last.label, last.total, last.fits, last.segments) == ("full + huge", "out of memory in backward", False, [])
 
 
+def test_the_limit_says_how_it_comes_of_the_gpus_memory() -> None:
+    report = memory_report()
+    told = {**report.checks[0].measurements, "about_capacity": "22 GiB less 2 % of margin"}
+    found = memory(replace(report, checks=(replace(report.checks[0], measurements=told),)))
+    assert found.limit is not None
+    assert found.limit.text == "the limit: 40.0 GB that a GPU leaves a process (22 GiB less 2 % of margin)"
+    assert "16 predicted, 40.0 GB can be reserved" in read_page(render_html(report)).text
+
+
 def test_a_run_is_drawn_with_its_limit() -> None:
     found = memory(memory_report(), 1)
     (plot,) = found.plots
@@ -250,6 +262,19 @@ def test_bit_for_bit_is_said_of_nothing_less(weaker: str) -> None:
     assert "is transformers:" not in read_page(render_html(replace(report, checks=tuple(checks)))).text
 
 
+def test_noise_is_one_cause_on_the_page_and_on_the_terminal() -> None:
+    report = inconclusive_report()
+    num_following = sum(len(check.findings) for check in report.checks) - 1
+    page = read_page(render_html(report))
+    assert f"The cause ({num_following} findings follow)" in page.text
+    assert "#findings" in page.links
+    terminal = read_terminal(report, width=200)
+    assert terminal.count("cause: the reference itself") == 2  # its own, and the likeliest
+    assert f"and {num_following} that follow from it" in terminal
+    assert "more" not in terminal.split("parity.control: ")[1]
+    assert "<dt>reference and candidate</dt><dd>target" in render_html(report)
+
+
 def test_what_was_not_decided_counts_as_nothing() -> None:
     text = read_page(render_html(inconclusive_report())).text
     assert "compared, bit for bit" not in text
@@ -264,7 +289,9 @@ def test_what_was_not_decided_counts_as_nothing() -> None:
 def test_a_long_command_is_folded() -> None:
     long = "theworld-validate scan " + " ".join(f"--reference transformers:Class{i}" for i in range(40))
     html = render_html(make_report([passed("a.b")], command="theworld-validate scan", command_line=long))
-    assert f"and what was typed after it</summary><code>{long}</code></details>" in html
+    folded = html.split("and what was typed after it</summary><code>")[1].split("</code></details>")[0]
+    assert re.sub(r"<[^>]*>", "", folded) == long
+    assert folded.count('<span class="whole">--reference</span>') == 40  # no dash stands at a line's end
 
 
 def test_subjects_say_once_what_they_share() -> None:
@@ -274,16 +301,69 @@ def test_subjects_say_once_what_they_share() -> None:
     assert "torch 2.13.0, transformers 5.23.0, diffusers 0.42.1, Python 3.11.7" in head
 
 
+def test_subjects_that_are_the_same_have_a_row_with_a_name() -> None:
+    alike = (SUBJECTS[0], replace(SUBJECTS[0], role="candidate"))
+    html = render_html(make_report([passed("a.b")], subjects=alike))
+    assert "<dt>reference and candidate</dt><dd>target" in html
+    assert "<dt>candidate</dt>" not in html
+    assert "<dt>both</dt>" in render_html(make_report([passed("a.b")], subjects=SUBJECTS))
+
+
+def test_an_id_is_broken_between_its_words_and_a_version_nowhere() -> None:
+    html = render_html(make_report([passed("releases.5.13.0rc1"), passed("a.layers.0.mlp")]))
+    assert "<code>releases.<wbr>5.13.0rc1</code>" in html
+    assert "<code>a.<wbr>layers.<wbr>0.<wbr>mlp</code>" in html
+
+
+def test_what_is_the_same_for_all_claims_is_no_figure_of_them() -> None:
+    """The probes are parity's, which claims run for themselves."""
+    figure = f"<b>{len(PLAN.probes)}</b> probes"
+    assert figure not in render_html(replace(claims_report(), plan=PLAN))
+    assert figure in render_html(passing_report())
+
+
 def test_releases_come_first_as_a_grid() -> None:
     page = read_page(render_html(releases_report()))
-    assert "of 3 releases:" in page.text
-    assert "1 changed nothing" in page.text
+    assert "of 5 releases: 2 unsafe, 1 changed, 1 changed nothing, 5.0.0 is the first" in page.text
     assert page.ids.index("grids") < page.ids.index("findings")
     assert page.text.index("Each release against") < page.text.index("Who reads whose files")
     html = render_html(releases_report())
     assert '<td class="bad" data-title="text">changed</td>' in html
-    assert '<td class="worst" data-title="5.0.0">37 lost</td>' in html
+    assert '<td class="worst" data-title="read by 5.0.0">37 lost</td>' in html
+    assert '<th scope="colgroup" colspan="2">read by</th>' in html
+    assert '<th scope="row"><span class="phone dim">saved by </span>5.2.0' in html
+    assert "1 of 1 whole" in page.text  # what it reads of itself is no file of another's
+    assert "1 of 2: files of one release that another reads whole" in page.text
     assert '<td data-title="image"></td>' in html  # not judged
+    assert '<td class="first" data-title="text">first</td>' in html  # compared with none, so equal to nothing
+    assert html.count("compared with none</span>") == 1
+
+
+def test_the_head_is_about_the_gravest_releases_and_names_each() -> None:
+    report = releases_report()
+    where = f"{LOST.location}, in 5.2.0, 5.3.0"
+    head = read_page(render_html(report)).text.split("Each release against")[0]
+    assert f"cause {LOST.cause} where {where}" in head.replace(" ,", ",")
+    assert LOST.remedy in head
+    assert CAUSE.cause not in head  # of the release that changed
+    assert " ".join(read_terminal(report).split()).endswith(f"likeliest cause: {LOST.cause} where: {where}")
+    assert f"- likeliest cause: {LOST.cause}\n- where: `{LOST.location}`, in 5.2.0, 5.3.0" in render_markdown(report)
+    assert f'<property name="where" value="{where}" />' in render_junit(report)
+    html = render_html(report)
+    card = html[html.index('<section id="findings">') :].split("</article>")[0]
+    assert f">#</a> 5.2.0, 5.3.0: {LOST.message.split()[0]}" in card
+    assert "<code>releases.<wbr>5.2.0</code></a>, <a" in card  # a version is one word
+    assert card.count("<code>releases.<wbr>5.3.0</code>") == 2  # beside the first one, and its own place
+
+
+def test_the_page_says_what_paritys_seconds_are() -> None:
+    def said(*seconds: float) -> str:
+        checks = [replace(passed(f"parity.{n}"), seconds=took) for n, took in enumerate(seconds)]
+        return read_page(render_html(make_report(checks))).text
+
+    assert "what observing took, both sides added up" in said(0.0, 1.5, 1.0)
+    assert "equal shares of what observing took" in said(0.0, 1.5, 1.5)
+    assert "observing took" not in read_page(render_html(releases_report())).text
 
 
 def test_a_claim_is_no_warning_of_the_model() -> None:
@@ -294,6 +374,8 @@ def test_a_claim_is_no_warning_of_the_model() -> None:
     (anchor,) = [name for name in page.ids if name.startswith("finding-")]
     assert f'<article class="claim failed" id="{anchor}">' in html
     assert "Trainable parameters: 4.03B" in page.text  # whatever else the report says of it
+    assert "theworld_validate/audits/claims.toml quotes them" in page.text
+    assert "documented 4,430 parameters measured 4,430 parameters" in " ".join(page.text.split())
 
 
 def test_a_claims_error_is_a_cause() -> None:

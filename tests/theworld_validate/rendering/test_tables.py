@@ -5,10 +5,18 @@ import pytest
 from tests.theworld_validate.rendering.form_readers import read_markdown, read_page, read_terminal
 from tests.theworld_validate.rendering.sample_reports import make_report
 from theworld_validate.rendering.figures import draw_figures
+from theworld_validate.rendering.junit import render_junit
 from theworld_validate.rendering.markdown import render_markdown
 from theworld_validate.rendering.page import render_html
-from theworld_validate.rendering.tables import describe_measurements, format_cell, tables_of, titles_of
-from theworld_validate.results import CheckResult, Measurements, Report, Scalar, Status
+from theworld_validate.rendering.tables import (
+    bytes_apart,
+    describe_measurements,
+    evidence_of,
+    format_cell,
+    tables_of,
+    titles_of,
+)
+from theworld_validate.results import CheckResult, Finding, Measurements, Report, Scalar, Status
 
 RAGGED: Measurements = {
     "cells": [
@@ -51,9 +59,58 @@ def test_every_form_shows_all_rows_and_columns() -> None:
             assert shown in text
 
 
+def test_amounts_that_differ_are_never_written_alike() -> None:
+    assert bytes_apart(155_200_000, 83_751_862) == ("155.2 MB", "83.8 MB")
+    assert bytes_apart(83_760_000, 83_751_862) == ("83.76 MB", "83.75 MB")
+    assert bytes_apart(3 * 10**9 + 1, 3 * 10**9) == ("3.000000001 GB", "3.000000000 GB")
+    assert bytes_apart(5, 5) == ("5 B", "5 B")
+
+
+def test_evidence_in_bytes_has_its_unit_in_every_form() -> None:
+    finding = Finding(
+        code="memory.does_not_fit",
+        location="full",
+        message="full does not fit",
+        expected=83_751_862,
+        actual=155_189_248,
+        field="peak_reserved_bytes",
+    )
+    assert evidence_of(finding) == [("expected", "83.8 MB"), ("actual", "155.2 MB")]
+    check = CheckResult(id="memory.predict", status=Status.FAILED, seconds=1.0, findings=(finding,))
+    report = make_report([check])
+    forms = (read_page(render_html(report)).text, read_terminal(report), render_markdown(report), render_junit(report))
+    for text in forms:
+        assert "83.8 MB" in text
+        assert "155.2 MB" in text
+        assert "83751862" not in text.replace(",", "")
+    plain = Finding(code="a.b", location="c", message="d", expected=0, actual=None, field="ratio")
+    assert evidence_of(plain) == [("expected", 0)]
+
+
+@pytest.mark.parametrize("fits", [[False], [False, False], [True, False]])
+def test_what_does_not_fit_says_so_where_nothing_fits(fits: list[bool]) -> None:
+    rows = [{"configuration": f"c{i}", "peak_bytes": 10**9 + i, "fits": fit} for i, fit in enumerate(fits)]
+    text = " ".join(read_terminal(report_of({"cells": rows})).split())
+    assert "memory.measure: configurations" in text
+    told = {1: "peak fits c0 1.0 GB no", 2: "fits c0 yes c1 no" if any(fits) else "fits: no"}
+    assert told[len(fits)] in text
+
+
+def test_a_check_says_what_was_done_with_what_it_counts() -> None:
+    for check_id, told in (("memory.predict", "2 predicted"), ("memory.measure", "2 measured"), ("a.b", "2 compared")):
+        check = CheckResult(id=check_id, status=Status.PASSED, seconds=1.0, measurements={"compared": 2})
+        assert told in read_terminal(make_report([check]))
+    limit: Measurements = {"capacity_bytes": 22 * 10**9, "about_capacity": "22 GiB less 2 % of margin"}
+    assert describe_measurements(limit) == "22.0 GB can be reserved (22 GiB less 2 % of margin)"
+
+
 def test_titles_differ() -> None:
     assert titles_of(["total", "total_bytes", "other_bytes"]) == ["total", "total bytes", "other"]
     assert titles_of(["a_b", "a b", "a_b_bytes"]) == ["a b", "a b (2)", "a b bytes"]
+    assert titles_of(["least_bytes", "host_bytes"], table="cells") == ["parameters and inputs", "host"]
+    assert titles_of(["cell"], table="levers") == ["configuration"]
+    assert titles_of(["over_calibration_ratio"], table="times") == ["growth, each over its own calibration"]
+    assert titles_of(["least_bytes"], table="runs") == ["least memory to complete"]  # another thing
     assert titles_of(["x" * 200 + "1", "x" * 200 + "2"]) == ["x" * 77 + "...", "x" * 77 + "... (2)"]
     report = report_of({"t": [{"name": "a", "total": 3, "total_bytes": 4000}, {"name": "b", "total": 5}]})
     assert "| name | total | total bytes |" in render_markdown(report)

@@ -1,4 +1,4 @@
-"""The documented claims, each measured here and now: holds, explained, refuted, or needs a GPU.
+"""The claims of the first implementation notes, each measured here and now: holds, explained, refuted, or needs a GPU.
 
 In: evidence that other checks gathered. Out: one check for each group of claims, with the notes' own words beside each
 verdict. A refuted claim is a warning, which the forms show as the notes' own, for the notes are not the product; a
@@ -54,6 +54,7 @@ def _check_group(
                 "verdict": verdict,
                 "documented": _documented(claim),
                 "measured": value,
+                "unit": claim.unit,
                 "lines": ", ".join(map(str, claim.line)),
                 "says": claim.says,
                 "quote": claim.quote,
@@ -151,7 +152,7 @@ def _preset(claim: Claim, evidence: Evidence) -> Measured:
         "frozen": total - trainable,
         "percentage": 100.0 * trainable / total,
     }[field]
-    words = "their freezing left the projector and the VAE's rest trainable, and they have no temporal embedding"
+    words = "the notes' freezing left the projector and the VAE's rest trainable, and they have no temporal embedding"
     return judge(claim, measured, theirs, words)
 
 

@@ -1,4 +1,4 @@
-"""What the documented claims are held against, and how a measured value is judged.
+"""What the first implementation notes' claims are held against, and how a measured value is judged.
 
 In: a claim, the evidence, a measured value. Out: a verdict: holds, explained, refuted, or needs a GPU.
 """

@@ -1,4 +1,4 @@
-"""The claims of the implementation notes, as a table that machines read: claims.toml beside this file.
+"""The claims of the first implementation notes, as a table that machines read: claims.toml beside this file.
 
 In: nothing. Out: `Claim`s, and the documented counts among them.
 """
@@ -11,6 +11,23 @@ from typing import Any
 
 from theworld_validate.audits.explanation import DocumentedCount
 
+_PERCENT = "%"
+# Of the documented and the measured figure of each measure; statements have none.
+_UNITS = {
+    "count": "parameters",
+    "preset": "parameters",
+    "cosmos_parameters": "parameters",
+    "image_tokens": "tokens an image",
+    "latent_channels": "channels",
+    "hidden_size": "elements",
+    "memory": "GB",
+    "memory_added": "GB",
+    "memory_of_part": "% of the weights' bytes",
+    "activation_ratio": "times",
+    "step_slowdown": _PERCENT,
+    "memory_saved": _PERCENT,
+    "rank_share": _PERCENT,
+}
 CLAIMS = Path(__file__).with_name("claims.toml")
 
 
@@ -45,6 +62,11 @@ class Claim:
     def quote(self) -> str:
         """Every sentence of the notes that says it, with its line."""
         return "; ".join(f'line {line}: "{text}"' for line, text in zip(self.line, self.quotes, strict=True))
+
+    @property
+    def unit(self) -> str | None:
+        """Of its figures; None for a statement."""
+        return _PERCENT if self.arguments.get("field") == "percentage" else _UNITS.get(self.measure)
 
     @property
     def group(self) -> str:

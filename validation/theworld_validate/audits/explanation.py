@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentedCount:
-    """A figure that the implementation notes publish.
+    """A figure that the first implementation notes publish.
 
     Args:
         label: what the notes call it.

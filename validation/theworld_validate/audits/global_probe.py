@@ -1,11 +1,13 @@
 """Run in a fresh process: what each import and load changes of the process's global state.
 
-In: on stdin, a list of [plan, file]; a plan is {"baseline": [step, ...], "stages": [[title, step], ...]}, a step
-{"import": "module"}, {"get": "module:name"} or {"load": {fields of a Subject}}. Out: each file, made by a fork of its
-own, of {"stages": [{"stage": title, "changes": {field: [before, after]}, ...}]}, {"error": one line} or {"input": one
-line}; or of {"ended": exit code}, where a fork did not come to its end. A stage without a title is not looked at.
+In: from the socket at an address, a list of [plan, file]; a plan is {"baseline": [step, ...], "stages": [[title, step],
+...]}, a step {"import": "module"}, {"get": "module:name"} or {"load": {fields of a Subject}}. Out: each file, made by a
+fork of its own, of {"stages": [{"stage": title, "changes": {field: [before, after]}, ...}]}, {"error": one line} or
+{"input": one line}; or of {"ended": exit code}, where a fork did not come to its end. A stage without a title is not
+looked at.
 
-Nothing here imports `theworld` before a stage does: what its own import changes would be over by then.
+Nothing here imports `theworld` before a stage does: what its own import changes would be over by then. The process is
+a new interpreter; or, as `fork_fresh` makes it, one that has no more than that, in half the time.
 """
 
 import hashlib
@@ -13,6 +15,8 @@ import importlib
 import json
 import os
 import random
+import signal
+import socket
 import sys
 import warnings
 from pathlib import Path
@@ -34,13 +38,7 @@ def observe() -> dict[str, Any]:
     state = {name: seen["value"] for name, seen in observe_globals().items()}
     state.pop("cublas_workspace_config", None)  # among the environment variables
     state.update(
-        cudnn_enabled=torch.backends.cudnn.enabled,
         num_interop_threads=torch.get_num_interop_threads(),
-        anomaly_mode=torch.is_anomaly_enabled(),
-        flash_sdp=torch.backends.cuda.flash_sdp_enabled(),
-        mem_efficient_sdp=torch.backends.cuda.mem_efficient_sdp_enabled(),
-        math_sdp=torch.backends.cuda.math_sdp_enabled(),
-        cudnn_sdp=torch.backends.cuda.cudnn_sdp_enabled(),
         rng_state_numpy=_digest(np.random.get_state()),
         rng_state_python=_digest(random.getstate()),
         warnings_filters=_digest(warnings.filters),
@@ -72,23 +70,49 @@ def run_step(step: dict[str, Any]) -> None:
         Subject(**step["load"]).load()
 
 
-def main() -> None:
-    """Import what everything builds on, then have a fork follow each plan on stdin, and wait for all."""
+def main(address: str) -> None:
+    """Import what everything builds on, and follow plans."""
     for step in _COMMON:
         run_step(step)
-    forks = {Path(result): _fork(plan, Path(result)) for plan, result in json.load(sys.stdin)}
-    for result, pid in forks.items():
-        _, status = os.waitpid(pid, 0)
-        if not result.exists():
-            _write(result, {"ended": os.waitstatus_to_exitcode(status)})
+    follow_plans(address)
 
 
-def _fork(plan: dict[str, Any], result: Path) -> int:
+def follow_plans(address: str) -> None:
+    """Have a fork follow each plan that the judge gives at an address, and wait for all. The connection's end is ours.
+
+    The process id is said first, so that the judge can end this process and its forks.
+    """
+    with socket.socket(socket.AF_UNIX) as judge:
+        judge.connect(address)
+        judge.sendall(f"{os.getpid()}\n".encode())
+        with judge.makefile("rb") as file:
+            plans = file.read()
+        forks = {Path(result): _fork(plan, Path(result), judge) for plan, result in json.loads(plans or b"[]")}
+        for result, pid in forks.items():
+            _, status = os.waitpid(pid, 0)
+            if not result.exists():
+                _write(result, {"ended": os.waitstatus_to_exitcode(status)})
+
+
+def become_fresh() -> None:
+    """Leave the process that this one was forked from: its session, its signals, its files and its terminal."""
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+
+
+def _fork(plan: dict[str, Any], result: Path, judge: socket.socket) -> int:
     """Follow a plan in a fork; return its process id."""
     pid = os.fork()
     if not pid:
         code = 1
         try:
+            judge.close()  # what a subject leaves behind does not keep it open
             _deliver(plan, result)
             code = 0
         except SystemExit as end:
@@ -143,4 +167,4 @@ def _is_new(step: dict[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -1,6 +1,7 @@
 """Parameters, component by component, and what each freeze preset trains of them; no weight is needed.
 
-In: a `TheWorldConfig`. Out: two checks: the ledger of components beside the documented figures, and the presets.
+In: a `TheWorldConfig`. Out: two checks: the ledger of components beside the figures of the first implementation
+notes, and the presets.
 """
 
 import time
@@ -149,7 +150,7 @@ def _component_rows(
     findings = [
         Finding(
             code="params.documented",
-            location=f"line {documented.line} of the implementation notes",
+            location=f"line {documented.line} of the first implementation notes",
             message=f"{documented.label}: documented {documented.count:,}, and no parts of the model sum to it",
             expected=documented.count,
             actual=explanation.measured,

@@ -22,7 +22,8 @@ app = typer.Typer(
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Prove what a fused model really is: parity with Gemma 3 bit for bit, and what the world branch costs.",
+    help="Prove what a wrapped, extended, adapted or upgraded model really is: parity with its base class, bit "
+    "for bit, and what each addition costs.",
     epilog=(
         "Exit codes: 0 every check passed, 1 a check failed, 2 wrong usage or unreadable input, 3 inconclusive, "
         "4 an error of the harness itself, 130 interrupted."
@@ -62,11 +63,14 @@ def default(
         return 0
 
     def body(run: "Run") -> Iterable[CheckResult]:
+        from theworld_validate.rendering.svg import load_matplotlib
         from theworld_validate.run_suite import run_groups, start_ahead
         from theworld_validate.suite import choose_groups
 
         groups = choose_groups(suite, only or ())
         with start_ahead(groups) as process:
+            if process is not None and options.output is not None:  # the workers' server imports for seconds now
+                load_matplotlib()
             target = loading.target(run)
             if suite == "gpu" and target.device == "cpu":
                 target = replace(target, device="cuda")

@@ -130,7 +130,7 @@ def params(
         typer.Option("--components", metavar="FILE", help="A list of components: {name: [pattern, ...]}, as JSON."),
     ] = None,
 ) -> int:
-    """Count parameters by component; of TheWorld each freeze preset too, and what documented figures really are."""
+    """Count parameters by component; of TheWorld each freeze preset too, and what the first notes' figures count."""
 
     def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate.suite import count_params
@@ -185,7 +185,7 @@ def global_state(
 @app.command(rich_help_panel=AUDIT)
 @shared_options()
 def claims(options: Options, loading: Loading) -> int:
-    """Hold every documented claim against what is measured here and now."""
+    """Hold every claim of the first implementation notes against what is measured here and now."""
 
     def body(run: "Run") -> Iterable[CheckResult]:
         from theworld_validate import suite

@@ -8,37 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from theworld_validate.cli.app import app
-from theworld_validate.cli.commands import TRAINING
-from theworld_validate.cli.memory_options import (
-    Accumulation,
-    AdapterFile,
-    Batch,
-    BudgetFile,
-    Checkpointing,
-    ChunkedLoss,
-    DenoisingSteps,
-    Frames,
-    Gpus,
-    Guidance,
-    NewTokens,
-    Offload,
-    OffloadActivations,
-    OffloadOptimizer,
-    Optimizer,
-    Precision,
-    Preset,
-    Quantization,
-    Strategy,
-    Task,
-    TaskName,
-    TextTokens,
-    WorldSteps,
-    WorldTokens,
-    cells_of,
-    family_of,
-    read_adapters,
-    values_of,
-)
+from theworld_validate.cli.commands import TRAINING, Commands
+from theworld_validate.cli.memory_matrix import cells_of, family_of
+from theworld_validate.cli.memory_options import BudgetFile, MatrixOptions, PredictedMatrixOptions, Task
 from theworld_validate.cli.memory_run_options import (
     GarbageCollectionThreshold,
     Lengths,
@@ -54,32 +26,17 @@ from theworld_validate.results import CheckResult, InputError
 if TYPE_CHECKING:
     from theworld_validate.workers.run import Run
 
-memory_app = typer.Typer(help="Peak GPU memory of training and inference: measured on a GPU, predicted without one.")
+memory_app = typer.Typer(
+    cls=Commands, help="Peak GPU memory of training and inference: measured on a GPU, predicted without one."
+)
 app.add_typer(memory_app, name="memory", rich_help_panel=TRAINING)
 
 
 @memory_app.command()
-@shared_options(loads=False)
+@shared_options(loads=False, matrix=PredictedMatrixOptions)
 def predict(
     options: Options,
-    task: TaskName = Task.TRAIN,
-    preset: Preset = None,
-    checkpointing: Checkpointing = None,
-    chunked_loss: ChunkedLoss = None,
-    precision: Precision = None,
-    optimizer: Optimizer = None,
-    adapter: AdapterFile = None,
-    quantization: Quantization = None,
-    accumulation: Accumulation = None,
-    world_tokens: WorldTokens = None,
-    batch: Batch = None,
-    text_tokens: TextTokens = None,
-    frames: Frames = None,
-    new_tokens: NewTokens = None,
-    world_steps: WorldSteps = None,
-    denoising_steps: DenoisingSteps = None,
-    guidance: Guidance = None,
-    offload: Offload = None,
+    matrix: PredictedMatrixOptions,
     config: Annotated[
         str | None,
         typer.Option("--config", metavar="tiny|4b|FILE", help="A geometry by name, or a config.json. Default: 4b."),
@@ -99,10 +56,6 @@ def predict(
     sweep: Annotated[
         str | None, typer.Option("--sweep", metavar="WHAT", help="Grow batch, text or world until it no longer fits.")
     ] = None,
-    gpus: Gpus = None,
-    strategy: Strategy = None,
-    offload_activations: OffloadActivations = None,
-    offload_optimizer: OffloadOptimizer = None,
     expandable_segments: Annotated[
         bool, typer.Option("--expandable-segments", help="As PYTORCH_CUDA_ALLOC_CONF sets it.")
     ] = False,
@@ -114,7 +67,7 @@ def predict(
     budget: BudgetFile = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", metavar="N", min=1, help="Processes. Default: 2 for runs, or for more than 3 cells."),
+        typer.Option("--jobs", metavar="N", min=1, help="Processes. Default: 2 for runs, or over 3 configurations."),
     ] = None,
 ) -> int:
     """Predict peak GPU memory of training or inference, without a GPU and without weights."""
@@ -128,33 +81,7 @@ def predict(
         if model is not None and config is not None:
             raise InputError("--model and --config both name a model; give one of the two")
         family = family_of(model)
-        cells = cells_of(
-            task,
-            {
-                "preset": preset,
-                "checkpointing": values_of(checkpointing),
-                "chunked_loss": values_of(chunked_loss),
-                "precision": precision,
-                "optimizer": optimizer,
-                "adapter": read_adapters(adapter, family=family),
-                "quantization": quantization,
-                "accumulation": accumulation,
-                "world_tokens": world_tokens,
-                "batch": batch,
-                "text_tokens": text_tokens,
-                "frames": frames,
-                "new_tokens": new_tokens,
-                "world_steps": world_steps,
-                "denoising_steps": denoising_steps,
-                "guidance": values_of(guidance),
-                "offload": values_of(offload),
-                "num_gpus": gpus,
-                "strategy": strategy,
-                "offload_activations": values_of(offload_activations),
-                "offload_optimizer": values_of(offload_optimizer),
-            },
-            family=family,
-        )
+        cells = cells_of(matrix, family=family)
         if family is not None and sweep == "world":
             raise InputError(f"--sweep world is TheWorld's own, and this is for {family}; give batch or text")
         run_options = RunOptions(
@@ -165,14 +92,14 @@ def predict(
             garbage_collection_threshold=garbage_collection_threshold,
             max_split_size_mb=max_split_size_mb,
         )
-        run_options.check(task, text_tokens=text_tokens, sweep=sweep, accumulation=accumulation)
+        run_options.check(matrix.task, text_tokens=matrix.text_tokens, sweep=sweep, accumulation=matrix.accumulation)
         terms = Terms(
             gpu=None if gpu is None else find_gpu(gpu),
             sweep_over=check_sweep(sweep),
             expandable_segments=expandable_segments,
             budgets=() if budget is None else read_budgets(budget, any_preset=family is not None),
         )
-        if generation is not None and (model is not None or task is not Task.ROLLOUT):
+        if generation is not None and (model is not None or matrix.task is not Task.ROLLOUT):
             raise InputError("--generation is of --task rollout beside a --config; a --cosmos repository has its own")
         source = ModelSource(
             geometry=config or "4b",
@@ -193,32 +120,15 @@ def predict(
 
 
 @memory_app.command()
-@shared_options(without=("dtype", "device"))
+@shared_options(without=("dtype", "device"), matrix=MatrixOptions)
 def measure(
     options: Options,
     loading: Loading,
-    task: TaskName = Task.TRAIN,
-    preset: Preset = None,
-    checkpointing: Checkpointing = None,
-    chunked_loss: ChunkedLoss = None,
-    precision: Precision = None,
-    optimizer: Optimizer = None,
-    adapter: AdapterFile = None,
-    quantization: Quantization = None,
-    accumulation: Accumulation = None,
-    world_tokens: WorldTokens = None,
-    batch: Batch = None,
-    text_tokens: TextTokens = None,
-    frames: Frames = None,
-    new_tokens: NewTokens = None,
-    world_steps: WorldSteps = None,
-    denoising_steps: DenoisingSteps = None,
-    guidance: Guidance = None,
-    offload: Offload = None,
+    matrix: MatrixOptions,
     device: Annotated[str, typer.Option("--device", help="cuda or cuda:N.")] = "cuda",
     snapshots: Annotated[
         Path | None,
-        typer.Option("--snapshots", metavar="DIR", help="Write one file a cell, for pytorch.org/memory_viz."),
+        typer.Option("--snapshots", metavar="DIR", help="One file a configuration, for pytorch.org/memory_viz."),
     ] = None,
     budget: BudgetFile = None,
 ) -> int:
@@ -229,29 +139,7 @@ def measure(
         from theworld_validate.memory.checks import measure_target
 
         family = family_of(loading.model)
-        cells = cells_of(
-            task,
-            {
-                "preset": preset,
-                "checkpointing": values_of(checkpointing),
-                "chunked_loss": values_of(chunked_loss),
-                "precision": precision,
-                "optimizer": optimizer,
-                "adapter": read_adapters(adapter, family=family),
-                "quantization": quantization,
-                "accumulation": accumulation,
-                "world_tokens": world_tokens,
-                "batch": batch,
-                "text_tokens": text_tokens,
-                "frames": frames,
-                "new_tokens": new_tokens,
-                "world_steps": world_steps,
-                "denoising_steps": denoising_steps,
-                "guidance": values_of(guidance),
-                "offload": values_of(offload),
-            },
-            family=family,
-        )
+        cells = cells_of(matrix, family=family)
         budgets = () if budget is None else read_budgets(budget, any_preset=family is not None)
         if not device.startswith("cuda"):
             raise InputError(f"--device {device}: memory is measured on cuda or cuda:N; memory predict needs none")

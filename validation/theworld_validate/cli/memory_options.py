@@ -1,20 +1,14 @@
-"""Options of the memory commands, and the cells that they stand for.
+"""Options of the memory commands: what a matrix of cells is made of, written once for both.
 
-In: what was given on the command line. Out: a matrix of cells, or an `InputError` that names the option.
+In: nothing. Out: option types, and `MatrixOptions`, which hold what was given.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
-
-from theworld_validate.results import InputError
-
-if TYPE_CHECKING:
-    from theworld_validate.memory.adapter_config import Adapter
-    from theworld_validate.memory.cells import Cell
 
 
 class Switch(StrEnum):
@@ -127,108 +121,51 @@ OffloadOptimizer = Annotated[
     ),
 ]
 BudgetFile = Annotated[
-    Path | None, typer.Option("--budget", metavar="FILE", help="A TOML file of what cells may take: makes it a gate.")
+    Path | None, typer.Option("--budget", metavar="FILE", help="A TOML file of what configurations may take: a gate.")
 ]
 
 
-Choices = dict[str, "Sequence[str] | Sequence[int] | Sequence[bool] | Sequence[Adapter] | None"]
-_DEFAULTS: Choices = {
-    "preset": ("projection", "vision", "language", "full"),
-    "checkpointing": (False, True),
-}
-_OPTIONS = {"num_gpus": "--gpus"}  # where an option's name is not its field's
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixOptions:
+    """What cells are made of, as the user gave it; None for what was not given."""
+
+    task: TaskName = Task.TRAIN
+    preset: Preset = None
+    checkpointing: Checkpointing = None
+    chunked_loss: ChunkedLoss = None
+    precision: Precision = None
+    optimizer: Optimizer = None
+    adapter: AdapterFile = None
+    quantization: Quantization = None
+    accumulation: Accumulation = None
+    world_tokens: WorldTokens = None
+    batch: Batch = None
+    text_tokens: TextTokens = None
+    frames: Frames = None
+    new_tokens: NewTokens = None
+    world_steps: WorldSteps = None
+    denoising_steps: DenoisingSteps = None
+    guidance: Guidance = None
+    offload: Offload = None
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """Values by a cell's fields: of a switch those that it stands for, of an adapter what was typed."""
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "task"}
+        return {
+            CELL_FIELDS.get(name, name): value.values if isinstance(value, Switch) else value
+            for name, value in given.items()
+        }
 
 
-def _option_of(field: str) -> str:
-    return _OPTIONS.get(field, f"--{field.replace('_', '-')}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedMatrixOptions(MatrixOptions):
+    """The same, with what is predicted only."""
+
+    gpus: Gpus = None
+    strategy: Strategy = None
+    offload_activations: OffloadActivations = None
+    offload_optimizer: OffloadOptimizer = None
 
 
-def values_of(switch: Switch | None) -> tuple[bool, ...] | None:
-    return None if switch is None else switch.values
-
-
-_FAMILY_PRESETS = ("full", "none")
-
-
-def family_of(checkpoint: str | None) -> str | None:
-    """What loads a checkpoint of another family than Gemma 3; None for TheWorld's own."""
-    from theworld_validate.subjects.default_targets import default_targets
-
-    if checkpoint is None:
-        return None
-    base, own = default_targets(checkpoint)
-    return base if own is None else None
-
-
-def read_adapters(given: Sequence[str] | None, *, family: str | None) -> "list[Adapter] | None":
-    """The adapters of `--adapter`.
-
-    Raises:
-        InputError: if one cannot be read, or its memory is not known.
-    """
-    if not given:
-        return None
-    from theworld_validate.memory.adapter_config import read_adapter
-
-    adapters = [read_adapter(one, is_the_worlds=family is None) for one in given]
-    for i, one in enumerate(adapters):
-        if any(other.title == one.title and other != one for other in adapters[:i]):
-            raise InputError(
-                f"--adapter: two different adapters are called {one.title}; give their folders other names"
-            )
-    return adapters
-
-
-def cells_of(task: Task, choices: Choices, *, family: str | None = None) -> "tuple[Cell, ...]":
-    """The matrix of the choices for a task; what was not given is the default.
-
-    Args:
-        family: what loads a model of another family than Gemma 3, which knows its presets itself.
-
-    Raises:
-        InputError: for a value that no cell can have, or an option of another task, with its option.
-    """
-    from theworld_validate.memory.cells import OWN_FIELDS, build_family_matrix, build_matrix, check_value
-
-    own = OWN_FIELDS[task.value]
-    others = {field: name for name, fields in reversed(OWN_FIELDS.items()) for field in fields if field not in own}
-    given = {field: values for field, values in choices.items() if values}
-    for field in given:
-        if field in others:
-            raise InputError(f"{_option_of(field)} is of --task {others[field]}; leave it out of --task {task.value}")
-    matrix = {field: values for field, values in _DEFAULTS.items() if field in own} | given
-    has_presets = task is Task.TRAIN and not choices.get("adapter")
-    if not has_presets:
-        if choices.get("preset"):
-            raise InputError("--preset and --adapter both say what trains; give one of the two")
-        matrix.pop("preset", None)
-    if family is not None:
-        if task not in (Task.TRAIN, Task.EVALUATE):
-            raise InputError(f"--task {task.value} is TheWorld's own, and this is for {family}; leave it out")
-        _refuse_the_worlds_own(choices, family)
-        matrix["preset"] = (choices.get("preset") or _FAMILY_PRESETS) if has_presets else _FAMILY_PRESETS[1:]
-    for field, values in matrix.items():
-        try:
-            for value in (values or ()) if family is None or field != "preset" else ():
-                check_value(field, value)
-        except ValueError as error:
-            raise InputError(f"{_option_of(field)}: {error}") from error
-    try:
-        asked = {field: values or () for field, values in matrix.items()}
-        if family is not None:
-            return build_family_matrix(**asked)
-        return build_matrix(task=(task.value,), **asked)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-
-
-def _refuse_the_worlds_own(choices: Choices, family: str) -> None:
-    own = {
-        "--world-tokens": choices.get("world_tokens"),
-        "--chunked-loss": True in (choices.get("chunked_loss") or ()),
-        "--gpus": any(number != 1 for number in choices.get("num_gpus") or ()),
-        "--strategy": any(name != "fsdp2" for name in choices.get("strategy") or ()),
-    }
-    for option, is_given in own.items():
-        if is_given:
-            raise InputError(f"{option} is TheWorld's own, and this is for {family}; leave it out")
+CELL_FIELDS = {"gpus": "num_gpus"}  # where an option's name is not that of a cell's field

@@ -199,12 +199,23 @@ def _typed(context: typer.Context) -> str | None:
     return shlex.join(typed) if isinstance(typed, list) else None
 
 
-def _loading_options() -> dict[str, tuple[Any, Any]]:
-    return {field.name: (field.type, field.default) for field in fields(Loading)}
+def _options_of(kind: type) -> dict[str, tuple[Any, Any]]:
+    """The options that a dataclass has as fields: name -> type, default."""
+    return {field.name: (field.type, field.default) for field in fields(kind)}
+
+
+def _parameter(name: str, option: tuple[Any, Any]) -> inspect.Parameter:
+    annotation, default = option
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def shared_options(
-    *, loads: bool = True, runs: bool = True, without: tuple[str, ...] = (), output: Path | None = None
+    *,
+    loads: bool = True,
+    runs: bool = True,
+    without: tuple[str, ...] = (),
+    output: Path | None = None,
+    matrix: type | None = None,
 ) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
     """Give a command the shared options; its function takes `options`, and `loading` if it loads.
 
@@ -213,6 +224,7 @@ def shared_options(
         runs: whether it has workers, which --timeout limits.
         without: shared options that the command does not take, or takes in a form of its own.
         output: the default of --output.
+        matrix: a dataclass of options of its own, of which the function takes an object as `matrix`.
     """
     added = {name: option for name, option in _REPORTING.items() if name not in without}
     if runs:
@@ -220,26 +232,29 @@ def shared_options(
     if "output" in added:
         added["output"] = (Output, output)
     if loads:
-        added |= {name: option for name, option in _loading_options().items() if name not in without}
+        added |= {name: option for name, option in _options_of(Loading).items() if name not in without}
+    of_matrix = {} if matrix is None else _options_of(matrix)
 
     def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
         own = inspect.signature(function).parameters
-        parameters = [parameter for name, parameter in own.items() if name not in ("options", "loading")]
+        parameters = [one for name, one in own.items() if name not in ("options", "loading", "matrix")]
+        if of_matrix:  # they come first
+            others = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+            parameters = [*(_parameter(name, option) for name, option in of_matrix.items()), *others]
         has_context = "context" in own
         if not has_context:
             parameters.append(inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
-        parameters += [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for name, (annotation, default) in added.items()
-        ]
+        parameters += [_parameter(name, option) for name, option in added.items()]
 
         @functools.wraps(function)
         def command(**given: Any) -> None:
             reporting = {name: given.pop(name) for name in (*_REPORTING, "timeout") if name in added}
             context = given["context"] if has_context else given.pop("context")
             objects: dict[str, Any] = {"options": Options(**reporting, command_line=_typed(context))}
+            if matrix is not None:
+                objects["matrix"] = matrix(**{name: given.pop(name) for name in of_matrix})
             if loads:
-                names = [name for name in _loading_options() if name in added]
+                names = [name for name in _options_of(Loading) if name in added]
                 objects["loading"] = Loading(**{name: given.pop(name) for name in names})
             if code := function(**objects, **given):
                 raise typer.Exit(code)

@@ -20,9 +20,11 @@ from theworld_validate.faults.needs import met_by
 from theworld_validate.faults.right_ways import RIGHT_WAYS, ways_of_any_family
 from theworld_validate.faults.training_trials import TRAINING, right_training, try_training
 from theworld_validate.faults.verdicts import THREADS, broken_off, judge_findings, rates_of
-from theworld_validate.parity.check import Agreed, find_causes, observe_job, plan_parity, refuse_files, side_of
+from theworld_validate.parity.jobs import observe_job, side_of
 from theworld_validate.parity.judge import Comparison, Side, judge
 from theworld_validate.parity.loader import Loader
+from theworld_validate.parity.measured_causes import find_causes
+from theworld_validate.parity.planning import Agreed, plan_parity, refuse_files
 from theworld_validate.results import CheckResult, Finding, InputError, Plan, Status
 from theworld_validate.subjects.default_targets import default_targets
 from theworld_validate.subjects.subject import Subject

@@ -13,6 +13,7 @@ from theworld_validate.documents.reading import read_toml
 from theworld_validate.memory.adapter_config import Adapter
 from theworld_validate.memory.cells import Cell, check_value, shown_value
 from theworld_validate.memory.outcomes import Measured, Predicted
+from theworld_validate.rendering.tables import bytes_apart, format_bytes
 from theworld_validate.results import Finding, InputError
 
 MAX_BYTES = 2**20
@@ -69,7 +70,9 @@ def read_budgets(path: Path, *, any_preset: bool = False) -> tuple[Budget, ...]:
             budget = _read_one(entry, f"{where}: budget {number}", any_preset=any_preset)
             first = number_of.setdefault(tuple(sorted(budget.choices.items())), number)
             if first != number:
-                raise InputError(f"{where}: budget {number} is about the same cells as budget {first}; keep one")
+                raise InputError(
+                    f"{where}: budget {number} is about the same configurations as budget {first}; keep one"
+                )
             budgets.append(budget)
     except InputError as error:
         raise InputError(f"--budget {error}") from error
@@ -117,35 +120,38 @@ def find_overruns(budgets: Iterable[Budget], results: Sequence[Predicted] | Sequ
                 Finding(
                     code="memory.budget_unused",
                     location=f"budget {number}",
-                    message=f"budget {number}: no cell of this run is in it",
-                    cause="the budget's fields match no cell of the matrix",
-                    remedy="ask for that cell, or mend the budget's fields",
+                    message=f"budget {number}: no configuration of this run is in it",
+                    cause="the budget's fields match no configuration of the matrix",
+                    remedy="ask for that configuration, or mend the budget's fields",
                 )
             )
         for result in matching:
-            for limit, taken in (
-                (budget.max_allocated_gb, result.peak_allocated_bytes),
-                (budget.max_reserved_gb, result.peak_reserved_bytes),
+            for name, limit, taken in (
+                ("peak_allocated_bytes", budget.max_allocated_gb, result.peak_allocated_bytes),
+                ("peak_reserved_bytes", budget.max_reserved_gb, result.peak_reserved_bytes),
             ):
                 if limit is not None and (taken is None or taken > limit * _GB):
-                    findings.append(_overrun(result, limit, taken))
+                    findings.append(_overrun(result, round(limit * _GB), taken, name))
     return findings
 
 
-def _overrun(result: Predicted | Measured, limit: float, taken: int | None) -> Finding:
+def _overrun(result: Predicted | Measured, limit: int, taken: int | None, name: str) -> Finding:
+    allowed = format_bytes(limit)
     if taken is not None:
-        took = f"takes {taken / _GB:.2f} GB"
+        takes, allowed = bytes_apart(taken, limit)
+        took = f"takes {takes}"
     elif isinstance(result, Predicted):
-        took = f"takes more than {result.least_bytes / _GB:.2f} GB, which does not fit"
+        took = f"takes more than {format_bytes(result.least_bytes)}, which does not fit"
     else:
         took = "ran out of memory" if result.error is None else "was not measured"
     title = result.cell.title
     return Finding(
         code="memory.budget",
         location=title,
-        message=f"{title}: {took}, and its budget is {limit:g} GB",
+        message=f"{title}: {took}, and its budget is {allowed}",
         expected=limit,
         actual=taken,
+        field=name,
         cause="the configuration, a library or the code takes more than was agreed",
         remedy="look at the split of the peak, switch a lever on, or change the budget on purpose",
     )

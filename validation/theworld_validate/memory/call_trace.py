@@ -14,7 +14,9 @@ from unittest import mock
 import torch
 
 from theworld.pipeline_geometries import PipelineGeometry
-from theworld_validate.memory.cells import ROLLOUT, Cell, make_inputs, prepare_model, prompt_length
+from theworld_validate.memory.cell_inputs import make_inputs, prompt_length
+from theworld_validate.memory.cell_steps import prepare_model
+from theworld_validate.memory.cells import ROLLOUT, Cell
 from theworld_validate.memory.cuda_routes import scratch_bytes
 from theworld_validate.memory.decoding import NUM_TRACED, DecodedCall, lengthen
 from theworld_validate.memory.inference import run_call

@@ -1,20 +1,16 @@
 """Cells of the memory matrix: one configuration each, of a training step or of a call that generates.
 
-In: choices. Out: `Cell`s; a model made ready for one, its inputs, and its step. Measurement and prediction run the
-same code from here.
+In: choices. Out: `Cell`s, or a line that says what none can be.
 """
 
-# B batch, L prompt length, S image side in pixels
-
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
 
 from theworld.checkpoints.vae_rules import num_latent_steps
 from theworld.freezing import PRESETS, FreezeConfig
-from theworld_validate.memory import adapters, family_steps
 from theworld_validate.memory.adapter_config import Adapter
 
 # The model's presets, and one that only the documented claims need: what the VAE's encoder adds.
@@ -61,7 +57,6 @@ MAX_CELLS = 4096
 SWEEPS = {"batch": "batch", "text": "text_tokens", "world": "world_tokens"}  # what a sweep goes over: its field
 LEARNING_RATE = 1e-5
 CHUNK_SIZE = 256  # tokens a piece of the chunked loss
-_FIRST_ORDINARY_ID = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,138 +262,3 @@ def shown_value(value: object) -> str:
     from theworld.checkpoints.error_text import one_line
 
     return one_line(value, 80)
-
-
-def check_length(cell: Cell, config: Any) -> None:
-    """Raise a ValueError if a cell's tokens are more than the model's positions, or its steps than it has room for."""
-    if not cell.is_the_worlds:
-        family_steps.batch_of(config, text_tokens=cell.text_tokens, num_rows=cell.batch)
-        return
-    most = config.world_config.max_world_steps
-    if cell.num_world_steps > most:
-        raise ValueError(
-            f"the clip and what follows it are {cell.num_world_steps:,} latent steps, and max_world_steps is {most:,}; "
-            "ask for fewer"
-        )
-    length, most = prompt_length(cell, config), config.text_config.max_position_embeddings
-    what = f"the prompt has {length:,} tokens"
-    if cell.task not in STEPS:
-        length, what = length + cell.new_tokens, f"{what} and {cell.new_tokens:,} are to come"
-    if length > most:
-        raise ValueError(f"{what}, and the model has positions for {most:,}; ask for less")
-
-
-def prompt_length(cell: Cell, config: Any) -> int:
-    """Tokens of one row: beginning of text, text, an image with its two marks, a clip with its two."""
-    world_tokens = cell.world_tokens * cell.num_world_steps
-    return 1 + cell.text_tokens + config.mm_tokens_per_image + 2 + world_tokens + 2
-
-
-def count_labels(cell: Cell) -> int:
-    """Labels that count, of all rows: those of text and of the four marks, as in training; no placeholder is one."""
-    return cell.batch * (cell.text_tokens + 4)
-
-
-def input_shapes(cell: Cell, config: Any) -> dict[str, tuple[int, ...]]:
-    """Shape of each input of one batch; the last two are floats, and labels are a step's alone."""
-    side, length = config.vision_config.image_size, prompt_length(cell, config)
-    frame_size = cell.grid_side * config.world_config.spatial_compression
-    tokens = ("input_ids", "attention_mask", "token_type_ids", *(("labels",) if cell.task in STEPS else ()))
-    return {
-        **dict.fromkeys(tokens, (cell.batch, length)),
-        "pixel_values": (cell.batch, 3, side, side),
-        "world_frames": (cell.batch, 3, cell.frames, frame_size, frame_size),
-    }
-
-
-def input_bytes(cell: Cell, config: Any) -> int:
-    """Bytes of one batch: int64 and float32."""
-    if not cell.is_the_worlds:
-        return family_steps.batch_of(config, text_tokens=cell.text_tokens, num_rows=cell.batch).num_bytes
-    return sum(
-        math.prod(shape) * (4 if name in ("pixel_values", "world_frames") else 8)
-        for name, shape in input_shapes(cell, config).items()
-    )
-
-
-def make_inputs(cell: Cell, config: Any, *, device: Any, make: Callable[..., Any] | None = None) -> dict[str, Any]:
-    """One batch: input_ids, attention_mask, token_type_ids (B, L) int64; pixel_values; world_frames; of a step, labels.
-
-    Args:
-        config: a `TheWorldConfig` with a world branch; of another family, its inputs are the family's own.
-        device: where the tensors go.
-        make: makes a tensor of zeros from a shape and a dtype, for tensors without data; real values if None.
-    """
-    import torch
-
-    from theworld.levers.chunked_loss import IGNORED_LABEL
-
-    if not cell.is_the_worlds:
-        batch = family_steps.batch_of(config, text_tokens=cell.text_tokens, num_rows=cell.batch)
-        return batch.make(device=device, make=make)
-    world, shapes = config.world_config, input_shapes(cell, config)
-    if make is not None:
-        dtypes = {name: torch.float32 if name in ("pixel_values", "world_frames") else torch.int64 for name in shapes}
-        return {name: make(shape, dtypes[name]) for name, shape in shapes.items()}
-    random = torch.Generator().manual_seed(0)
-    text = torch.randint(_FIRST_ORDINARY_ID, config.boi_token_index, (cell.text_tokens,), generator=random).tolist()
-    num_tokens = cell.world_tokens * cell.num_world_steps
-    image = [config.boi_token_index, *[config.image_token_index] * config.mm_tokens_per_image, config.eoi_token_index]
-    clip = [world.start_of_world_token_id, *[world.world_token_id] * num_tokens, world.end_of_world_token_id]
-    row = torch.tensor([config.text_config.bos_token_id, *image, *clip, *text])
-    ids = row.repeat(cell.batch, 1)
-    is_placeholder = (ids == config.image_token_index) | (ids == world.world_token_id)
-    inputs = {
-        "input_ids": ids,
-        "attention_mask": torch.ones_like(ids),
-        "token_type_ids": (ids == config.image_token_index).long(),
-        **({"labels": ids.masked_fill(is_placeholder, IGNORED_LABEL)} if cell.task in STEPS else {}),
-        "pixel_values": torch.rand(shapes["pixel_values"], generator=random) * 2 - 1,
-        "world_frames": torch.rand(shapes["world_frames"], generator=random) * 2 - 1,
-    }
-    return {name: tensor.to(device) for name, tensor in inputs.items()}
-
-
-def prepare_model(model: Any, cell: Cell, *, custom_layers: dict[type, type] | None = None) -> None:
-    """Freeze, put the adapter on, switch the levers and set the mode, as a cell says; the precision is the caller's.
-
-    Args:
-        custom_layers: as `adapters.attach` has it.
-
-    Raises:
-        InputError: if the adapter or the preset does not fit the model.
-    """
-    if cell.is_the_worlds:
-        model.gradient_checkpointing_disable()
-        if cell.task == TRAIN:
-            model.set_freeze(FREEZES[cell.preset])
-    else:
-        family_steps.freeze_family(model, preset=family_steps.NONE if cell.adapter is not None else cell.preset)
-    if cell.adapter is not None:
-        adapters.attach(model, cell.adapter, custom_layers=custom_layers)
-    if cell.is_the_worlds:
-        if cell.checkpointing:
-            model.gradient_checkpointing_enable()
-        model.set_chunked_loss(CHUNK_SIZE if cell.chunked_loss else None)
-    elif cell.checkpointing:
-        family_steps.enable_checkpointing(model)
-    model.train(cell.task == TRAIN)
-
-
-def forward_and_backward(model: Any, inputs: dict[str, Any], *, on_phase: Callable[[str], None], autocast: Any) -> None:
-    """The first two phases of a step; `on_phase` is told each phase's name before it begins."""
-    on_phase("forward")
-    with autocast:
-        loss = family_steps.family_loss(model, inputs)
-    on_phase("backward")
-    if loss is not None and loss.requires_grad:  # with the preset "none" nothing does
-        loss.backward()
-
-
-def evaluate(model: Any, inputs: dict[str, Any], *, on_phase: Callable[[str], None]) -> None:
-    """The one phase of an evaluation: a forward with its loss, as `Trainer` has it where it keeps the loss alone."""
-    import torch
-
-    on_phase("forward")
-    with torch.no_grad():
-        family_steps.family_loss(model, inputs)

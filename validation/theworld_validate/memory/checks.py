@@ -28,6 +28,7 @@ from theworld_validate.memory.rows import (
     split_rows,
     timeline_rows,
 )
+from theworld_validate.rendering.plain_text import counted
 from theworld_validate.results import CheckResult, Finding, InputError, Measurements, Status
 from theworld_validate.target import Target
 from theworld_validate.workers.run import Run
@@ -184,6 +185,7 @@ def _tables(predictions: Sequence[Prediction], terms: Terms) -> Measurements:
         "compared": len(results),
         "gpu": None if terms.gpu is None else terms.gpu.title,
         "capacity_bytes": None if terms.gpu is None else terms.gpu.capacity_bytes,
+        "about_capacity": None if terms.gpu is None else terms.gpu.about_capacity,
         "cells": [predicted_row(result) for result in results],
         "phase_peaks": phase_rows(results, phases_of((one.cell for one in results), _PREDICTED_PHASES)),
         "splits": split_rows(results),
@@ -208,9 +210,9 @@ def make_check(
     elif missing:
         status = Status.INCONCLUSIVE
     elif not measurements["compared"]:
-        status, reason = Status.INCONCLUSIVE, "no cell ran"
+        status, reason = Status.INCONCLUSIVE, "no configuration ran"
     if missing:
-        reason = f"it ended early: {missing:,} cells are missing"
+        reason = f"it ended early: {counted(missing, 'configuration')} {'is' if missing == 1 else 'are'} missing"
     return CheckResult(
         id=check_id,
         status=status,

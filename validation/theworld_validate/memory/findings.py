@@ -12,6 +12,7 @@ from theworld_validate.memory.budget import Budget, find_overruns
 from theworld_validate.memory.cells import DDP, NF4, Cell
 from theworld_validate.memory.gpus import Gpu
 from theworld_validate.memory.outcomes import Measured, Predicted, Prediction
+from theworld_validate.rendering.tables import bytes_apart
 from theworld_validate.results import Finding
 
 
@@ -71,7 +72,7 @@ def _warn_of_kinds(cells: Sequence[Cell]) -> Iterator[Finding]:
                 severity="warning",
                 location=found[0].title,
                 message=f"{kind}: predicted after the libraries' code, and never measured on a GPU",
-                cause=f"{len(found):,} of the cells are of this kind",
+                cause=f"{len(found):,} of the configurations are of this kind",
                 remedy="measure it: theworld-validate memory measure on one GPU, benchmarks/rank_memory.py on several",
             )
 
@@ -87,8 +88,8 @@ def _not_predicted(cell: Cell, error: str) -> Finding:
         code="memory.not_predicted",
         location=cell.title,
         message=f"{cell.title} could not be predicted: {error}",
-        cause="the model's own code, or the prediction, fails on this cell; the other cells stand",
-        remedy="predict this cell alone with --debug, and report it",
+        cause="the model's own code, or the prediction, fails on this configuration; the others stand",
+        remedy="predict this configuration alone with --debug, and report it",
     )
 
 
@@ -96,10 +97,12 @@ def _does_not_fit(prediction: Prediction, result: Predicted, terms: Terms) -> Fi
     assert terms.gpu is not None
     gpu, title = terms.gpu, result.cell.title
     if result.peak_reserved_bytes is None:
-        taken = f"its parameters and inputs alone take {result.least_bytes / 1e9:.1f} GB"
+        takes, left = bytes_apart(result.least_bytes, gpu.capacity_bytes)
+        taken = f"its parameters and inputs alone take {takes}"
         cause = "what is there before the first step is more than the GPU has"
     else:
-        taken = f"it takes {result.peak_reserved_bytes / 1e9:.1f} GB"
+        takes, left = bytes_apart(result.peak_reserved_bytes, gpu.capacity_bytes)
+        taken = f"it takes {takes}"
         cause = f"the most is taken by {max(result.split_bytes, key=lambda kind: result.split_bytes[kind])}"
     ways = [way.title for way in prediction.ways]
     remedy = f"it fits with {'; or with '.join(ways)}" if ways else "no lever, nor pair of them, makes it fit"
@@ -108,11 +111,12 @@ def _does_not_fit(prediction: Prediction, result: Predicted, terms: Terms) -> Fi
     return Finding(
         code="memory.does_not_fit",
         location=title,
-        message=f"{title} does not fit {gpu.title}: {taken}, and {gpu.capacity_bytes / 1e9:.1f} GB can be had",
+        message=f"{title} does not fit {gpu.title}: {taken}, and {left} can be reserved ({gpu.about_capacity})",
         expected=gpu.capacity_bytes,
         actual=result.peak_reserved_bytes,
         cause=cause,
         remedy=remedy,
+        field="peak_reserved_bytes",
     )
 
 
@@ -132,8 +136,8 @@ def _ended_early(result: Measured) -> Iterator[Finding]:
             code="memory.not_measured",
             location=title,
             message=f"{title} raised {result.error}",
-            cause="the model's own code, or the device, fails on this cell; the other cells stand",
-            remedy="measure this cell alone; after an error of the device the cells after it fail too",
+            cause="the model's own code, or the device, fails on this configuration; the others stand",
+            remedy="measure this configuration alone; after an error of the device those after it fail too",
         )
 
 
@@ -149,11 +153,12 @@ def _moved_floors(results: Sequence[Measured]) -> list[Finding]:
             code="memory.floor_moved",
             severity="warning",
             location=cell.title,
-            message=f"{cell.title} began with {floor - before:+,} bytes against the cell before it",
+            message=f"{cell.title} began with {floor - before:+,} bytes against the configuration before it",
             expected=before,
             actual=floor,
-            cause="something of an earlier cell, or a library's workspace, is still on the GPU",
-            remedy="measure this cell in a process of its own",
+            cause="something of an earlier configuration, or a library's workspace, is still on the GPU",
+            remedy="measure this configuration in a process of its own",
+            field="floor_bytes",
         )
         for (_, before), (cell, floor) in pairwise(floors)
         if floor != before

@@ -32,13 +32,20 @@ class Gpu:
 
     Args:
         title: for people.
+        gib: its memory, in GiB.
         capacity_bytes: what the caching allocator may reserve; 0 where the CUDA context leaves nothing.
         architecture: None where only its memory is known.
     """
 
     title: str
+    gib: float
     capacity_bytes: int
     architecture: Architecture | None = None
+
+    @property
+    def about_capacity(self) -> str:
+        """How `capacity_bytes` comes of the GPU's memory, in words."""
+        return f"{self.gib:,g} GiB less {SAFETY:.0%} of margin and {CONTEXT_BYTES / GIB:g} GiB for the CUDA context"
 
 
 def find_gpu(name: str) -> Gpu:
@@ -64,6 +71,7 @@ def find_gpu(name: str) -> Gpu:
         title = f"{gib:g} GiB"
     return Gpu(
         title=title,
+        gib=gib,
         capacity_bytes=max(int(gib * GIB * (1 - SAFETY)) - CONTEXT_BYTES, 0),
         architecture=architecture,
     )

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from theworld_validate.memory.answers import ModelSource, Question, answer
-from theworld_validate.memory.cells import NF4, ROLLOUT, TRAIN, Cell, check_length
+from theworld_validate.memory.cell_inputs import check_length
+from theworld_validate.memory.cells import NF4, ROLLOUT, TRAIN, Cell
 from theworld_validate.memory.optimizers import ADAMW_8BIT, require_bitsandbytes
 from theworld_validate.memory.outcomes import Measured, Prediction
 from theworld_validate.results import InputError

@@ -29,7 +29,7 @@ def run_call(
     """Generate `new_tokens`, greedily, by the model's own `generate`.
 
     Args:
-        inputs: of `cells.make_inputs`.
+        inputs: of `cell_inputs.make_inputs`.
         on_phase: told each phase's name as it begins: see `CALL_PHASES`.
         on_forward: told before each forward pass of the whole model.
         on_cache: given the cache after each.

@@ -13,13 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from theworld_validate.memory.adapters import modules_restored
-from theworld_validate.memory.cells import (
-    GENERATE,
-    ROLLOUT,
-    Cell,
-    input_bytes,
-    prepare_model,
-)
+from theworld_validate.memory.cell_inputs import input_bytes
+from theworld_validate.memory.cell_steps import prepare_model
+from theworld_validate.memory.cells import GENERATE, ROLLOUT, Cell
 from theworld_validate.memory.history import bytes_kept_for_backward, split_peak
 from theworld_validate.memory.measured_steps import MeasuredRun, make_batches, run_of
 from theworld_validate.memory.outcomes import Measured, Owner

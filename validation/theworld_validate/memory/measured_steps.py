@@ -6,16 +6,9 @@ In: a model made ready for a cell. Out: objects that `measure` runs three times 
 import contextlib
 from typing import Any
 
-from theworld_validate.memory.cells import (
-    EVALUATE,
-    LEARNING_RATE,
-    ROLLOUT,
-    STEPS,
-    Cell,
-    evaluate,
-    forward_and_backward,
-    make_inputs,
-)
+from theworld_validate.memory.cell_inputs import make_inputs
+from theworld_validate.memory.cell_steps import evaluate, forward_and_backward
+from theworld_validate.memory.cells import EVALUATE, LEARNING_RATE, ROLLOUT, STEPS, Cell
 from theworld_validate.memory.inference import CALL_PHASES, run_call
 from theworld_validate.memory.optimizers import make_optimizer
 from theworld_validate.memory.phase_peaks import PhasePeaks

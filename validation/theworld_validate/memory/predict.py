@@ -18,22 +18,9 @@ from theworld.pipeline_geometries import PipelineGeometry
 from theworld_validate.memory import family_steps
 from theworld_validate.memory.adapters import modules_restored
 from theworld_validate.memory.allocator import OutOfMemoryError
-from theworld_validate.memory.cells import (
-    EVALUATE,
-    FREEZES,
-    FSDP2,
-    NF4,
-    ROLLOUT,
-    STEPS,
-    Cell,
-    check_length,
-    count_labels,
-    evaluate,
-    forward_and_backward,
-    input_bytes,
-    make_inputs,
-    prepare_model,
-)
+from theworld_validate.memory.cell_inputs import check_length, count_labels, input_bytes, make_inputs
+from theworld_validate.memory.cell_steps import evaluate, forward_and_backward, prepare_model
+from theworld_validate.memory.cells import EVALUATE, FREEZES, FSDP2, NF4, ROLLOUT, STEPS, Cell
 from theworld_validate.memory.offload import activations_traced, host_bytes, shards_traced, split_learning, together
 from theworld_validate.memory.optimizers import Learning, find_embeddings
 from theworld_validate.memory.outcomes import Predicted

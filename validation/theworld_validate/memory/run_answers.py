@@ -85,7 +85,9 @@ def _answer(cell: Cell, question: RunQuestion, labour: Labour) -> RunPrediction:
     if outcomes[0].completes is False and (changed := with_checkpointing(cell)) is not None:
         variant = replace(variants[0], title=CHECKPOINTING, seeks_least=False)
         outcomes += labour.replay([task(variant, _trace(changed, lengths, labour))])
-    return RunPrediction(cell=cell, outcomes=tuple(outcomes), num_lengths=len(lengths), num_traced=len(traced))
+    # The longest step is always traced, and keeps the most.
+    host_bytes = traced[max(lengths)].host_bytes
+    return RunPrediction(cell=cell, outcomes=tuple(outcomes), num_traced=len(traced), host_bytes=host_bytes)
 
 
 def _trace(cell: Cell, lengths: Sequence[int], labour: Labour) -> dict[int, StepProgram]:

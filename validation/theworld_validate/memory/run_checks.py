@@ -19,10 +19,9 @@ from theworld_validate.memory.run_answers import answer_runs
 from theworld_validate.memory.run_in_workers import WorkersLabour
 from theworld_validate.memory.run_outcomes import RunOutcome, RunPrediction, RunQuestion
 from theworld_validate.memory.run_replay import RunReplayed
+from theworld_validate.rendering.tables import bytes_apart, format_bytes
 from theworld_validate.results import CheckResult, Finding, Measurements, Row, Scalar
 from theworld_validate.workers.run import Run
-
-_GB = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +74,7 @@ def _tables(predictions: Sequence[RunPrediction], terms: RunTerms) -> Measuremen
         "allocator": terms.question.settings.title,
         "gpu": None if terms.gpu is None else terms.gpu.title,
         "capacity_bytes": terms.question.capacity_bytes,
+        "about_capacity": None if terms.gpu is None else terms.gpu.about_capacity,
         "runs": [_run_row(one, num_lengths=len(set(terms.question.lengths.values))) for one in answered],
         "levers": [_lever_row(one.cell, outcome) for one in answered for outcome in one.outcomes[1:]],
         "courses": [_course_row(one.cell, one.outcomes[0].free) for one in answered],
@@ -94,6 +94,7 @@ def _run_row(prediction: RunPrediction, *, num_lengths: int) -> Row:
         "unused_bytes": free.unused_bytes,
         "unused_step": free.unused_step,
         "least_bytes": asked.least_bytes,
+        "host_bytes": prediction.host_bytes,
         "completes": asked.completes,
         "retries": None if limited is None else limited.num_retries,
         "out_of_memory_step": None if limited is None else limited.out_of_memory_step,
@@ -151,8 +152,8 @@ def _not_predicted(cell: Cell, error: str) -> Finding:
         code="memory.not_predicted",
         location=cell.title,
         message=f"the run of {cell.name} could not be predicted: {error}",
-        cause="the model's own code, or the prediction, fails on this cell; the other cells stand",
-        remedy="predict this cell alone with --debug, and report it",
+        cause="the model's own code, or the prediction, fails on this configuration; the others stand",
+        remedy="predict this configuration alone with --debug, and report it",
     )
 
 
@@ -160,7 +161,9 @@ def _judge_limited(prediction: RunPrediction, limited: RunReplayed, terms: RunTe
     name, asked = prediction.cell.name, prediction.outcomes[0]
     capacity = terms.question.capacity_bytes
     assert capacity is not None
-    where = f"{capacity / _GB:.1f} GB" + ("" if terms.gpu is None else f", which a process has of {terms.gpu.title}")
+    where = format_bytes(capacity)
+    if terms.gpu is not None:
+        where += f", which a process has of {terms.gpu.title} ({terms.gpu.about_capacity})"
     steps = len(asked.free.allocated)
     if not limited.completes:
         ways = [f"{one.title} ({one.limited.verdict})" for one in prediction.outcomes if one.limited and one.completes]
@@ -170,6 +173,7 @@ def _judge_limited(prediction: RunPrediction, limited: RunReplayed, terms: RunTe
             message=f"{name}: the run of {steps:,} steps {limited.verdict} in {where}",
             expected=capacity,
             actual=asked.least_bytes,
+            field="least_bytes",
             cause=_cause(asked, capacity),
             remedy=f"it completes with {'; or with '.join(ways)}" if ways else "nothing that was tried makes it fit",
         )
@@ -189,9 +193,10 @@ def _judge_limited(prediction: RunPrediction, limited: RunReplayed, terms: RunTe
 def _cause(asked: RunOutcome, capacity: int) -> str:
     free = asked.free
     if free.peak_allocated_bytes > capacity:
-        return f"step {free.peak_allocated_step:,} alone allocates {free.peak_allocated_bytes / _GB:.1f} GB"
+        allocated, _ = bytes_apart(free.peak_allocated_bytes, capacity)
+        return f"step {free.peak_allocated_step:,} alone allocates {allocated}"
     return (
-        f"it allocates {free.peak_allocated_bytes / _GB:.1f} GB at most, but steps of changing length leave gaps "
-        "between blocks that none of the next fits; the least memory that it completes in is "
-        f"{(asked.least_bytes or 0) / _GB:.1f} GB"
+        f"it allocates {format_bytes(free.peak_allocated_bytes)} at most, but steps of changing length leave gaps "
+        "between blocks that none of the next fits; the least memory to complete is "
+        f"{bytes_apart(asked.least_bytes or 0, capacity)[0]}"
     )

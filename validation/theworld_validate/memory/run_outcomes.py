@@ -80,15 +80,15 @@ class RunPrediction:
     Args:
         cell: that was asked about, with the longest of the lengths.
         outcomes: the run as asked first, then with one thing changed each; empty after an error.
-        num_lengths: different lengths of all variants.
-        num_traced: of them, those that were traced; the others were derived.
+        num_traced: lengths that were traced; the others were derived.
+        host_bytes: the most that the longest step keeps in the host's memory; None where nothing is offloaded.
         error: what was raised; None if nothing.
     """
 
     cell: Cell
     outcomes: tuple[RunOutcome, ...] = ()
-    num_lengths: int = 0
     num_traced: int = 0
+    host_bytes: int | None = None
     error: str | None = None
 
 

@@ -29,6 +29,7 @@ class StepProgram:
         once: which actions are the first step's alone: workspaces, and the optimizer's states.
         inputs: bytes of each tensor of the batch, which is there before the step and goes after the next one came.
         parameters: bytes of each tensor that is there for the whole run.
+        host_bytes: the most that the step keeps in the host's memory; None where nothing is offloaded.
     """
 
     __pydantic_config__ = {"extra": "forbid", "strict": True}
@@ -39,6 +40,7 @@ class StepProgram:
     once: tuple[int, ...]
     inputs: tuple[int, ...]
     parameters: tuple[int, ...]
+    host_bytes: int | None = None
 
     def is_like(self, other: "StepProgram") -> bool:
         """Whether only sizes differ."""
@@ -97,6 +99,7 @@ def program_of(trace: StepTrace) -> StepProgram:
         once=tuple(once),
         inputs=tuple(size for kind, size in kept if kind == "inputs"),
         parameters=tuple(size for kind, size in kept if kind != "inputs"),
+        host_bytes=trace.host_bytes,
     )
 
 

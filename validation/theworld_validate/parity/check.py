@@ -4,63 +4,35 @@ In: two subjects and the names of probes. Out: checks, the likeliest root cause'
 observed in a worker of its own, both at once where there is room; nothing but documents comes back.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 from theworld_validate.compare.differences import diff_section
-from theworld_validate.compare.explain import Evidence
-from theworld_validate.documents.observations import EMPTY, Fingerprint, Section, probe_of
+from theworld_validate.documents.observations import Fingerprint
 from theworld_validate.parity.accepting import accept_equivalent, settle
 from theworld_validate.parity.allowances import Allowance, allow
-from theworld_validate.parity.causes import explain_checks, gather_evidence
-from theworld_validate.parity.judge import Comparison, Side, check_files, judge
+from theworld_validate.parity.jobs import DIGEST_JOB, digest_jobs, observe_job, round_trip_job, side_of
+from theworld_validate.parity.judge import Comparison, Side, judge
 from theworld_validate.parity.loader import Loader
-from theworld_validate.parity.looking import LOOK, MEASURE, Question
+from theworld_validate.parity.measured_causes import find_causes
 from theworld_validate.parity.observing import (
     BEFORE,
     CONTROL,
-    DIGEST,
-    OBSERVE,
-    PLAN,
-    ROUND_TRIP,
     STATE,
     TRUTH,
     RoundTrip,
 )
-from theworld_validate.results import CheckResult, Finding, Measurement, Plan, Status
+from theworld_validate.parity.planning import plan_parity, refuse_files, unasked_parts
+from theworld_validate.parity.times import seconds_of
+from theworld_validate.results import CheckResult, Finding, Status
 from theworld_validate.subjects.checkpoints import stamp_of
 from theworld_validate.workers.child import Job
-from theworld_validate.workers.messages import Part
 from theworld_validate.workers.pool import Outcome
-from theworld_validate.workers.run import Run, describe_failure, failed_worker
+from theworld_validate.workers.run import Run, failed_worker
 
 # Sections that loading alone decides: if they differ between two loads of the reference, loading is at fault.
 _REPEATABLE = ("parameters", "buffers", "globals")
-_DIGEST = "digest"  # the name of the job that digests the checkpoint
 _TRUTH = "truth"  # of the job that runs the reference in a wider dtype
-_MAX_WEIGHTS = 8  # that the second look measures
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agreed:
-    """What is known before anything is loaded.
-
-    Args:
-        plan: what must come back.
-        files: the checkpoint's section "files".
-        at_once: how many workers may be at work at the same time.
-        threads: what each then takes; None leaves it to torch.
-        unasked: what of the model no probe reaches, and why.
-    """
-
-    plan: Plan
-    files: Section
-    at_once: int
-    threads: int | None
-    unasked: tuple[str, ...] = ()
 
 
 def check_parity(
@@ -128,12 +100,12 @@ def check_parity(
         arguments = {"loader": truth, "probe_names": plan.probes, "deterministic": deterministic}
         truth_job = Job(name=_TRUTH, function=TRUTH, arguments=arguments, is_subject=True, threads=agreed.threads)
         jobs.append(truth_job)
-    digest_jobs = _digest_jobs(reference)
-    names = [job.name for job in (*jobs, *digest_jobs)]
-    seen = dict(zip(names, run.do([*jobs, *digest_jobs], at_once=agreed.at_once), strict=True))
+    jobs += digest_jobs(reference)
+    names = [job.name for job in jobs]
+    seen = dict(zip(names, run.do(jobs, at_once=agreed.at_once), strict=True))
     true_seen = seen.pop(_TRUTH, None)
     true = None if true_seen is None else side_of(true_seen)
-    _record_subjects(run, reference, candidate, seen, seen.pop(_DIGEST, None))
+    _record_subjects(run, reference, candidate, seen, seen.pop(DIGEST_JOB, None))
     if truth is not None:
         run.add_subject(truth.record("truth"), true_seen)
     comparison = Comparison(
@@ -143,13 +115,13 @@ def check_parity(
         control=side_of(seen["control"]) if control_in_own_process else side_of(seen["reference"], CONTROL),
         files=agreed.files,
         saved=side_of(seen["candidate_round_trip"], BEFORE).fingerprint,
-        seconds=sum(outcome.seconds for outcome in seen.values()),
+        seconds={**agreed.seconds, **seconds_of(seen, control=CONTROL)},
     )
     comparison, allowed = allow(comparison, allowances)
     run.plan = comparison.plan
     accepted = accept_equivalent(comparison, true) if accept_rounding else None
     judged = judge(comparison) if accepted is None else accepted.checks
-    checks = [*_written_to(reference.checkpoint, stamp), *allowed, *_unasked(agreed), *judged]
+    checks = [*_written_to(reference.checkpoint, stamp), *allowed, *unasked_parts(agreed), *judged]
     if any(check.status is Status.FAILED and check.id.removeprefix("parity.") in _REPEATABLE for check in checks):
         checks = _repeat_load(reference, comparison.expected, checks, run, threads=agreed.threads)
     if any(check.status is Status.FAILED and check.id == "parity.round_trip" for check in checks):
@@ -179,27 +151,6 @@ def _written_to(checkpoint: str, before: dict[str, tuple[int, int, int]]) -> Ite
         yield CheckResult(
             id="parity.checkpoint", status=Status.INCONCLUSIVE, reason=reason, seconds=0.0, findings=(finding,)
         )
-
-
-def _unasked(agreed: Agreed) -> Iterator[CheckResult]:
-    """One more check where a part of the model is asked nothing: equal state proves nothing of what it does."""
-    if agreed.unasked:
-        yield CheckResult(
-            id="parity.unasked",
-            status=Status.INCONCLUSIVE,
-            reason=f"no probe reaches {'; '.join(agreed.unasked)}: give your own with --probes MODULE:FUNCTION",
-            seconds=0.0,
-        )
-
-
-def refuse_files(agreed: Agreed) -> CheckResult | None:
-    """The check of a checkpoint that nothing may be loaded from: both sides would draw the same random weight."""
-    check = check_files(agreed.files)
-    if check.status is not Status.FAILED:
-        return None
-    evidence = Evidence(compared=frozenset({"files"}), weights={}, inputs_equal={}, candidate_repeats=None)
-    (explained,) = explain_checks([check], evidence)
-    return replace(explained, reason="nothing was loaded: the checkpoint's files and the model do not fit")
 
 
 def _joined(side: Side, round_trip: Side) -> Side:
@@ -246,76 +197,6 @@ def _inconclusive(check: CheckResult) -> CheckResult:
     return replace(check, status=Status.INCONCLUSIVE, reason="the reference did not deliver what it was asked")
 
 
-def observe_job(
-    name: str,
-    loader: Loader,
-    plan: Plan,
-    *,
-    control: bool,
-    round_trip: RoundTrip = "whole",
-    deterministic: bool = True,
-    sketch: bool = False,
-) -> Job:
-    """The job of loading and observing one side."""
-    arguments = {
-        "loader": loader,
-        "probe_names": plan.probes,
-        "control": control,
-        "round_trip": round_trip,
-        "deterministic": deterministic,
-        "sketch": sketch,
-    }
-    return Job(name=name, function=OBSERVE, arguments=arguments, is_subject=True)
-
-
-def round_trip_job(name: str, loader: Loader) -> Job:
-    """The job of saving one side and loading it again."""
-    return Job(name=name, function=ROUND_TRIP, arguments={"loader": loader}, is_subject=True)
-
-
-def _digest_jobs(loader: Loader) -> list[Job]:
-    """The job of digesting a local checkpoint; none for a hub id."""
-    if not Path(loader.checkpoint).is_dir():
-        return []
-    return [Job(name=_DIGEST, function=DIGEST, arguments={"checkpoint": loader.checkpoint})]
-
-
-def plan_parity(loader: Loader, run: Run, probe_names: Sequence[str]) -> Agreed:
-    """Check the checkpoint, and say what must come back.
-
-    Raises:
-        InputError: if the checkpoint cannot be used, or no probe has such a name.
-    """
-    arguments = {"loader": loader, "probe_names": tuple(probe_names)}
-    (outcome,) = run.do([Job(name="plan", function=PLAN, arguments=arguments)])
-    values = outcome.values
-    if not outcome.is_whole or not values:
-        raise RuntimeError(f"the plan was not made: {describe_failure(outcome)}")
-    threads, at_once = values["threads"], values["at_once"]
-    sections, probes = (tuple(map(str, _list_of(values[name]))) for name in ("sections", "probes"))
-    return Agreed(
-        plan=Plan(sections=sections, probes=probes),
-        files=side_of(outcome).fingerprint.sections.get("files", {}),
-        at_once=at_once if isinstance(at_once, int) else 1,
-        threads=threads if isinstance(threads, int) else None,
-        unasked=tuple(map(str, _list_of(values["unasked"]))),
-    )
-
-
-def _list_of(value: Measurement) -> list[Any]:
-    assert isinstance(value, list)
-    return value
-
-
-def side_of(outcome: Outcome, run_name: str = "first") -> Side:
-    """Put together the parts that a worker delivered in one of its runs."""
-    merged = EMPTY
-    for message in outcome.messages:
-        if isinstance(message, Part) and message.run == run_name:
-            merged = merged.merge(message.fingerprint)
-    return Side(fingerprint=merged, ended=None if outcome.is_whole else describe_failure(outcome))
-
-
 def _repeat_load(
     reference: Loader, expected: Fingerprint, checks: Sequence[CheckResult], run: Run, *, threads: int | None
 ) -> list[CheckResult]:
@@ -331,82 +212,3 @@ def _repeat_load(
         else:
             repeated.append(check)
     return repeated
-
-
-def find_causes(
-    reference: Loader,
-    candidate: Loader,
-    checks: list[CheckResult],
-    comparison: Comparison,
-    run: Run,
-    *,
-    threads: int | None = None,
-    save_to: Path | None = None,
-) -> list[CheckResult]:
-    """Take the second look where something failed, and say of each finding why, or what explains it."""
-    findings = [f for check in checks if check.status is Status.FAILED for f in check.findings]
-    if not findings:
-        return checks
-    measured: dict[str, Any] = {}
-    if comparison.candidate.ended is None:
-        run.progress("looking for the cause")
-        measured = look_at_both(reference, candidate, findings, run, threads=threads, save_to=save_to)
-    evidence = gather_evidence(comparison, measured)
-    explained = explain_checks(checks, evidence)
-    place = measured.get("divergence_place")
-    if place is None:
-        return explained
-    own = {name: value for name, value in measured.items() if name.startswith("divergence_")}
-    return [
-        replace(check, measurements={**check.measurements, **own})
-        if check.measurements.get("probe") == probe_of(place)
-        else check
-        for check in explained
-    ]
-
-
-def look_at_both(
-    reference: Loader,
-    candidate: Loader,
-    findings: Sequence[Finding],
-    run: Run,
-    *,
-    threads: int | None,
-    save_to: Path | None,
-) -> dict[str, Any]:
-    """Load both sides again, and measure the weights and the first place of a trace that are in question.
-
-    Returns:
-        The values of `looking.measure`, and "candidate_repeats"; empty where nothing is in question or a look failed.
-    """
-    weights = tuple(f.location for f in findings if f.code == "parameters.digest")[:_MAX_WEIGHTS]
-    place = next((f.location for f in findings if f.section == "trace" and f.field != "raised"), None)
-    if not weights and place is None:
-        return {}
-    question = Question(weights=weights, probe=None if place is None else probe_of(place), place=place)
-    with tempfile.TemporaryDirectory(prefix="theworld-look-") as scratch:
-        names = ("reference", "candidate")
-        files = {name: str(Path(scratch, f"{name}.safetensors")) for name in names}
-        jobs = [
-            Job(
-                name=name,
-                function=LOOK,
-                arguments={
-                    "loader": loader,
-                    "question": question,
-                    "file": files[name],
-                    "repeat": name == "candidate",
-                },
-                is_subject=True,
-                threads=threads,
-            )
-            for name, loader in zip(names, (reference, candidate), strict=True)
-        ]
-        looks = run.do(jobs)
-        if not all(look.is_whole for look in looks):
-            return {}
-        arguments = {**files, "place": place, "save_to": None if save_to is None else str(save_to)}
-        (measured,) = run.do([Job(name="measuring", function=MEASURE, arguments=arguments)])
-    if not measured.is_whole:
-        return {}
-    return {**measured.values, "candidate_repeats": looks[1].values.get("repeats")}

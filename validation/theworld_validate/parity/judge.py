@@ -4,8 +4,8 @@ In: a plan, what the reference and the candidate delivered, and the control. Out
 one for each probe, one for the files and one for the round trip. What is not there is never a pass.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from theworld_validate.compare.differences import diff_section, diff_trace, divergence_by_module
 from theworld_validate.compare.file_problems import file_findings
@@ -23,11 +23,20 @@ from theworld_validate.documents.observations import (
 )
 from theworld_validate.parity.naming import probe_check_id
 from theworld_validate.parity.round_trip import compare_round_trips
+from theworld_validate.parity.times import Observed
 from theworld_validate.results import CheckResult, Finding, Measurement, Plan, Status
 
 MAY_BE_EMPTY = {"buffers", "globals"}  # a model without buffers is a model
 NOTHING = "nothing was compared"
 REFERENCE_RAISES = "the reference itself cannot answer this"
+NOISE = (
+    "the reference itself gives other results when run again: something in it draws random numbers (a hook, dropout "
+    "that is on), or a kernel is not deterministic"
+)
+QUIET = (
+    "look for what draws numbers where it first differs; if nothing does, compare on another device (deterministic "
+    "kernels are asked for already on CUDA)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +62,7 @@ class Comparison:
         control: the reference's second run; None where there was none, as between files.
         files: the section "files" of the checkpoint that both were loaded from; None to take it from the sides.
         saved: the candidate's state in the worker that saved it; None where that was the one that observed it.
-        seconds: what observing took, shared out evenly over the checks.
+        seconds: what observing took, of both sides together; nothing of what was not timed.
     """
 
     plan: Plan
@@ -62,7 +71,11 @@ class Comparison:
     control: Side | None = None
     files: Section | None = None
     saved: Fingerprint | None = None
-    seconds: float = 0.0
+    seconds: Mapping[Observed, float] = field(default_factory=dict)
+
+    def took(self, kind: str, name: str) -> float:
+        """The seconds of a section or a probe."""
+        return self.seconds.get(Observed(kind, name), 0.0)
 
     @property
     def expected(self) -> Fingerprint:
@@ -78,23 +91,24 @@ class Comparison:
 def judge(comparison: Comparison) -> Iterator[CheckResult]:
     """Compare two sides on everything that the plan asks for."""
     plan = comparison.plan
-    unstable: frozenset[str] = frozenset()
+    noise: dict[str, Finding] = {}  # what the control marks, and the finding that explains what is seen there
     if comparison.control is not None:
         control = check_control(comparison)
-        unstable = frozenset(_group(finding) for finding in control.findings)
+        noise = {_group(finding): control.findings[0] for finding in control.findings}
         yield control
     whole = [name for name in (*STATE_SECTIONS, "gradients") if name in plan.sections]
-    each = comparison.seconds / max(len(whole) + len(plan.probes) + 2, 1)
     if "files" in plan.sections:
-        yield _check_files(comparison, seconds=each)
+        yield _check_files(comparison, seconds=comparison.took("section", "files"))
     for section in whole:
-        yield _check_section(section, comparison, seconds=each, is_stable=section not in unstable)
+        seconds = comparison.took("section", section)
+        yield _check_section(section, comparison, seconds=seconds, noise=noise.get(section))
     taken: set[str] = set()
     for name in plan.probes:
         check_id = probe_check_id(name, taken)
-        yield _check_probe(name, check_id, comparison, seconds=each, is_stable=name not in unstable)
+        seconds = comparison.took("probe", name)
+        yield _check_probe(name, check_id, comparison, seconds=seconds, noise=noise.get(name))
     if "round_trip" in plan.sections:
-        yield _check_round_trip(comparison, seconds=each)
+        yield _check_round_trip(comparison, seconds=comparison.took("section", "round_trip"))
 
 
 def _group(finding: Finding) -> str:
@@ -106,15 +120,13 @@ def check_control(comparison: Comparison) -> CheckResult:
     assert comparison.control is not None
     expected, again = comparison.expected, comparison.control.fingerprint
     sections = [name for name in (*PROBE_SECTIONS, "gradients") if name in comparison.plan.sections]
-    findings = [
-        replace(
-            finding,
-            cause="the reference itself gives other results when run again: a kernel is not deterministic",
-            remedy="set torch.use_deterministic_algorithms(True), or compare on another device",
-        )
+    seen = [
+        finding
         for name in sections
         for finding in diff_section(name, expected.sections.get(name, {}), again.sections.get(name, {}))
     ]
+    findings = [replace(finding, cause=NOISE, remedy=QUIET) for finding in seen[:1]]
+    findings += [_follows(finding, findings[0]) for finding in seen[1:]]
     missing = [name for name in sections if name not in expected.sections or name not in again.sections]
     compared = sum(num_tensors(expected.sections.get(name, {})) for name in sections)
     status, reason = Status.PASSED, None
@@ -130,7 +142,7 @@ def check_control(comparison: Comparison) -> CheckResult:
         id="parity.control",
         status=status,
         reason=reason,
-        seconds=0.0,
+        seconds=comparison.took("run", "control"),
         measurements={"tensors_compared": compared},
         findings=tuple(findings),
     )
@@ -167,8 +179,13 @@ def _failure_finding(who: str, failure: Failure) -> Finding:
     what = failure.section if failure.probe is None else f"{failure.probe}, {failure.section}"
     # A round trip has several steps, and its failures name the one that raises.
     says = f"'s {failure.error}" if failure.section == "round_trip" else f" raises {failure.error}"
-    why = f"its own code fails at {failure.place}" + (f": {failure.code}" if failure.code else "")
+    blame = "its own code fails" if failure.library is None else f"{failure.library} raised it, called by the {who},"
+    why = f"{blame} at {failure.place}" + (f": {failure.code}" if failure.code else "")
     remedy = "mend it there" if who == "candidate" else "the reference cannot be asked this; mend that first"
+    if failure.library is not None:
+        why += f"; what was called is {failure.called}" if failure.called else ""
+        if who == "candidate":
+            remedy = "let the candidate take what the base class takes, by the same names in forward's signature"
     if failure.place == NOT_ASKED:
         says = f" cannot be asked this: {failure.error}"
         why, remedy = "as it was loaded, this question cannot be put to it", "load it otherwise to have this compared"
@@ -211,14 +228,14 @@ def _check_files(comparison: Comparison, *, seconds: float) -> CheckResult:
     return check_files(own[0], others=own[1], seconds=seconds)
 
 
-def _check_section(section: str, comparison: Comparison, *, seconds: float, is_stable: bool) -> CheckResult:
+def _check_section(section: str, comparison: Comparison, *, seconds: float, noise: Finding | None) -> CheckResult:
     expected, actual = comparison.expected, comparison.actual
     observed = expected.sections.get(section, {})
     failures, candidates_fault = failure_findings(section, comparison)
     missing = missing_evidence(section, comparison)
     findings = list(failures)
     if missing is None:
-        findings += diff_section(section, observed, actual.sections[section])
+        findings += _explained(noise, diff_section(section, observed, actual.sections[section]))
     compared = num_tensors(observed) if section in expected.num_bytes else len(observed)
     measurements: dict[str, Measurement] = {"compared": compared}
     if section in expected.num_bytes:
@@ -228,7 +245,7 @@ def _check_section(section: str, comparison: Comparison, *, seconds: float, is_s
         status, reason = Status.INCONCLUSIVE, missing
     if failures and not candidates_fault:
         status, reason = Status.INCONCLUSIVE, REFERENCE_RAISES
-    if not is_stable:
+    if noise is not None:
         status, reason = Status.INCONCLUSIVE, "the control differs here"
     return CheckResult(
         id=f"parity.{section}",
@@ -248,7 +265,9 @@ def _decide(findings: Sequence[Finding], compared: int, *, may_be_empty: bool = 
     return (Status.PASSED, "neither side has any") if may_be_empty else (Status.INCONCLUSIVE, NOTHING)
 
 
-def _check_probe(name: str, check_id: str, comparison: Comparison, *, seconds: float, is_stable: bool) -> CheckResult:
+def _check_probe(
+    name: str, check_id: str, comparison: Comparison, *, seconds: float, noise: Finding | None
+) -> CheckResult:
     expected, actual = comparison.expected, comparison.actual
     observed = {s: (expected.subset(s, f"{name}/"), actual.subset(s, f"{name}/")) for s in PROBE_SECTIONS}
     counts = {section: num_tensors(ours) for section, (ours, _) in observed.items()}
@@ -268,7 +287,8 @@ def _check_probe(name: str, check_id: str, comparison: Comparison, *, seconds: f
     missing = lacking["trace"] or lacking["outputs"]
     if any(observed["generation"]) or "generation" not in expected.sections or "generation" not in actual.sections:
         missing = missing or lacking["generation"]  # it is not asked of every probe
-    findings = [*numbers, *([first] if first is not None else []), *after_trace, *failures]
+    differing = _explained(noise, [*([first] if first is not None else []), *after_trace])
+    findings = [*numbers, *differing, *failures]
     status, reason = _decide(findings, min(counts["trace"], counts["outputs"]))
     if missing is not None and not any(blames) and status is not Status.FAILED:
         status, reason = Status.INCONCLUSIVE, missing
@@ -277,7 +297,7 @@ def _check_probe(name: str, check_id: str, comparison: Comparison, *, seconds: f
     if not is_proof:
         findings = [_follows(finding, numbers[0]) if finding in failures else finding for finding in findings]
         status, reason = Status.INCONCLUSIVE, "the reference's own outputs are not finite: they prove nothing"
-    if not is_stable:
+    if noise is not None:
         status, reason = Status.INCONCLUSIVE, "the control differs on this probe"
     return CheckResult(
         id=check_id,
@@ -297,9 +317,14 @@ def _check_probe(name: str, check_id: str, comparison: Comparison, *, seconds: f
     )
 
 
-def _follows(failure: Finding, root: Finding) -> Finding:
-    """Sampling from what is not finite raises."""
-    return replace(failure, cause=None, remedy=None, explained_by=root.key)
+def _explained(noise: Finding | None, findings: Sequence[Finding]) -> list[Finding]:
+    """Differences in what the control marks: where the reference differs from itself, no other cause can be seen."""
+    return list(findings) if noise is None else [_follows(finding, noise) for finding in findings]
+
+
+def _follows(finding: Finding, root: Finding) -> Finding:
+    """What another finding explains: a difference by noise; or sampling, which raises where outputs are not finite."""
+    return replace(finding, cause=None, remedy=None, explained_by=root.key)
 
 
 def _non_finite(name: str, expected: Section, actual: Section) -> tuple[list[Finding], bool]:

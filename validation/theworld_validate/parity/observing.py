@@ -1,13 +1,15 @@
 """What workers do for a comparison: plan it, load one side, and observe it.
 
-In: a subject and what it is asked. Out: messages: steps, and parts of its fingerprint as they are made.
+In: a subject and what it is asked. Out: messages: steps, and timed parts of its fingerprint as they are made.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from theworld_validate.documents.observations import EMPTY, SAVED_SECTIONS, SECTIONS, Fingerprint
 from theworld_validate.parity.loader import Loader
+from theworld_validate.parity.times import time_part
 from theworld_validate.results import Measurements, Scalar
 from theworld_validate.workers.messages import Answer, Expect, Message, Part, Step, Where
 
@@ -38,8 +40,9 @@ def make_plan(loader: Loader, probe_names: Sequence[str]) -> Iterator[Message]:
     check_device(loader.device)
     asked = questions_of(loader, probe_names)
     probes = asked.probes
+    began = time.perf_counter()
     files = fingerprint_files(loader.checkpoint)
-    yield Part(fingerprint=Fingerprint(sections={"files": files}))
+    yield from time_part(Part(fingerprint=Fingerprint(sections={"files": files})), time.perf_counter() - began)
     yield Where(environment=describe_environment())
     names: list[Scalar] = [probe.name for probe in probes]
     sections: list[Scalar] = [name for name in SECTIONS if name not in _not_asked(probes)]
@@ -167,11 +170,13 @@ def observe_round_trip(loader: Loader) -> Iterator[Message]:
 
 
 def _parts(steps: Iterator[tuple[str, Fingerprint]], run: str) -> Iterator[Message]:
+    began = time.perf_counter()
     for name, part in steps:
         if part is EMPTY:  # announced, and made next
             yield Step(text=name if run == "first" else f"{name}, again")
+            began = time.perf_counter()
         else:
-            yield Part(run=run, fingerprint=part)
+            yield from time_part(Part(run=run, fingerprint=part), time.perf_counter() - began)
 
 
 def observe_state(loader: Loader) -> Iterator[Message]:

@@ -8,9 +8,10 @@ from dataclasses import replace
 from theworld_validate.documents.fingerprint import FingerprintFile, make_file
 from theworld_validate.documents.observations import NOT_ASKED, PROBE_SECTIONS
 from theworld_validate.environment import describe_machine
-from theworld_validate.parity.check import observe_job, plan_parity, side_of
+from theworld_validate.parity.jobs import observe_job, side_of
 from theworld_validate.parity.loader import Loader
 from theworld_validate.parity.observing import TRUTH
+from theworld_validate.parity.planning import plan_parity
 from theworld_validate.results import InputError
 from theworld_validate.workers.child import Job
 from theworld_validate.workers.run import Run

@@ -24,11 +24,14 @@ from theworld_validate.releases.processes import Server
 from theworld_validate.releases.seen import Seen, Truth
 from theworld_validate.releases.truths import make_truths
 from theworld_validate.releases.verdicts import judge_first, judge_neighbours
+from theworld_validate.rendering.grid_rows import release_check_id
+from theworld_validate.rendering.plain_text import counted
 from theworld_validate.results import CheckResult, Plan, Row, Status
 from theworld_validate.subjects.subject import Subject
 from theworld_validate.workers.run import Run
 
 _STATUS = {
+    Verdict.FIRST: Status.PASSED,
     Verdict.EQUAL: Status.PASSED,
     Verdict.EQUIVALENT: Status.PASSED,
     Verdict.UNDECIDABLE: Status.INCONCLUSIVE,
@@ -135,6 +138,7 @@ def _with_truth(seen: Seen, truth: Truth | None) -> Seen:
 def release_check(judged: Judged, seen: Seen, *, seconds: float) -> CheckResult:
     """The check of one release; what is undecidable is inconclusive, and no pass."""
     reasons = {
+        Verdict.FIRST: "the first release, compared with none before it: it loads the checkpoint whole",
         Verdict.EQUAL: f"equal to {judged.before}",
         Verdict.EQUIVALENT: f"equivalent to {judged.before}" + _worst(judged),
         Verdict.UNDECIDABLE: f"undecidable after {judged.before}" + (f": {judged.why}" if judged.why else ""),
@@ -142,13 +146,10 @@ def release_check(judged: Judged, seen: Seen, *, seconds: float) -> CheckResult:
         Verdict.UNSAFE: "unsafe" if judged.before is None else f"unsafe after {judged.before}",
         Verdict.FAILED: "it failed",
     }
-    reason = reasons[judged.verdict]
-    if judged.before is None and judged.verdict.passes:
-        reason = "the first release: it loads the checkpoint whole"
     return CheckResult(
-        id=f"releases.{_id(judged.version)}",
+        id=release_check_id(judged.version),
         status=_STATUS.get(judged.verdict, Status.FAILED),
-        reason=reason,
+        reason=reasons[judged.verdict],
         seconds=seconds,
         measurements={
             "tensors_compared": judged.compared,
@@ -170,10 +171,6 @@ def _worst(judged: Judged) -> str:
     return f": the worst place is {judged.worst.ratio:.2f} times its rounding, bound {bound:g}: {judged.worst.location}"
 
 
-def _id(version: str) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in version)
-
-
 def _table(
     judged: Sequence[Judged], seen: Sequence[Seen], overlays: dict[str, Overlay], passing: Sequence[str]
 ) -> CheckResult:
@@ -189,12 +186,18 @@ def _table(
     return CheckResult(
         id="releases.table",
         status=Status.PASSED if passing else Status.FAILED,
-        reason=f"{len(judged) - len(worst)} of {len(judged)} releases give what the one before them gives"
-        if judged
-        else None,
+        reason=_gist(judged),
         seconds=0.0,
         measurements={"releases": len(judged), "passing": len(judged) - len(worst), "grid": rows},
     )
+
+
+def _gist(judged: Sequence[Judged]) -> str:
+    first, after = judged[0].version, judged[1:]
+    if not after:
+        return f"{first} alone, compared with none"
+    same = sum(release.verdict.passes for release in after)
+    return f"{same} of {counted(len(after), 'release')} after {first} give what the one before them gives"
 
 
 def _lock(passing: Sequence[str], overlays: dict[str, Overlay], path: Path, subject: Subject) -> CheckResult:

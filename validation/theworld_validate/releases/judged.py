@@ -15,6 +15,7 @@ LOADING, GRADIENTS = "loading", "gradients"  # cells that are no probe's
 class Verdict(StrEnum):
     """How a release compares with the one before it; the worst of its parts, in this order."""
 
+    FIRST = "first"  # compared with none: there is no release before it
     EQUAL = "equal"
     EQUIVALENT = "equivalent"
     UNDECIDABLE = "undecidable"
@@ -25,7 +26,7 @@ class Verdict(StrEnum):
     @property
     def passes(self) -> bool:
         """Whether one may go from one release to the other."""
-        return self in (Verdict.EQUAL, Verdict.EQUIVALENT)
+        return self in (Verdict.FIRST, Verdict.EQUAL, Verdict.EQUIVALENT)
 
 
 def worst_of(verdicts: "list[Verdict]") -> Verdict:

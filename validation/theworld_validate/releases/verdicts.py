@@ -27,6 +27,8 @@ def judge_first(seen: Seen, probes: tuple[str, ...]) -> Judged:
     """The oldest named release, which is compared with none: does it load, and is it safe?"""
     findings = tuple(loading_findings(seen))
     loading = judge_loading(seen, findings, ())
+    if loading.verdict is Verdict.EQUAL:
+        loading = replace(loading, verdict=Verdict.FIRST)
     cells = tuple(_own_cell(seen, name, loading.verdict) for name in probes)
     raises = [_raises_finding(seen, cell) for cell in cells if cell.raises][:1]
     return Judged(version=seen.version, before=None, loading=loading, cells=cells, findings=(*findings, *raises))
@@ -40,7 +42,7 @@ def _own_cell(seen: Seen, name: str, loading: Verdict) -> Cell:
     own = [f for f in failures if (f.section if name == GRADIENTS else f.probe) == name]
     if own:
         return Cell(probe=name, verdict=Verdict.FAILED, place=name, why=own[0].error, raises=True)
-    return Cell(probe=name, verdict=Verdict.EQUAL)
+    return Cell(probe=name, verdict=Verdict.FIRST)
 
 
 def _raises_finding(seen: Seen, cell: Cell) -> Finding:

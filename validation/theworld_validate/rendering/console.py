@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from theworld_validate.rendering.claims_rows import describe_claims
-from theworld_validate.rendering.findings import Root, find_roots, follows_from, group_roots, is_documents_own
+from theworld_validate.rendering.findings import Root, find_roots, follows_from, group_roots, is_about_a_claim
 from theworld_validate.rendering.plain_text import counted, cut_block, line, prose
 from theworld_validate.rendering.summary import (
     describe_libraries,
@@ -21,7 +21,7 @@ from theworld_validate.rendering.summary import (
     why,
     why_not_passed,
 )
-from theworld_validate.rendering.tables import DIVERGENCE, tables_of
+from theworld_validate.rendering.tables import DIVERGENCE, table_title, tables_of
 from theworld_validate.rendering.terminal_causes import print_group
 from theworld_validate.rendering.terminal_tables import print_table
 from theworld_validate.rendering.terminal_text import encodable, without_commands
@@ -34,10 +34,11 @@ _MARKS = {
     Status.PASSED: ("green", "pass"),
     Status.FAILED: ("red", "FAIL"),
     Status.SKIPPED: ("dim", "skip"),
-    Status.INCONCLUSIVE: ("yellow", "????"),
+    Status.INCONCLUSIVE: ("yellow", "open"),
     Status.ERROR: ("red", "ERR "),
 }
-_TELLING = ("tensors_compared", "compared", "module_outputs_compared", "parameters", "changed_buffers")
+_COUNTS = ("tensors_compared", "compared", "module_outputs_compared", "parameters", "changed_buffers")
+_TELLING = (*_COUNTS, "about_capacity")
 _MANY_ROWS = 32
 _MAX_CHECKS = 300
 _MAX_ROOTS = 60
@@ -111,12 +112,12 @@ def _print_body(console: "Console", report: Report, roots: Sequence[Root]) -> No
     if not is_bare:  # which has too many checks to show everything
         for check in report.checks:
             for table in tables_of(check.measurements):
-                title = f"{check.id}: {table.name.replace('_', ' ')}"
+                title = f"{check.id}: {table_title(table.name)}"
                 if len(table.rows) > _MANY_ROWS:
                     console.print(Text(f"\n{line(title)}: {len(table.rows):,} rows, {_ELSEWHERE}"))
                 else:
                     print_table(console, title, table)
-    _print_roots(console, [root for root in roots if not is_documents_own(root)], is_bare=is_bare)
+    _print_roots(console, [root for root in roots if not is_about_a_claim(root)], is_bare=is_bare)
     documented = describe_claims(report)
     if documented is not None:
         more = "; theworld-validate claims quotes each" if is_bare else ""
@@ -213,4 +214,5 @@ def _print_verdict(console: "Console", report: Report, roots: Sequence[Root]) ->
     console.print(Text(prose(verdict_line(report)), style=f"bold {_MARKS[report.verdict][0]}"))
     cause = likeliest_cause(report, roots)
     if cause is not None:
-        console.print(Text(f"likeliest cause: {' at '.join(cause)}"))
+        console.print(Text(f"likeliest cause: {cause.cause}"))
+        console.print(Text(f"where: {cause.where}"))

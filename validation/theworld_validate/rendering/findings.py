@@ -3,10 +3,11 @@
 In: a report. Out: its findings, as roots and in groups of roots that share cause and remedy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from theworld_validate.rendering.claims_rows import REFUTED
+from theworld_validate.rendering.grid_rows import UNRANKED, gravity_of_checks
 from theworld_validate.results import Finding, Report, Status
 
 
@@ -38,7 +39,7 @@ class Root:
 
 
 def find_roots(report: Report) -> list[Root]:
-    """All findings under their roots: errors before warnings, otherwise in the report's order.
+    """All findings under their roots: errors before warnings, of releases the gravest, otherwise in the report's order.
 
     A finding whose `explained_by` names none of the report is a root, and so is the first of a circle.
     """
@@ -47,17 +48,18 @@ def find_roots(report: Report) -> list[Root]:
         for check in report.checks
         for finding in check.findings
     ]
-    root_of = _trace_back([one.finding for one in found])
+    root_of = _trace_back(found)
     follows: dict[int, list[Found]] = {index: [] for index, root in enumerate(root_of) if root == index}
     for index, root in enumerate(root_of):
         if root != index:
             follows[root].append(found[index])
     roots = [Root(found=found[index], follows=tuple(those)) for index, those in follows.items()]
-    return sorted(roots, key=lambda root: not root.is_error)
+    gravity = gravity_of_checks(report)
+    return sorted(roots, key=lambda root: (not root.is_error, gravity.get(root.found.check, UNRANKED)))
 
 
-def is_documents_own(root: Root) -> bool:
-    """Whether a root is about what documents say, and not about the model: a claim that is refuted, as recorded."""
+def is_about_a_claim(root: Root) -> bool:
+    """Whether a root warns that the notes are wrong, as recorded: that is no warning of the model."""
     return root.found.finding.code == REFUTED and not root.is_error
 
 
@@ -72,24 +74,34 @@ def follows_from(roots: Sequence[Root]) -> dict[str, str]:
     return explained
 
 
-def _trace_back(findings: Sequence[Finding]) -> list[int]:
+def _trace_back(found: Sequence[Found]) -> list[int]:
     """For each finding, the index of its root."""
-    named: dict[str, int] = {}
-    for index, finding in enumerate(findings):
-        at = named.setdefault(finding.key, index)
-        if finding.explained_by is None and findings[at].explained_by is not None:
-            named[finding.key] = index  # of several with one key, the one that explains itself
+    # By check and key, and by key alone: releases change at the same place, each for a reason of its own.
+    named: dict[tuple[str | None, str], int] = {}
+    for index, one in enumerate(found):
+        for check in (one.check, None):
+            at = named.setdefault((check, one.finding.key), index)
+            if one.finding.explained_by is None and found[at].finding.explained_by is not None:
+                named[check, one.finding.key] = index  # of several with one key, the one that explains itself
     root_of: dict[int, int] = {}
-    for start in range(len(findings)):
+    for start in range(len(found)):
         path: dict[int, None] = {}
         at = start
         while at not in root_of and at not in path:
             path[at] = None
-            explained_by = findings[at].explained_by
-            at = at if explained_by is None else named.get(explained_by, at)
+            at = _explained_at(at, found, named)
         root = root_of[at] if at in root_of else min(list(path)[list(path).index(at) :])
         root_of.update(dict.fromkeys(path, root))
-    return [root_of[index] for index in range(len(findings))]
+    return [root_of[index] for index in range(len(found))]
+
+
+def _explained_at(at: int, found: Sequence[Found], named: Mapping[tuple[str | None, str], int]) -> int:
+    """The index of what explains a finding: of its own check, or else of any; its own where nothing does."""
+    key = found[at].finding.explained_by
+    if key is None:
+        return at
+    near = named.get((found[at].check, key), at)
+    return near if near != at else named.get((None, key), at)
 
 
 def group_roots(roots: Sequence[Root]) -> list[list[Root]]:

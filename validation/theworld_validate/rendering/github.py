@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from theworld_validate.rendering.findings import find_roots, is_documents_own
+from theworld_validate.rendering.findings import find_roots, is_about_a_claim
 from theworld_validate.rendering.markdown import render_markdown
 from theworld_validate.rendering.plain_text import line, prose
 from theworld_validate.rendering.summary import describe_subject, verdict_line, why
@@ -47,7 +47,7 @@ def annotations(report: Report) -> list[str]:
     """
     lines: dict[str, list[str]] = {"error": [], "warning": []}
     for root in find_roots(report):
-        if is_documents_own(root):
+        if is_about_a_claim(root):
             continue
         finding = root.found.finding
         follows = f" (and {len(root.follows):,} that follow from it)" if root.follows else ""

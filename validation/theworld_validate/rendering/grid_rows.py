@@ -1,14 +1,28 @@
 """The rows of a check that are a grid: releases down, loading and probes across, a verdict in each square.
 
-In: a check. Out: a `Grid`; None where a check's measurements hold no such rows.
+In: a check. Out: a `Grid`; None where a check's measurements hold no such rows. Out of a report: how grave what each
+release's check says is, so that forms name the gravest cause first.
 """
 
 from dataclasses import dataclass
 
 from theworld_validate.rendering.plain_text import line
-from theworld_validate.results import CheckResult
+from theworld_validate.results import CheckResult, Report, Row
 
-VERDICTS = ("equal", "equivalent", "undecidable", "changed", "unsafe", "failed")  # from best to worst
+FIRST = "first"  # of the oldest release, which is compared with none
+VERDICTS = (FIRST, "equal", "equivalent", "undecidable", "changed", "unsafe", "failed")  # from best to worst
+MEANINGS = {
+    FIRST: "compared with none",
+    "equal": "bit for bit",
+    "equivalent": "rounded otherwise",
+    "undecidable": "evidence is missing",
+    "changed": "other numbers, or code that fails",
+    "unsafe": "weights are lost",
+    "failed": "it does not load, or does not run",
+}
+# What a reader must know first: a release that fails says so itself, and one that loses weights does not.
+GRAVEST_FIRST = ("unsafe", "failed", "changed", "undecidable", "equivalent", "equal", FIRST)
+UNRANKED = GRAVEST_FIRST.index("changed")  # of checks that are no release's
 _MAX_PROBES = 40
 _FIRST = ("release", "verdict")
 
@@ -21,12 +35,36 @@ class Grid:
         releases: a row each, and `verdicts` the worst of each.
         probes: a column each; the first is loading.
         cells: a row's verdicts; None where a probe was not judged.
+        checks: the id of each release's check.
     """
 
     releases: tuple[str, ...]
     verdicts: tuple[str, ...]
     probes: tuple[str, ...]
     cells: tuple[tuple[str | None, ...], ...]
+    checks: tuple[str, ...] = ()
+
+
+def release_check_id(release: str) -> str:
+    """The id of a release's check."""
+    return f"releases.{''.join(c if c.isalnum() or c in '._-' else '-' for c in release)}"
+
+
+def releases_of_checks(report: Report) -> dict[str, str]:
+    """The check of each release, and its name; empty where none are compared."""
+    grids = [grid for check in report.checks if (grid := grid_of(check)) is not None]
+    return {check: name for grid in grids for check, name in zip(grid.checks, grid.releases, strict=True)}
+
+
+def gravity_of_checks(report: Report) -> dict[str, int]:
+    """The check of each release, and the place of its verdict in `GRAVEST_FIRST`; empty where none are compared."""
+    grids = [grid for check in report.checks if (grid := grid_of(check)) is not None]
+    return {
+        check: GRAVEST_FIRST.index(verdict)
+        for grid in grids
+        for check, verdict in zip(grid.checks, grid.verdicts, strict=True)
+        if verdict in GRAVEST_FIRST
+    }
 
 
 def grid_of(check: CheckResult) -> Grid | None:
@@ -43,10 +81,16 @@ def grid_of(check: CheckResult) -> Grid | None:
     ][:_MAX_PROBES]
     if not probes:
         return None
-    cells = tuple(tuple(v if isinstance(v := row.get(name), str) else None for name in probes) for row in rows)
     return Grid(
         releases=tuple(line(str(row["release"]), 40) for row in rows),
-        verdicts=tuple(line(str(row["verdict"]), 20) for row in rows),
+        verdicts=tuple(_word(row, "verdict", is_first=row is rows[0]) or "" for row in rows),
         probes=tuple(probes),
-        cells=cells,
+        cells=tuple(tuple(_word(row, name, is_first=row is rows[0]) for name in probes) for row in rows),
+        checks=tuple(release_check_id(str(row["release"])) for row in rows),
     )
+
+
+def _word(row: Row, name: str, *, is_first: bool) -> str | None:
+    """A verdict; reports of earlier versions call the first release equal, though it was compared with none."""
+    word = line(value, 20) if isinstance(value := row.get(name), str) else None
+    return FIRST if is_first and word == "equal" else word

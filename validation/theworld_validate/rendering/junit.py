@@ -17,7 +17,7 @@ from theworld_validate.rendering.summary import (
     verdict_line,
     why,
 )
-from theworld_validate.rendering.tables import format_value
+from theworld_validate.rendering.tables import evidence_of, format_value
 from theworld_validate.results import CheckResult, Report, Status
 
 _MAX_FINDINGS = 100  # of a case; the others are counted
@@ -67,7 +67,7 @@ def _properties(report: Report, roots: Sequence[Root]) -> list[tuple[str, str]]:
     """What was run, of what, and where."""
     cause, plan = likeliest_cause(report, roots), describe_plan(report)
     values = [("verdict", verdict_line(report))]
-    values += [("likeliest cause", " at ".join(cause))] if cause else []
+    values += [("likeliest cause", cause.cause), ("where", cause.where)] if cause else []
     values += [("command line", line(report.command_line, 2000))] if report.command_line else []
     values += [("plan", plan)] if plan else []
     for subject in report.subjects:
@@ -109,8 +109,7 @@ def _add_case(
 def _describe(root: Root) -> list[str]:
     finding = root.found.finding
     lines = [f"{finding.severity}: {prose(finding.message)} ({line(finding.code)} at {line(finding.location)})"]
-    values = (("expected", finding.expected), ("actual", finding.actual))
-    lines += [f"  {label}: {format_value(value)}" for label, value in values if value is not None]
+    lines += [f"  {label}: {format_value(value)}" for label, value in evidence_of(finding)]
     lines += [f"  cause: {prose(finding.cause)}"] if finding.cause else []
     lines += [f"  remedy: {prose(finding.remedy)}"] if finding.remedy else []
     if root.follows:

@@ -6,10 +6,11 @@ In: a report. Out: Markdown of at most `MAX_BYTES`; what is left out is counted.
 from collections.abc import Iterable, Sequence
 
 from theworld_validate.rendering.claims_rows import describe_claims
-from theworld_validate.rendering.findings import Root, find_roots, group_roots, is_documents_own
+from theworld_validate.rendering.findings import Root, find_roots, group_roots, is_about_a_claim
 from theworld_validate.rendering.markdown_text import cell, code, escape, fenced, sentence
 from theworld_validate.rendering.plain_text import counted, cut_block
 from theworld_validate.rendering.summary import (
+    Likeliest,
     describe_plan,
     describe_printed,
     flat_environment,
@@ -18,7 +19,7 @@ from theworld_validate.rendering.summary import (
     verdict_line,
     why,
 )
-from theworld_validate.rendering.tables import Table, tables_of
+from theworld_validate.rendering.tables import Table, evidence_of, table_title, tables_of
 from theworld_validate.results import CheckResult, Report, Status, SubjectRecord
 
 MAX_BYTES = 60_000  # GitHub takes 65,536 characters
@@ -32,7 +33,7 @@ _NUM_FOLLOWING = 3  # of each root, that are named
 
 def render_markdown(report: Report) -> str:
     """Render a report as Markdown."""
-    roots = [root for root in find_roots(report) if not is_documents_own(root)]
+    roots = [root for root in find_roots(report) if not is_about_a_claim(root)]
     head = _head(report, roots)
     head = _within(head, _HEAD_BYTES, "line", total=len(head))
     if roots:
@@ -54,12 +55,17 @@ def render_markdown(report: Report) -> str:
     return "\n".join([*head, *_tables(tables, room), *tail]) + "\n"
 
 
+def _of_releases(cause: Likeliest) -> str:
+    return f", {escape(cause.releases)}" if cause.releases else ""
+
+
 def _head(report: Report, roots: Sequence[Root]) -> list[str]:
     """The verdict, the likeliest cause, and what was compared."""
     blocks = [f"# theworld-validate: {report.verdict}", "", f"**{escape(verdict_line(report))}**"]
     cause = likeliest_cause(report, roots)
     if cause is not None:
-        blocks += ["", f"Likeliest cause: {escape(cause[0])} at {code(cause[1])}"]
+        blocks += ["", f"- likeliest cause: {escape(cause.cause)}"]
+        blocks += [f"- where: {code(cause.place)}{_of_releases(cause)}"]
     blocks += ["", f"{code(report.command_line or report.command, 1000)} at {cell(report.started_at)}", ""]
     blocks += [_subject(subject) for subject in report.subjects]
     plan = describe_plan(report)
@@ -91,9 +97,8 @@ def _root(root: Root, *, like: Root, is_alone: bool) -> str:
     head = f"- **{cell(root.found.check)}**: {warning}{sentence(finding.message)} ({code(finding.code)}"
     lines = [f"{head} at {code(finding.location)}{')' if root is like else ', as above)'}"]
     if root is like:
-        values = (("expected", finding.expected), ("actual", finding.actual))
         if is_alone:
-            lines += [f"  - {label}: {code(value)}" for label, value in values if value is not None]
+            lines += [f"  - {label}: {code(value)}" for label, value in evidence_of(finding)]
         lines += [f"  - cause: {sentence(finding.cause)}"] if finding.cause else []
         lines += [f"  - remedy: {sentence(finding.remedy)}"] if finding.remedy else []
     if root.follows:
@@ -126,7 +131,7 @@ def _tables(tables: Sequence[tuple[CheckResult, Table]], num_bytes: int) -> list
 
 
 def _table(check: CheckResult, table: Table) -> str:
-    lines = ["", f"### {cell(check.id)}: {cell(table.name.replace('_', ' '))}", ""]
+    lines = ["", f"### {cell(check.id)}: {cell(table_title(table.name))}", ""]
     lines.append("| " + " | ".join(cell(column.title) for column in table.columns) + " |")
     lines.append("|" + "---|" * len(table.columns))
     for row in range(len(table.rows)):

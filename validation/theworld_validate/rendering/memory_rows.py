@@ -14,6 +14,18 @@ _WORKLOAD = ("batch", "text_tokens", "world_tokens", "frames", "new_tokens", "wo
 _MAX_LABEL = 120
 _MAX_ROWS = 2_000
 _LARGEST = 1 << 62  # bytes that can be drawn
+# A step has gradients, and a call a cache.
+_COLOUR_OF_KIND = {
+    "parameters": 0,
+    "gradients": 1,
+    "cache": 1,
+    "optimizer_state": 2,
+    "activations": 3,
+    "temporaries": 4,
+    "inputs": 5,
+    "workspace": 6,
+    "rounding": 7,
+}
 
 Key = tuple[str, ...]
 
@@ -126,9 +138,12 @@ def preset_of(key: Key) -> str:
     return key[0].partition(" + ")[0]
 
 
-def kinds_of(bars: Sequence[Bar]) -> list[str]:
-    """The kinds of all bars, in first-seen order."""
-    return list(dict.fromkeys(kind for bar in bars for kind in bar.num_bytes))
+def colours_of(bars: Sequence[Bar]) -> dict[str, int]:
+    """The kinds of all bars, in first-seen order, each with its colour's number from 0 to 7: a kind has one colour."""
+    kinds = list(dict.fromkeys(kind for bar in bars for kind in bar.num_bytes))
+    others = [kind for kind in kinds if kind.removesuffix("_bytes") not in _COLOUR_OF_KIND]
+    numbers = {kind: number % 8 for number, kind in enumerate(others)}
+    return {kind: numbers.get(kind, _COLOUR_OF_KIND.get(kind.removesuffix("_bytes"), 0)) for kind in kinds}
 
 
 def _rows(check: CheckResult, name: str) -> list[Row]:

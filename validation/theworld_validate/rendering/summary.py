@@ -4,15 +4,18 @@ In: a report. Out: lines of printable text, which each form escapes as its synta
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from theworld_validate.rendering.findings import Root, find_roots
+from theworld_validate.rendering.grid_rows import grid_of
 from theworld_validate.rendering.plain_text import counted, line, prose
 from theworld_validate.rendering.tables import describe_measurements, format_bytes
-from theworld_validate.results import CheckResult, Environment, Measurements, Report, Status, SubjectRecord
+from theworld_validate.results import CheckResult, Environment, Finding, Measurements, Report, Status, SubjectRecord
 
 ALLOWED = "parity.allowed."  # what the checks of allowances are named
 _CONTROL = "parity.control"
+# What checks do that compare nothing, though they count it in the same measurement.
+_VERBS = {"memory.predict": "predicted", "memory.run": "predicted", "memory.measure": "measured"}
 _MAX_CAUSE = 300
 _MAX_REASON = 200
 _MAX_NAMED = 12  # checks on one line
@@ -81,19 +84,59 @@ def verdict_line(report: Report) -> str:
     return f"{report.verdict.upper()}: {'; '.join(parts)}, in {report.seconds:.1f} s"
 
 
-def likeliest_cause(report: Report, roots: Sequence[Root] | None = None) -> tuple[str, str] | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likeliest:
+    """Why a verdict is what it is.
+
+    Args:
+        place: where it is so: a tensor, a module, a configuration, or a check.
+        releases: in which releases, where several are compared; empty otherwise.
+    """
+
+    cause: str
+    place: str
+    releases: str = ""
+
+    @property
+    def where(self) -> str:
+        """The place, and the releases: a line of its own, for a cause is a sentence."""
+        return f"{self.place}{f', {self.releases}' if self.releases else ''}"
+
+
+def likeliest_cause(report: Report, roots: Sequence[Root] | None = None) -> Likeliest | None:
     """Why the verdict is what it is, and where; None for one that passed."""
     if report.verdict is Status.PASSED:
         return None
-    for root in find_roots(report) if roots is None else roots:
-        finding = root.found.finding
-        if root.is_error:
-            return prose(finding.cause or finding.message, _MAX_CAUSE), line(finding.location, _MAX_LOCATION)
+    errors = [root for root in (find_roots(report) if roots is None else roots) if root.is_error]
+    if errors:
+        finding = errors[0].found.finding
+        return Likeliest(
+            cause=prose(finding.cause or finding.message, _MAX_CAUSE),
+            place=line(finding.location, _MAX_LOCATION),
+            releases=_in_releases(report, errors),
+        )
     for status in _WORST_FIRST:
         for check in report.checks:
             if check.status is status:
-                return why(check), line(check.id)
+                return Likeliest(cause=why(check), place=line(check.id))
     return None
+
+
+def _in_releases(report: Report, errors: Sequence[Root]) -> str:
+    """The releases that have the first error's cause and remedy, in the order in which they were compared."""
+    first = errors[0].found.finding
+    alike = {
+        root.found.check
+        for root in errors
+        if root is errors[0] or (first.cause and _reasons(root.found.finding) == _reasons(first))
+    }
+    grids = [grid for check in report.checks if (grid := grid_of(check)) is not None]
+    names = [name for grid in grids for name, check in zip(grid.releases, grid.checks, strict=True) if check in alike]
+    return f"in {_listed(names, _MAX_NAMED)}" if names else ""
+
+
+def _reasons(finding: Finding) -> tuple[str | None, str | None]:
+    return finding.cause, finding.remedy
 
 
 def why_not_passed(report: Report, follows: Mapping[str, str]) -> list[tuple[Status, str]]:
@@ -130,7 +173,8 @@ def why(check: CheckResult, measurements: Measurements | None = None) -> str:
     """
     if reason := prose(check.reason or ""):
         return reason
-    measured = describe_measurements(check.measurements if measurements is None else measurements)
+    told = check.measurements if measurements is None else measurements
+    measured = describe_measurements(told, verb=_VERBS.get(check.id, "compared"))
     if check.status is Status.PASSED:
         return measured
     found = counted(len(check.findings), "finding") if check.findings else ""
@@ -194,8 +238,15 @@ def flat_environment(environment: Environment | None) -> list[tuple[str, str]]:
     """Names and values, packages among them; what is not there is left out."""
     if environment is None:
         return []
-    names = ("python", "platform", "machine", "processor", "cpu_count", "torch_threads")
-    values: list[tuple[str, object]] = [(name, getattr(environment, name)) for name in names]
-    values += environment.packages.items()
-    values += [(name, getattr(environment, name)) for name in ("cuda", "gpu", "gpu_count", "calibration_seconds")]
+    values: list[tuple[str, object]] = [
+        *((name, getattr(environment, name)) for name in ("python", "platform", "machine", "processor")),
+        ("processor cores", environment.cpu_count),
+        ("threads of torch", environment.torch_threads),
+        *environment.packages.items(),
+        ("CUDA", environment.cuda),
+        ("GPU", environment.gpu),
+        ("GPUs", environment.gpu_count),
+    ]
+    if environment.calibration_seconds is not None:
+        values.append(("speed (a fixed computation)", f"{environment.calibration_seconds:.3g} s"))
     return [(line(name), line(value)) for name, value in values if value is not None]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from theworld_validate.rendering.findings import Root
 from theworld_validate.rendering.plain_text import counted, line, prose
+from theworld_validate.rendering.tables import evidence_of
 from theworld_validate.results import Finding
 
 if TYPE_CHECKING:
@@ -66,10 +67,9 @@ def _evidence(root: Root) -> list[tuple[str, str]]:
 
 def _values(finding: Finding) -> str:
     """Expected and actual, where the message does not say them."""
-    pairs = [(name, value) for name, value in (("expected", finding.expected), ("actual", finding.actual))]
     said = finding.message
     return ", ".join(
-        f"{name} {line(value, 200)}" for name, value in pairs if value is not None and line(value, 200) not in said
+        f"{name} {line(value, 200)}" for name, value in evidence_of(finding) if line(value, 200) not in said
     )
 
 

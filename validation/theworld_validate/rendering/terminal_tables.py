@@ -1,4 +1,4 @@
-"""Tables in a terminal's width: columns that fit side by side, what does not beneath each row.
+"""Tables in a terminal's width: columns that fit side by side, what does not beneath each row; in a pipe a row a line.
 
 In: a table and a console. Out: its lines, printed there.
 """
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _LEAST_ROOM = 20  # characters that the first column leaves to the others
 _MOST_BESIDE = 120  # characters of columns side by side, however wide the terminal: what is long is read beneath
+_WIDEST = 10_000  # no screen is wider: it is a pipe, where a search finds a line, so that a row is one
+_MOST_PADDED = 48  # characters of a column in a pipe: longer texts end their row, each after its title
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class Layout:
 def lay_out(table: Table, cells: list[list[str]], width: int) -> Layout:
     """Choose the columns that fit `width` characters, from the left; no number is ever cut.
 
+    In a pipe every short column fits, whatever stands before it.
+
     Args:
         cells: the table's cells as they are printed, a list a column.
     """
@@ -45,6 +49,7 @@ def lay_out(table: Table, cells: list[list[str]], width: int) -> Layout:
     def width_of(index: int) -> int:
         return max(map(cell_len, [table.columns[index].title, *cells[index]]))
 
+    is_pipe = width > _WIDEST
     everywhere: dict[str, str] = {}
     beside, below = [0], []
     room = width - width_of(0)
@@ -53,18 +58,18 @@ def lay_out(table: Table, cells: list[list[str]], width: int) -> Layout:
             everywhere[table.columns[index].title] = cells[index][0]
             continue
         needed = 1 + width_of(index)
-        fits = needed <= room and not below
+        fits = needed <= _MOST_PADDED if is_pipe else needed <= room and not below
         (beside if fits else below).append(index)
         room -= needed if fits else 0
     return Layout(everywhere=everywhere, beside=beside, below=below)
 
 
 def print_table(console: "Console", title: str, table: Table) -> None:
-    """Print a table; what does not fit goes under its row."""
+    """Print a table; what does not fit goes under its row, and in a pipe to the row's end."""
     from rich.text import Text
 
-    width = min(console.width, _MOST_BESIDE)
-    limit = max(width - _LEAST_ROOM, _LEAST_ROOM)
+    width = console.width if console.width > _WIDEST else min(console.width, _MOST_BESIDE)
+    limit = max(min(width, _MOST_BESIDE) - _LEAST_ROOM, _LEAST_ROOM)
     cells = [
         [line(table.cell(row, index), limit if index == 0 else MAX_CELL) for row in range(len(table.rows))]
         for index in range(len(table.columns))
@@ -107,12 +112,14 @@ def _print_with_notes(console: "Console", table: "RichTable", below: list[list[s
     from rich.console import Console
     from rich.text import Text
 
-    own = Console(file=io.StringIO(), width=min(console.width, _MOST_BESIDE), color_system=None)
+    is_pipe = console.width > _WIDEST
+    width = console.width if is_pipe else min(console.width, _MOST_BESIDE)
+    own = Console(file=io.StringIO(), width=width, color_system=None)
     with own.capture() as capture:
         own.print(table)
     header, *printed = capture.get().rstrip("\n").split("\n")
     console.print(Text(header.rstrip(), style="dim"))
     for text, notes in zip(printed, below, strict=True):
-        console.print(Text(text.rstrip(), no_wrap=True))
-        for note in notes:
+        console.print(Text("; ".join([text.rstrip(), *(notes if is_pipe else [])]), no_wrap=True))
+        for note in () if is_pipe else notes:
             print_indented(console, note, style="dim")

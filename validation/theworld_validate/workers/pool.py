@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
@@ -106,10 +106,20 @@ class Work:
                 worker.kill()
 
 
-def start_server() -> None:
-    """Have the fork server import what workers need, while the judge does something else."""
-    _context()
+def start_server(*, preload: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> bool:
+    """Have the fork server import what workers need, while the judge does something else.
+
+    Args:
+        preload: modules that it imports before those.
+        environment: of it alone, for them.
+
+    Returns:
+        Whether it was started: one that is running has imported what it has.
+    """
+    is_new = _server_pid() is None
+    _context(preload)
     resource_tracker.ensure_running()
+    os.environ.update(environment or {})
     # It starts with SIGINT blocked: while it imports, it would die of it with a traceback. Nothing is waited for here.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -117,12 +127,20 @@ def start_server() -> None:
             forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for name in environment or {}:
+            del os.environ[name]
+    return is_new
+
+
+def _server_pid() -> int | None:
+    """Of the server that this process has started."""
+    pid = getattr(vars(forkserver).get("_forkserver"), "_forkserver_pid", None)
+    return pid if isinstance(pid, int) else None
 
 
 def end_server() -> None:
     """End the fork server, so that nobody waits for it; it holds nothing. Its socket's folder is removed."""
-    pid = getattr(vars(forkserver).get("_forkserver"), "_forkserver_pid", None)
-    if isinstance(pid, int):
+    if (pid := _server_pid()) is not None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
     folder = vars(multiprocessing.current_process()).get("_config", {}).get("tempdir")
@@ -130,9 +148,9 @@ def end_server() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _context() -> Any:
+def _context(preload: Sequence[str] = ()) -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
+    context.set_forkserver_preload([*preload, *_PRELOAD])
     return context
 
 

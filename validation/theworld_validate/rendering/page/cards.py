@@ -3,18 +3,19 @@
 In: a report's roots. Out: what the template lays out, as text that is already bounded.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from theworld_validate.rendering.findings import Found, Root
 from theworld_validate.rendering.names import anchor_of, finding_anchor
 from theworld_validate.rendering.plain_text import line, prose
-from theworld_validate.rendering.tables import format_value
+from theworld_validate.rendering.tables import evidence_of, format_value
 from theworld_validate.results import Finding
 
 _MAX_PLACES = 300  # of all cards
 _MAX_FOLLOWING = 50  # of one card
 _MAX_FOLLOWING_IN_ALL = 3_000
+_MAX_RELEASES = 6  # named in a title
 _OF_THE_CODE = ("section", "field")  # values that all places of a card share
 
 
@@ -62,6 +63,7 @@ class Card:
 
     Args:
         kind, reason: of the cause: its name, and the sentence after it; both empty where none is known.
+        releases: that have it, of a comparison of releases; they open the card, before the first place's message.
         places: where it was found; the first one's message opens the card.
         num_following: how many findings follow from it; `following` has those that are shown.
     """
@@ -72,9 +74,15 @@ class Card:
     kind: str
     reason: str
     remedy: str
+    releases: str
     places: list[Place]
     num_following: int
     following: list[Consequences]
+
+    @property
+    def checks(self) -> list[tuple[str, str]]:
+        """The checks that found it, each once, and their anchors: of two releases with one cause, both."""
+        return list(dict.fromkeys((place.check, place.check_anchor) for place in self.places))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +101,10 @@ class Cards:
 
 @dataclass(slots=True, kw_only=True)
 class Room:
-    """What all cards of a page share: anchors, and how much may still be shown."""
+    """What all cards of a page share: anchors, the releases by check, and how much may still be shown."""
 
     anchors: Anchors = field(default_factory=Anchors)
+    releases: Mapping[str, str] = field(default_factory=dict)
     places: int = _MAX_PLACES
     following: int = _MAX_FOLLOWING_IN_ALL
 
@@ -141,10 +150,17 @@ def _card(group: Sequence[Root], room: Room) -> Card:
         kind=kind,
         reason=reason,
         remedy=prose(first.finding.remedy or ""),
+        releases=_releases(group, room),
         places=places,
         num_following=len(follows),
         following=list(_consequences(shown, room.anchors)),
     )
+
+
+def _releases(group: Sequence[Root], room: Room) -> str:
+    names = list(dict.fromkeys(name for root in group if (name := room.releases.get(root.found.check))))
+    more = len(names) - _MAX_RELEASES
+    return ", ".join([*names[:_MAX_RELEASES], *([f"{more} more"] if more > 0 else [])])
 
 
 def _split_cause(cause: str | None) -> tuple[str, str]:
@@ -165,10 +181,9 @@ def _place(found: Found, anchors: Anchors) -> Place:
 
 def _values(finding: Finding) -> Iterator[tuple[str, str]]:
     yield "where", line(finding.location)
-    for name, value in (("expected", finding.expected), ("actual", finding.actual)):
-        if value is not None:
-            yield name, format_value(value) or "(empty)"
-    if finding.code != f"{finding.section}.{finding.field}":  # which says both
+    for name, value in evidence_of(finding):
+        yield name, format_value(value) or "(empty)"
+    if finding.section and finding.code != f"{finding.section}.{finding.field}":  # which says both
         yield from (
             (name, line(text)) for name, text in (("section", finding.section), ("field", finding.field)) if text
         )

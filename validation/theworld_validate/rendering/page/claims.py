@@ -1,4 +1,4 @@
-"""Documented claims beside what was measured: a row a claim, those that do not hold first.
+"""The claims of the first implementation notes beside what was measured: a row a claim, those that do not hold first.
 
 In: a report's checks. Out: `Claims`. The notes' mistakes are no warnings of the model, so their findings are here.
 """
@@ -7,17 +7,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from theworld_validate.rendering.findings import Found, Root
+from theworld_validate.rendering.claims_rows import CHECKS
+from theworld_validate.rendering.findings import Found, Root, is_about_a_claim
 from theworld_validate.rendering.page.cards import Anchors
 from theworld_validate.rendering.plain_text import line, prose
-from theworld_validate.rendering.tables import format_cell, title_of
+from theworld_validate.rendering.tables import format_cell, is_number, title_of
 from theworld_validate.results import Report, Row
 
 VERDICTS = ("refuted", "explained", "holds", "needs a GPU")  # in the order of the page
-_GROUP = "claims."
 _STYLES = {"holds": "passed", "explained": "inconclusive", "refuted": "failed"}
 _MAX_ROWS = 500
-_OWN = ("claim", "verdict", "documented", "measured", "lines", "says", "explanation", "contradicts")
+_OWN = ("claim", "verdict", "documented", "measured", "unit", "lines", "says", "explanation", "contradicts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,6 @@ class ClaimRow:
     verdict: str
     style: str
     says: str
-    lines: str
     documented: str
     measured: str
     explanation: str
@@ -61,11 +60,6 @@ class Claims:
         return sorted(seen, key=lambda verdict: VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS))
 
 
-def is_about_a_claim(root: Root) -> bool:
-    """Whether a root warns that the notes are wrong: that is no warning of the model."""
-    return root.found.check.startswith(_GROUP) and not root.is_error
-
-
 def claims_of(report: Report, roots: Sequence[Root], anchors: Anchors) -> Claims:
     """Read the claims' rows, and give each the anchor of its finding."""
     about = {(root.found.check, root.found.finding.location): root.found for root in roots if is_about_a_claim(root)}
@@ -73,11 +67,11 @@ def claims_of(report: Report, roots: Sequence[Root], anchors: Anchors) -> Claims
     found = [
         (check.id, row)
         for check in report.checks
-        if check.id.startswith(_GROUP)
+        if check.id.startswith(CHECKS)
         for row in _rows(check.measurements.get("claims"))
     ]
     for check_id, row in found[:_MAX_ROWS]:
-        key = (check_id, f"{check_id.removeprefix(_GROUP)}.{row.get('claim')}")
+        key = (check_id, f"{check_id.removeprefix(CHECKS)}.{row.get('claim')}")
         own = about.get(key) if key not in seen else None
         seen.add(key)
         rows.append(_claim_row(check_id, row, own, anchors))
@@ -98,18 +92,27 @@ def _rows(value: object) -> list[Row]:
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("verdict"), str)]
 
 
+def _with_unit(row: Row, name: str) -> str:
+    """A figure with its unit; what was measured may also be words."""
+    value, unit = row.get(name), row.get("unit")
+    if isinstance(value, list):
+        return ""
+    text = format_cell(name, value)
+    is_figure = text and (name == "documented" or is_number(value))
+    return f"{text} {line(unit, 40)}" if is_figure and isinstance(unit, str) else text
+
+
 def _claim_row(check_id: str, row: Row, found: Found | None, anchors: Anchors) -> ClaimRow:
     verdict = line(row.get("verdict"), 40)
     texts = {name: format_cell(name, value) for name, value in row.items() if not isinstance(value, list)}
     return ClaimRow(
         anchor="" if found is None else anchors.of(found),
-        name=line(f"{check_id.removeprefix(_GROUP)}.{row.get('claim')}"),
+        name=line(f"{check_id.removeprefix(CHECKS)}.{row.get('claim')}"),
         verdict=verdict,
         style=_STYLES.get(verdict, "skipped"),
         says=prose(row.get("says") or ""),
-        lines=texts.get("lines", ""),
-        documented=texts.get("documented", ""),
-        measured=texts.get("measured", ""),
+        documented=_with_unit(row, "documented"),
+        measured=_with_unit(row, "measured"),
         explanation=prose(row.get("explanation") or ""),
         more=[
             *([("contradicts", texts["contradicts"])] if texts.get("contradicts") else []),

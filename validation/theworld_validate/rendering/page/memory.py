@@ -6,7 +6,7 @@ In: a memory check. Out: groups of bars, each with its peaks and its course, as 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from theworld_validate.rendering.memory_rows import Bar, CellPeak, Drawable, Key, drawable_of, kinds_of, preset_of
+from theworld_validate.rendering.memory_rows import Bar, CellPeak, Drawable, Key, colours_of, drawable_of, preset_of
 from theworld_validate.rendering.page.axis import Axis, Tick, axis_to, axis_with_limit
 from theworld_validate.rendering.page.plots import Panel, Plot, course_panel, plot_curves, plot_runs
 from theworld_validate.rendering.plain_text import counted, line
@@ -78,7 +78,7 @@ class Memory:
 
     check: str
     about: str
-    kinds: list[str]
+    kinds: list[tuple[str, int]]
     ticks: tuple[Tick, ...]
     limit: Limit | None
     has_reserved: bool
@@ -91,7 +91,6 @@ def memory_of(check: CheckResult) -> Memory | None:
     """Everything that is drawn of a check's memory; None where that is nothing."""
     found = drawable_of(check)
     measured = check.measurements
-    gpu = measured.get("gpu")
     plots = [*plot_runs(found.runs, found.capacity_bytes), *plot_curves(found.curves, found.capacity_bytes)]
     if not found.bars and not plots:
         return None
@@ -101,9 +100,9 @@ def memory_of(check: CheckResult) -> Memory | None:
     return Memory(
         check=line(check.id),
         about=", ".join(part for part in (found.bars_workload, *_of_a_run(measured)) if part),
-        kinds=[title_of(kind) for kind in kinds_of(found.bars)],
+        kinds=[(title_of(kind), colour) for kind, colour in colours_of(found.bars).items()],
         ticks=axis.ticks,
-        limit=_limit(found.capacity_bytes, axis, gpu),
+        limit=_limit(found.capacity_bytes, axis, measured),
         has_reserved=any(bar.reserved is not None for group in groups for bar in group.bars),
         groups=groups,
         num_left_out=max(len(found.bars) - _MAX_BARS, 0),
@@ -118,17 +117,19 @@ def _of_a_run(measured: dict[str, Measurement]) -> Iterator[str]:
         yield f"allocator {line(allocator)}"
 
 
-def _limit(capacity_bytes: int | None, axis: Axis, gpu: Measurement) -> Limit | None:
+def _limit(capacity_bytes: int | None, axis: Axis, measured: dict[str, Measurement]) -> Limit | None:
     if not capacity_bytes:
         return None
+    gpu, about = measured.get("gpu"), measured.get("about_capacity")
     of_what = f" that {line(gpu, 60)} leaves a process" if isinstance(gpu, str) else ""
+    of_what += f" ({line(about, 120)})" if isinstance(about, str) else ""
     text = f"the limit: {format_bytes(capacity_bytes)}{of_what}"
     is_off = capacity_bytes > axis.end_bytes
     return Limit(at=axis.share(capacity_bytes), text=f"{text}, beyond this axis" if is_off else text)
 
 
 def _groups(found: Drawable, axis: Axis) -> Iterator[MemoryGroup]:
-    kinds = kinds_of(found.bars)
+    colours = colours_of(found.bars)
     bars = {bar.key: bar for bar in found.bars[:_MAX_BARS]}
     peaks = {cell.key: cell for cell in found.cells}
     courses = {course.key: course for course in found.courses}
@@ -143,7 +144,7 @@ def _groups(found: Drawable, axis: Axis) -> Iterator[MemoryGroup]:
             name=line(preset, 80),
             summary=_summary([bars[key] for key in keys if key in bars], len(keys)),
             is_open=number == 0 or len(known) <= _NUM_OPEN,
-            bars=[_bar(bars.get(key), peaks.get(key), kinds, axis, found.phases.get(key, "")) for key in keys],
+            bars=[_bar(bars.get(key), peaks.get(key), colours, axis, found.phases.get(key, "")) for key in keys],
             courses=[course_panel(course, axis_to(highest)) for course in own],
             are_courses_open=len(own) <= _NUM_COURSES_OPEN,
         )
@@ -157,7 +158,7 @@ def _summary(bars: Sequence[Bar], num_all: int) -> str:
     return f"{text}, {least}" if least == most else f"{text}, {least} to {most}"
 
 
-def _bar(bar: Bar | None, peak: CellPeak | None, kinds: Sequence[str], axis: Axis, phases: str) -> MemoryBar:
+def _bar(bar: Bar | None, peak: CellPeak | None, colours: dict[str, int], axis: Axis, phases: str) -> MemoryBar:
     reserved = None if peak is None else peak.reserved
     notes = [f"reserved {format_bytes(reserved)}"] if reserved is not None else []
     if bar is None:
@@ -175,11 +176,11 @@ def _bar(bar: Bar | None, peak: CellPeak | None, kinds: Sequence[str], axis: Axi
         total=format_bytes(bar.total),
         segments=[
             Segment(
-                colour=index % 8,
+                colour=colour,
                 share=axis.share(bar.num_bytes[kind]),
                 text=f"{title_of(kind)} {format_bytes(bar.num_bytes[kind])}",
             )
-            for index, kind in enumerate(kinds)
+            for kind, colour in colours.items()
             if bar.num_bytes.get(kind)
         ],
         reserved=None if reserved is None or reserved > axis.end_bytes else axis.share(reserved),

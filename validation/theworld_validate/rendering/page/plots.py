@@ -83,8 +83,8 @@ def plot_runs(runs: Sequence[RunCourse], capacity_bytes: int | None) -> Iterator
             begin="1",
             end=f"{len(run.reserved):,}",
             lines=[
-                Line(name=name, path=_steps(thinned(values, _NUM_STEPS), axis), colour=number)
-                for number, (name, values) in enumerate(columns)
+                Line(name=name, path=_steps(thinned(values, _NUM_STEPS), axis), colour=colour)
+                for colour, (name, values) in zip((1, 0), columns, strict=True)
             ],
             limit=_limit(capacity_bytes, axis),
             limit_text=_limit_text(capacity_bytes, axis),

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from theworld_validate.rendering.grid_rows import grid_of
+from theworld_validate.rendering.claims_rows import NOTES
+from theworld_validate.rendering.grid_rows import FIRST, GRAVEST_FIRST, Grid, grid_of
 from theworld_validate.rendering.memory_rows import CellPeak, drawable_of
 from theworld_validate.rendering.names import anchor_of
 from theworld_validate.rendering.page.cards import Cards
 from theworld_validate.rendering.page.claims import VERDICTS, Claims
+from theworld_validate.rendering.page.grids import count_reads
 from theworld_validate.rendering.plain_text import counted, line
 from theworld_validate.rendering.summary import ALLOWED, count_statuses, describe_counts, total, why
 from theworld_validate.rendering.tables import format_bytes
@@ -86,13 +88,7 @@ def proof_of(report: Report, claims: Claims, errors: Cards) -> Proof:
 def _headline(report: Report, claims: Claims, errors: Cards) -> str:
     """One sentence on what the verdict is about; the counts of checks where there is none better."""
     if (grid := next((found for check in report.checks if (found := grid_of(check))), None)) is not None:
-        unchanged = sum(verdict in _UNCHANGED for verdict in grid.verdicts)
-        others = Counter(verdict for verdict in grid.verdicts if verdict not in _UNCHANGED)
-        if others:
-            worst_first = sorted(others.items(), key=lambda item: (item[0] != "unsafe", item[0]))
-            told = ", ".join(f"{number:,} {line(verdict)}" for verdict, number in worst_first)
-            return f"of {counted(len(grid.verdicts), 'release')}: {told}, {unchanged:,} changed nothing"
-        return f"{unchanged:,} of {counted(len(grid.verdicts), 'release')} changed nothing"
+        return _releases_headline(grid)
     if (memory := _memory_headline(report)) is not None:
         return memory
     if report.verdict is Status.FAILED and errors.cards:
@@ -111,9 +107,21 @@ def _headline(report: Report, claims: Claims, errors: Cards) -> str:
     if claims.rows and all(check.id.startswith("claims.") for check in report.checks):
         unasked = claims.counts.get("needs a GPU", 0)
         more = f"; {unasked:,} more need a GPU" if unasked else ""
-        measured = counted(len(claims.rows) - unasked, "documented claim")
+        measured = f"{counted(len(claims.rows) - unasked, 'claim')} of {NOTES}"
         return f"{measured} measured: every verdict is the one on record{more}"
     return describe_counts(report)
+
+
+def _releases_headline(grid: Grid) -> str:
+    """How many releases have which verdict, the gravest first; the first one is compared with none."""
+    counts = Counter(grid.verdicts)
+    unchanged = sum(counts.pop(verdict, 0) for verdict in _UNCHANGED)
+    num_first = counts.pop(FIRST, 0)
+    told = [f"{counts[verdict]:,} {verdict}" for verdict in GRAVEST_FIRST if counts[verdict]]
+    told += [f"{number:,} {verdict}" for verdict, number in counts.items() if verdict not in GRAVEST_FIRST]
+    told += [f"{unchanged:,} changed nothing"] if unchanged or num_first < len(grid.verdicts) else []
+    told += [f"{grid.releases[0]} is the first"] if num_first else []
+    return f"of {counted(len(grid.verdicts), 'release')}: {', '.join(told)}"
 
 
 def _memory_headline(report: Report) -> str | None:
@@ -171,7 +179,8 @@ def _compared(report: Report) -> Iterator[Figure]:
             yield Figure(value=f"{number:,}", label=label)
     if num_bytes := total(report, "compared_bytes"):
         yield Figure(value=format_bytes(num_bytes), label="of weights, gradients and saved files")
-    if report.plan is not None and report.plan.probes:
+    is_asked = any(check.id.startswith("parity.") or "probe" in check.measurements for check in report.checks)
+    if report.plan is not None and report.plan.probes and is_asked:
         yield Figure(value=f"{len(report.plan.probes):,}", label="probes" if len(report.plan.probes) > 1 else "probe")
     differing = [check for check in report.checks if "differing_outputs" in check.measurements]
     if differing and all(check.status is Status.PASSED for check in differing):
@@ -204,16 +213,18 @@ def _memory(report: Report) -> Iterator[Figure]:
 
 
 def _releases(report: Report) -> Iterator[Figure]:
-    pairs = total(report, "pairs_read")
-    if pairs:
-        yield Figure(value=f"{pairs:,}", label="pairs of releases that read each other's files")
+    """Of all reads of one release's files by another, how many are whole; a release's own are none of them."""
+    if whole := total(report, "pairs_read"):
+        num_reads = sum(map(count_reads, report.checks))
+        of_all = f"of {num_reads:,}: " if num_reads else ""
+        yield Figure(value=f"{whole:,}", label=f"{of_all}files of one release that another reads whole")
 
 
 def _claims(claims: Claims) -> Iterator[Figure]:
     for verdict in VERDICTS:
         if number := claims.counts.get(verdict):
             noun = "claim" if number == 1 else "claims"
-            yield Figure(value=f"{number:,}", label=f"documented {noun}: {_VERDICT_WORDS[verdict]}")
+            yield Figure(value=f"{number:,}", label=f"{noun} of {NOTES}: {_VERDICT_WORDS[verdict]}")
 
 
 def _groups(report: Report) -> list[Group]:

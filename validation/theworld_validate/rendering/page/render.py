@@ -11,10 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from theworld_validate.rendering.findings import Root, find_roots
+from theworld_validate.rendering.findings import Root, find_roots, is_about_a_claim
+from theworld_validate.rendering.grid_rows import releases_of_checks
 from theworld_validate.rendering.names import anchor_of
 from theworld_validate.rendering.page.cards import Room, make_cards
-from theworld_validate.rendering.page.claims import claims_of, is_about_a_claim
+from theworld_validate.rendering.page.claims import claims_of
 from theworld_validate.rendering.page.components import components_of
 from theworld_validate.rendering.page.evidence import evidence_of
 from theworld_validate.rendering.page.grids import grids_of
@@ -36,7 +37,10 @@ from theworld_validate.results import CheckResult, Report, Status
 _HERE = Path(__file__).parent
 _MAX_CHECKS = 2_000
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\+00:00")
-_BREAKS = re.compile(r"(?<=[._/:])(?=\w)|(?<=[a-z0-9])(?=[A-Z])")
+# Between the parts of a name, but not within a version: 5.13.0 is one word.
+_BREAKS = re.compile(r"(?<=[_/:])(?=\w)|(?<=\.)(?=[^\W\d])|(?<!\d\.)(?<=\.)(?=\d)|(?<=[a-z0-9])(?=[A-Z])")
+_OPTION = re.compile(r"(?<![\w-])--[A-Za-z][\w-]*")  # which browsers would break after its dashes
+_MAX_WHOLE = 44  # characters of a check's id that leave the other columns their room
 
 
 def render_html(report: Report) -> str:
@@ -53,7 +57,7 @@ def render_html(report: Report) -> str:
         ("compared", "Subjects", parts["plan"] or (parts["subjects"].roles and not parts["subjects"].is_told)),
         ("params", "Parameters", parts["components"] or parts["tables"].params),
         ("memory", "GPU memory", parts["memory"] or parts["tables"].memory),
-        ("claims", "Documented claims", parts["claims"].rows or parts["other_claims"].cards),
+        ("claims", "First notes' claims", parts["claims"].rows or parts["other_claims"].cards),
         ("checks", "Checks", True),
         ("tables", "Tables", parts["tables"].others),
         ("environment", "Environment", True),
@@ -68,7 +72,7 @@ def render_html(report: Report) -> str:
 
 def _parts(report: Report) -> dict[str, Any]:
     """What the templates are given, by name."""
-    roots, room = find_roots(report), Room()
+    roots, room = find_roots(report), Room(releases=releases_of_checks(report))
     claims = claims_of(report, roots, room.anchors)
     of_the_model = [root for root in roots if not is_about_a_claim(root)]
     memory = [part for check in report.checks if (part := memory_of(check)) is not None]
@@ -105,6 +109,7 @@ def _parts(report: Report) -> dict[str, Any]:
         "claims": claims,
         "tables": page_tables(report, drawn),
         "checks": [_check(check) for check in sorted(report.checks, key=_is_dull)[:_MAX_CHECKS]],
+        "about_seconds": _about_seconds(report),
         "num_checks_left_out": max(len(report.checks) - _MAX_CHECKS, 0),
         "environment": flat_environment(report.environment),
         "style": _style(),
@@ -133,7 +138,17 @@ def _is_told(report: Report, roots: list[Root]) -> bool:
     if cause is None or first is None:
         return False
     finding = first.found.finding
-    return cause[0] == prose(finding.cause or "") and _remedy(report, roots) == prose(finding.remedy or "")
+    return cause.cause == prose(finding.cause or "") and _remedy(report, roots) == prose(finding.remedy or "")
+
+
+def _about_seconds(report: Report) -> str:
+    """What the seconds of parity's checks are; earlier versions gave each the same share of the whole."""
+    seconds = [check.seconds for check in report.checks if check.id.startswith("parity.") and check.seconds]
+    if not seconds:
+        return ""
+    if len(seconds) > 1 and len(set(seconds)) == 1:
+        return "Parity's seconds are equal shares of what observing took: this report does not tell checks apart."
+    return "Parity's seconds are what observing took, both sides added up; starting and loading belong to no check."
 
 
 def _is_dull(check: CheckResult) -> bool:
@@ -144,6 +159,7 @@ def _check(check: CheckResult) -> dict[str, str]:
     return {
         "id": line(check.id),
         "anchor": anchor_of(check.id),
+        "id_style": "id" if len(check.id) <= _MAX_WHOLE else "",
         "status": str(check.status),
         "measured": why(check),
         "seconds": f"{check.seconds:.1f}",
@@ -176,7 +192,8 @@ def _breakable(name: str) -> Any:
     """A name that may be broken between its parts, and within one only where that has a line of its own and more."""
     from markupsafe import Markup, escape
 
-    return Markup(_BREAKS.sub("<wbr>", str(escape(block(name)))))
+    broken = _BREAKS.sub("<wbr>", str(escape(block(name))))
+    return Markup(_OPTION.sub(r'<span class="whole">\g<0></span>', broken))
 
 
 @cache

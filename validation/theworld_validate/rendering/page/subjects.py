@@ -22,14 +22,16 @@ class Glance:
     """Who was compared, for the first look.
 
     Args:
-        subjects: each one's role, and what of it no other shares.
+        subjects: each one's role, and what of it no other shares; nothing where that is all.
         shared: what all have in common, in the same order as the fields of a subject.
+        whose: whom `shared` is about: by name where nothing else names them.
         libraries: the versions of what they ran on, and the GPU.
     """
 
     subjects: list[tuple[str, list[tuple[str, str]]]]
     num_left_out: int
     shared: list[tuple[str, str]]
+    whose: str
     libraries: str
 
 
@@ -41,12 +43,21 @@ def glance_of(report: Report) -> Glance:
     for subject, own in zip(report.subjects, fields, strict=True):
         rest = [pair for pair in own if pair not in shared]
         told.setdefault((subject.role, *map(str, rest)), (line(subject.role), rest))
+    roles = [role for role, rest in told.values()]
+    is_named = all(rest for _, rest in told.values())
     return Glance(
         subjects=list(told.values())[:_MAX_GLANCE_SUBJECTS],
         num_left_out=max(len(told) - _MAX_GLANCE_SUBJECTS, 0),
         shared=shared,
+        whose=("both" if len(roles) == 2 else "all") if is_named else _listed(roles),
         libraries=_libraries(report.environment),
     )
+
+
+def _listed(roles: Sequence[str]) -> str:
+    """Roles in words: a subject that differs from no other has no row of its own."""
+    shown = [*roles[:_MAX_GLANCE_SUBJECTS], *(["others"] if len(roles) > _MAX_GLANCE_SUBJECTS else [])]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def _short_fields(subject: SubjectRecord) -> list[tuple[str, str]]:

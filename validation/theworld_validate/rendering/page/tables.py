@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from theworld_validate.rendering.page.grids import FILES
 from theworld_validate.rendering.page.memory import MEMORY_TABLES
 from theworld_validate.rendering.plain_text import line
-from theworld_validate.rendering.tables import Table, is_number, tables_of, title_of
+from theworld_validate.rendering.tables import Table, is_number, table_title, tables_of
 from theworld_validate.results import CheckResult, Report
 
 _MAX_TABLE_ROWS = 1_000
@@ -89,7 +89,7 @@ def _page_table(check: CheckResult, table: Table, room: int, *, is_open: bool) -
     columns = [(column.title, column.is_number) for column in table.columns]
     return PageTable(
         check=line(check.id),
-        title=title_of(table.name),
+        title=table_title(table.name),
         columns=columns,
         rows=rows,
         num_rows=len(table.rows),
