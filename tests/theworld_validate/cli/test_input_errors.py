@@ -179,3 +179,21 @@ def test_an_empty_value_is_named(arguments: tuple[str, ...], name: str) -> None:
 def test_a_rank_that_is_none_is_told_what_one_is(rank: str) -> None:
     with pytest.raises(InputError, match="of lora:RANK, a rank is a number from 1 to 65,536"):
         read_adapter(f"lora:{rank}", is_the_worlds=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("diff", "a.json", "b.json", "--output", "PLACE"),
+        ("--suite", "x", "--output", "PLACE"),
+        ("regress", "a", "b", "--output", "PLACE"),
+        ("fingerprint", "--model", "/nowhere", "--output", "PLACE/a.json"),
+    ],
+)
+def test_refused_input_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = str(tmp_path / "new" / "report")
+    assert_input_error(invoke(*(part.replace("PLACE", place) for part in arguments)))
+    assert list(tmp_path.iterdir()) == []
