@@ -7,12 +7,14 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from theworld.checkpoints.error_text import counted
+from theworld.checkpoints.bounded_files import read_json_object
+from theworld.checkpoints.error_text import counted, one_line
+from theworld.checkpoints.written_files import check_writable, replace_file
 from theworld.training.config import ConfigError, TrainingConfig
 
 log = logging.getLogger("theworld.training")
@@ -23,48 +25,73 @@ _MAY_DIFFER = {"output_dir", "save_every_steps", "keep_checkpoints", "log_every_
 
 
 def run(config: TrainingConfig, *, from_scratch: bool = False) -> None:
-    """Run all stages that are not finished.
+    """Run all stages that are not finished. Nothing is written before the first of them is known to be able to begin.
 
     Raises:
-        ConfigError: if the folder cannot be written, or holds a run with another config.
+        ConfigError: if something that the config names cannot be used, or the folder holds a run with another config.
     """
     import torch
     from accelerate import PartialState
     from transformers.utils.logging import disable_progress_bar
 
     from theworld.training.sharding import check_launcher
-    from theworld.training.stages import EXPORT, loggers, run_stage, stage_folder
+    from theworld.training.stages import EXPORT, run_stage, stage_folder
 
     disable_progress_bar()
     check_launcher()
-    is_main = PartialState(cpu=not torch.cuda.is_available()).is_main_process
-    folder = Path(config.output_dir)
-    if is_main:
-        _check_writable(folder)
-        earlier = _read_run(folder / RUN_FILE)
-        if from_scratch and earlier is not None:
-            _remove(folder, earlier)
-        elif earlier is not None:
-            _check_same(config, earlier, folder)
-        _write_run(folder / RUN_FILE, config, done=0)
-    PartialState().wait_for_everyone()  # all see what was removed, and what is finished
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if state.is_main_process:
+        _check_writable(config)
+    earlier = _read_run(Path(config.output_dir, RUN_FILE))
+    if earlier is not None and not from_scratch:
+        _check_same(config, earlier)
+    is_begun, removed = False, earlier if from_scratch else None
+    for number, stage in enumerate(config.stages):
+        if (is_begun or removed is None) and (stage_folder(config, number) / EXPORT).is_dir():
+            log.info("stage %s is finished", stage.name)
+            continue
+        run_stage(config, number, begin=_nothing if is_begun else partial(_begin, config, number, removed))
+        state.wait_for_everyone()
+        is_begun = True
+        if state.is_main_process:
+            _write_run(config, done=number + 1)
+    if state.is_main_process and not is_begun:
+        _write_run(config, done=len(config.stages))  # the run before may have been killed just before it
+
+
+def _begin(config: TrainingConfig, number: int, removed: TrainingConfig | None) -> None:
+    """From here on there is a run; all processes call this.
+
+    Args:
+        number: of the first stage that is not finished.
+        removed: an earlier run, of which nothing shall be left.
+    """
+    from accelerate import PartialState
+
+    from theworld.training.stages import loggers
+
+    state = PartialState()
+    state.wait_for_everyone()  # all have read what is there
+    if state.is_main_process:
+        if removed is not None:
+            _remove(Path(config.output_dir), removed)
+        _write_run(config, done=number)
+    state.wait_for_everyone()  # all see what was removed
     if config.logging is None and not loggers(config):
         log.info(
             "tensorboard is not installed (pip install 'theworld[train]'): losses are printed, and kept in "
             "trainer_state.json of each checkpoint"
         )
-    for number, stage in enumerate(config.stages):
-        if (stage_folder(config, number) / EXPORT).is_dir():
-            log.info("stage %s is finished", stage.name)
-        else:
-            run_stage(config, number)
-            PartialState().wait_for_everyone()
-        if is_main:
-            _write_run(folder / RUN_FILE, config, done=number + 1)
+
+
+def _nothing() -> None:
+    pass
 
 
 def dry_run(config: TrainingConfig) -> str:
     """Check config, processor, model and the first samples; return what would be done, some lines a stage."""
+    from transformers.utils.logging import disable_progress_bar
+
     from theworld.training import memory
     from theworld.training.data import Samples
     from theworld.training.stages import (
@@ -76,6 +103,8 @@ def dry_run(config: TrainingConfig) -> str:
         training_arguments,
     )
 
+    disable_progress_bar()
+    _check_writable(config)
     model = load_model(config, 0)
     processor = load_processor(config, model.config.world_config)
     samples, collate = Samples(config.data, processor.to_frames), make_collator(config, processor)
@@ -107,25 +136,29 @@ def _range(numbers: Sequence[int]) -> str:
     return str(most) if least == most else f"{least} to {most}"
 
 
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written: {error.strerror or error}; output_dir names it") from error
+def _check_writable(config: TrainingConfig) -> None:
+    """Refuse folders that cannot be written to, before anything is loaded; none is made."""
+    rollout_cache = config.rollout.cache if config.rollout is not None else None
+    folders = {"output_dir": config.output_dir, "latents_cache": config.latents_cache, "rollout.cache": rollout_cache}
+    for field, folder in folders.items():
+        try:
+            if folder is not None:
+                check_writable(Path(folder))
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigError(f"{one_line(folder)}: cannot be written: {reason}; {field} names it") from error
 
 
 def _read_run(path: Path) -> TrainingConfig | None:
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
-        return TrainingConfig.model_validate(json.loads(path.read_text(encoding="utf-8"))["config"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: cannot be read; restore it, or name another output_dir") from error
+        return TrainingConfig.model_validate(read_json_object(path)["config"])
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{one_line(path)}: cannot be read; restore it, or name another output_dir") from error
 
 
-def _write_run(path: Path, config: TrainingConfig, *, done: int) -> None:
+def _write_run(config: TrainingConfig, *, done: int) -> None:
     from theworld.training.stages import stage_folder
 
     stages = [
@@ -133,9 +166,9 @@ def _write_run(path: Path, config: TrainingConfig, *, done: int) -> None:
         for number, stage in enumerate(config.stages)
     ]
     values = {"config": config.model_dump(mode="json"), "stages": stages}
-    scratch = path.with_name(f".{path.name}")
-    scratch.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(scratch, path)
+    folder = Path(config.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / RUN_FILE, json.dumps(values, indent=2) + "\n")
 
 
 def _folders(folder: Path, earlier: TrainingConfig) -> list[Path]:
@@ -152,9 +185,12 @@ def _remove(folder: Path, earlier: TrainingConfig) -> None:
     (folder / RUN_FILE).unlink()
 
 
-def _check_same(config: TrainingConfig, earlier: TrainingConfig, folder: Path) -> None:
-    """Refuse to continue a run whose config was another; stages that were not begun may change."""
-    begun = sum(path.exists() for path in _folders(folder, earlier))
+def _check_same(config: TrainingConfig, earlier: TrainingConfig) -> None:
+    """Refuse to continue a run whose config was another; stages that were not begun may change, and all if none was."""
+    folder = Path(config.output_dir)
+    begun = sum(_is_begun(path) for path in _folders(folder, earlier))
+    if not begun:
+        return
     now, before = (
         {**values, "stages": dict(enumerate(values["stages"][:begun]))}
         for values in (which.model_dump(exclude=_MAY_DIFFER) for which in (config, earlier))
@@ -164,6 +200,13 @@ def _check_same(config: TrainingConfig, earlier: TrainingConfig, folder: Path) -
             f"{folder / RUN_FILE}: the run was begun with another {changed}; restore it in the config, name another "
             "output_dir, or begin anew with --from-scratch"
         )
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether a stage left something to go on from."""
+    from theworld.training.stages import EXPORT
+
+    return (folder / EXPORT).exists() or any(folder.glob("checkpoint-*"))
 
 
 def _first_difference(now: Any, before: Any, where: str = "") -> str | None:

@@ -9,22 +9,24 @@ import importlib.util
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from transformers import PrinterCallback, TrainingArguments, set_seed
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from theworld import TheWorld, TheWorldProcessor
-from theworld.checkpoints.error_text import counted
+from theworld.checkpoints.error_text import counted, did_you_mean, summary
 from theworld.levers.master_weights import use_master_weights
 from theworld.partial_base import read_base
 from theworld.partial_checkpoint import is_partial_checkpoint
 from theworld.training import checkpoint as files
 from theworld.training import memory
 from theworld.training.collate import Collator
-from theworld.training.config import ConfigError, TrainingConfig
+from theworld.training.config import MAX_COUNT, ConfigError, TrainingConfig
 from theworld.training.data import Samples, SeededOrder, TooManyBrokenError
 from theworld.training.latents_cache import LatentsCache
 from theworld.training.narrator import Narrator, narrate_start
@@ -34,7 +36,6 @@ from theworld.training.trainer import STATE, StageTrainer, peak_memory_bytes
 
 log = logging.getLogger("theworld.training")
 EXPORT = "model"
-_NEVER = 10**9  # steps
 
 
 def stage_folder(config: TrainingConfig, number: int) -> Path:
@@ -61,9 +62,13 @@ def load_model(config: TrainingConfig, number: int) -> Any:
     if config.attention is not None:
         arguments["attn_implementation"] = config.attention
     dtype = torch.float32 if stage.precision == "float32" else torch.bfloat16
-    model = TheWorld.from_pretrained(
-        source_of(config, number), dtype=dtype, freeze=stage.freeze_config, **_given(arguments)
-    )
+    try:
+        model = TheWorld.from_pretrained(
+            source_of(config, number), dtype=dtype, freeze=stage.freeze_config, **_given(arguments)
+        )
+    except ImportError as error:  # of a package that a kind of attention needs, for one
+        field = "attention" if config.attention is not None else "model"
+        raise ConfigError(f"{field}: {summary(error)}; install what is missing, or name another {field}") from error
     if not any(p.requires_grad for p in model.parameters()):
         raise ConfigError(f"stage {stage.name}: nothing trains; the model has none of the components that freeze names")
     if config.save == "trainable" and not model.enable_world:
@@ -96,6 +101,7 @@ def training_arguments(config: TrainingConfig, number: int) -> TrainingArguments
     """What the stage asks of `Trainer`."""
     stage = config.stages[number]
     warms = stage.schedule == "constant" and stage.warmup_steps
+    _check_loggers(config)
     arguments = TrainingArguments(
         output_dir=str(stage_folder(config, number)),
         max_steps=stage.steps or -1,
@@ -114,7 +120,7 @@ def training_arguments(config: TrainingConfig, number: int) -> TrainingArguments
         logging_first_step=True,
         logging_nan_inf_filter=False,  # such a loss ends the run
         save_strategy="steps",
-        save_steps=config.save_every_steps or _NEVER,
+        save_steps=config.save_every_steps or MAX_COUNT,
         report_to=list(loggers(config)),
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -133,8 +139,25 @@ def loggers(config: TrainingConfig) -> tuple[str, ...]:
     return ("tensorboard",) if importlib.util.find_spec("tensorboard") is not None else ()
 
 
-def run_stage(config: TrainingConfig, number: int) -> None:
-    """Train a stage from its newest whole checkpoint, or from its start, and export it."""
+def _check_loggers(config: TrainingConfig) -> None:
+    """Refuse loggers that transformers has not, or whose packages are not installed."""
+    names = config.logging or ()
+    for name in names if names not in (("all",), ("none",)) else ():
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = sorted(INTEGRATION_TO_CALLBACK)
+            raise ConfigError(f"logging: {name} is none of {', '.join(known)}{did_you_mean(name, known)}")
+        try:
+            INTEGRATION_TO_CALLBACK[name]()
+        except (RuntimeError, ImportError) as error:
+            raise ConfigError(f"logging: {name}: {summary(error)}; or leave it out") from error
+
+
+def run_stage(config: TrainingConfig, number: int, *, begin: Callable[[], None]) -> None:
+    """Train a stage from its newest whole checkpoint, or from its start, and export it.
+
+    Args:
+        begin: called when all that the config names was found usable, and before anything is written.
+    """
     stage, folder = config.stages[number], stage_folder(config, number)
     # What mixed precision wraps refers to itself: the model of the stage before stays until it is collected.
     gc.collect()
@@ -142,11 +165,11 @@ def run_stage(config: TrainingConfig, number: int) -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     set_seed(config.seed)
-    model = load_model(config, number)
     arguments = training_arguments(config, number)
+    model = load_model(config, number)
     processor = load_processor(config, model.config.world_config)
     samples = Samples(config.data, processor.to_frames)
-    cache = make_cache(config, number, model, is_shared=arguments.world_size > 1)
+    collator = make_collator(config, processor)
     if stage.precision == "mixed":
         use_master_weights(model)
         _keep_masters(config, number, model)
@@ -154,6 +177,8 @@ def run_stage(config: TrainingConfig, number: int) -> None:
         model.gradient_checkpointing_enable()
     if stage.chunked_loss is not None:
         model.set_chunked_loss(stage.chunked_loss)
+    begin()
+    cache = make_cache(config, number, model, is_shared=arguments.world_size > 1)
     trainer = StageTrainer(
         model=model,
         args=arguments,
@@ -162,7 +187,7 @@ def run_stage(config: TrainingConfig, number: int) -> None:
         keep_checkpoints=config.keep_checkpoints,
         encode=cache,
         train_dataset=samples,
-        data_collator=make_collator(config, processor),
+        data_collator=collator,
     )
     trainer.remove_callback(PrinterCallback)
     if trainer.is_world_process_zero():

@@ -15,7 +15,7 @@ from tests.theworld.training.processes import kill_until_finished, start, train
 from theworld.training import checkpoint as files
 from theworld.training.config import ConfigError, TrainingConfig
 from theworld.training.optimizer import RateError
-from theworld.training.run import run
+from theworld.training.run import _check_same, _write_run, run
 from theworld.training.stages import EXPORT, stage_folder
 
 STAGES = [
@@ -186,6 +186,8 @@ def test_a_finished_run_does_nothing_more_and_from_scratch_begins_anew(values: d
     before = (folder / EXPORT / "model.safetensors").stat().st_mtime_ns
     stranger = Path(config.output_dir, "notes.txt")
     stranger.write_text("mine")
+    with pytest.raises(ValueError, match="nowhere"):  # nothing is removed for a run that cannot begin
+        run(make(values, model="/nowhere"), from_scratch=True)
     run(config)
     assert (folder / EXPORT / "model.safetensors").stat().st_mtime_ns == before
     run(config, from_scratch=True)
@@ -203,3 +205,29 @@ def test_a_run_that_was_begun_with_another_config_is_refused(values: dict[str, A
     run(make(values, log_every_steps=3))
     run(make(values, stages=[stage(), stage("second", steps=1)]))
     assert (stage_folder(make(values, stages=[stage(), stage("second")]), 1) / EXPORT).is_dir()
+
+
+def test_a_run_of_which_nothing_was_begun_binds_nothing(values: dict[str, Any]) -> None:
+    config = make(values)
+    _write_run(make(values, model="/nowhere", seed=1), done=0)
+    before = json.loads(Path(config.output_dir, "run.json").read_text())
+    with pytest.raises(ValueError, match="missing"):
+        run(make(values, data={"path": "/nowhere.jsonl"}))
+    assert json.loads(Path(config.output_dir, "run.json").read_text()) == before
+    _check_same(config, make(values, model="/nowhere", seed=1))
+    (stage_folder(config, 0) / "checkpoint-00000001").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="was begun with another model"):
+        _check_same(config, make(values, model="/nowhere", seed=1))
+
+
+def test_what_lies_in_the_folder_is_neither_waited_for_nor_followed(values: dict[str, Any], tmp_path: Path) -> None:
+    folder = Path(values["output_dir"])
+    folder.mkdir()
+    (folder / ".run.json").symlink_to(tmp_path / "victim")
+    _write_run(make(values), done=0)
+    assert not (tmp_path / "victim").exists()
+    for spoil in (os.mkfifo, lambda path: path.write_text("[" * 100_000), lambda path: path.mkdir()):
+        (folder / "run.json").unlink()
+        spoil(folder / "run.json")
+        with pytest.raises(ConfigError, match=r"run\.json: cannot be read; restore it"):
+            run(make(values))

@@ -353,6 +353,10 @@ def test_samples_of_which_none_is_whole_are_unusable_input_in_one_line(
         ({"data": {"path": "/nowhere.jsonl"}}, "data.path: /nowhere.jsonl: missing; check the path"),
         ({"cosmos": None}, "a Gemma 3 checkpoint has no world branch|nothing trains"),
         ({"stages": [stage(optimizer="adamw_8bit")]}, "needs the package bitsandbytes"),
+        ({"latents_cache": __file__}, r"test_trainer.py: cannot be written: .* latents_cache names it"),
+        ({"logging": ["wandbb"]}, "^logging: wandbb is none of .*did you mean wandb"),
+        ({"logging": ["wandb"]}, "^logging: wandb: .*requires wandb to be installed"),
+        ({"attention": "flash_attention_2"}, "^attention: FlashAttention2 has been toggled on"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_exit_code_2(
@@ -360,8 +364,10 @@ def test_what_cannot_be_used_is_one_line_and_exit_code_2(
 ) -> None:
     values |= {**fields, "world": {}} if "cosmos" in fields else fields
     assert _answer(write_config(tmp_path / "config.json", values), resume=True, dry=False) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if "tensorboard" not in line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "tensorboard is not" not in line]
     assert re.search(said, lines[-1])
+    assert len(lines) == 1
+    assert not Path(values["output_dir"]).exists()
 
 
 def test_a_dry_run_says_what_would_be_done(

@@ -15,6 +15,8 @@ from tests.conftest import make_clip
 from tests.theworld.checkpoints.test_checkpoint_files import DAMAGES
 from tests.theworld_validate.command_line import assert_input_error, invoke
 from theworld.synthetic import SyntheticCheckpoint
+from theworld_validate.memory.adapter_config import read_adapter
+from theworld_validate.results import InputError
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -23,7 +25,7 @@ def test_a_damaged_checkpoint_is_one_line(gemma_copy: Path, damage: str, tmp_pat
     inflict(gemma_copy)
     output = tmp_path / "report"
     assert_input_error(invoke("parity", "--model", gemma_copy, "--output", output), message)
-    assert list(output.iterdir()) == []
+    assert not output.exists()
 
 
 def change_config(folder: Path, **fields: Any) -> None:
@@ -157,3 +159,41 @@ def test_a_hub_id_that_cannot_be_had_is_one_line() -> None:
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("--config", ""), "--config"),
+        (("parity", "--model", "", "--quiet"), "--model"),
+        (("files", "--output="), "--output"),
+        (("memory", "predict", "--lengths", ""), "--lengths"),
+        (("diff", "", ""), "an argument"),
+    ],
+)
+def test_an_empty_value_is_named(arguments: tuple[str, ...], name: str) -> None:
+    assert_input_error(invoke(*arguments), f"error: {name} is empty; give a value, or leave it out")
+
+
+@pytest.mark.parametrize("rank", ["-1", "0", "65537", "", "8.0", "\n8", "9" * 5000])
+def test_a_rank_that_is_none_is_told_what_one_is(rank: str) -> None:
+    with pytest.raises(InputError, match="of lora:RANK, a rank is a number from 1 to 65,536"):
+        read_adapter(f"lora:{rank}", is_the_worlds=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("diff", "a.json", "b.json", "--output", "PLACE"),
+        ("--suite", "x", "--output", "PLACE"),
+        ("regress", "a", "b", "--output", "PLACE"),
+        ("fingerprint", "--model", "/nowhere", "--output", "PLACE/a.json"),
+    ],
+)
+def test_refused_input_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = str(tmp_path / "new" / "report")
+    assert_input_error(invoke(*(part.replace("PLACE", place) for part in arguments)))
+    assert list(tmp_path.iterdir()) == []

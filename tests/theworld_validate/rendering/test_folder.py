@@ -92,9 +92,12 @@ def test_a_report_that_names_other_files_owns_none_of_them(tmp_path: Path) -> No
     assert (tmp_path / "inside" / "thesis.pdf").read_text() == (tmp_path / "outside.svg").read_text() == "mine"
 
 
-def test_a_new_folder_is_made(tmp_path: Path) -> None:
-    assert check_output_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
-    assert names(tmp_path / "a" / "b") == set()
+def test_a_new_folder_is_made_for_a_report_and_not_before(tmp_path: Path) -> None:
+    place = tmp_path / "a" / "b"
+    assert check_output_folder(place) == place
+    assert names(tmp_path) == set()
+    write(make_report([failing_check()]), place)
+    assert "report.json" in names(place)
 
 
 def test_files_beside_a_report_are_no_hindrance(tmp_path: Path) -> None:
@@ -178,6 +181,7 @@ def test_the_path_holds_when_the_working_directory_changes(tmp_path: Path, monke
 
 
 def test_a_folder_that_was_deleted_meanwhile_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
     output = check_output_folder(tmp_path / "out")
     output.rmdir()
     write(parity_report(), output)

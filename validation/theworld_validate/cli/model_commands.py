@@ -130,7 +130,7 @@ def render(
 
     def action() -> int:
         from theworld.checkpoints.error_text import one_line
-        from theworld_validate.cli.session import say
+        from theworld.command_line import say
         from theworld_validate.documents.report import read_report
         from theworld_validate.rendering.folder import render_forms
 

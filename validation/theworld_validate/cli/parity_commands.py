@@ -125,11 +125,12 @@ def fingerprint(
         from theworld_validate.documents.writing import check_place
         from theworld_validate.parity.take_file import take_file, take_truth
         from theworld_validate.progress import show_progress
+        from theworld_validate.rendering.ownership import absolute
         from theworld_validate.subjects.default_targets import default_targets
         from theworld_validate.subjects.subject import Subject
         from theworld_validate.workers.run import Run
 
-        place = place_of(output.absolute())
+        place = place_of(absolute(output))
         check_place(place, option="--output")
         with show_progress(quiet=options.quiet) as steps:
             run = Run(progress=steps.tell, expect=steps.expect)

@@ -7,7 +7,6 @@ whatever fails after it.
 
 import contextlib
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from theworld.command_line import ISSUES, forget_stdout, say
 from theworld_validate.progress import interruptible, show_progress
 from theworld_validate.results import (
     INPUT_ERROR_CODE,
@@ -32,7 +32,6 @@ from theworld_validate.results import (
 if TYPE_CHECKING:
     from theworld_validate.workers.run import Run
 
-ISSUES = "https://github.com/theworld/theworld/issues"
 Body = Callable[["Run"], Iterable[CheckResult]]
 
 
@@ -82,24 +81,18 @@ def guard(action: Callable[..., int], *, debug: bool = False, **arguments: objec
         say("interrupted")
         return INTERRUPTED_CODE
     except BrokenPipeError:
-        _forget_stdout()
+        forget_stdout()
         return INPUT_ERROR_CODE
     except OSError as error:
         if debug:
             traceback.print_exc()
         where = f"{error.filename}: " if error.filename else ""
         say(f"error: {one_line(where)}{one_line(error.strerror or error)}; free some space or name another place")
-        _forget_stdout()
+        forget_stdout()
         return INPUT_ERROR_CODE
     except Exception as error:
         tell_internal_error(error, debug=debug)
         return INTERNAL_ERROR_CODE
-
-
-def say(line: str) -> None:
-    """Write a line to stderr, if there is one."""
-    with contextlib.suppress(OSError, AttributeError):  # nobody listens
-        print(line, file=sys.stderr)
 
 
 def tell_internal_error(error: BaseException, *, debug: bool) -> None:
@@ -111,12 +104,6 @@ def tell_internal_error(error: BaseException, *, debug: bool) -> None:
         return
     say(f"internal error: {type(error).__name__}: {one_line(error)}")
     say(f"run again with --debug for the traceback, and report it at {ISSUES}")
-
-
-def _forget_stdout() -> None:
-    """Nobody reads stdout, or it cannot be written: nothing may be tried again when the process ends."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Session:
@@ -291,7 +278,7 @@ def _print_report(report: Report, *, place: str | None) -> None:
     try:
         print_report(new_console(), report, before_verdict=say_place)
     except BrokenPipeError:  # the reader has seen enough; the verdict stands
-        _forget_stdout()
+        forget_stdout()
     finally:
         if not is_said:
             say_place()

@@ -4,15 +4,14 @@ In: a path and its text. Out: the file, or an `InputError` that names it, and wh
 """
 
 import errno
-import os
-import tempfile
 from pathlib import Path
 
+from theworld.checkpoints.written_files import check_writable, replace_file
 from theworld_validate.results import InputError
 
 
 def check_place(path: Path, *, option: str) -> None:
-    """Refuse, before anything is run, a place where no file can be written. Its folder is made.
+    """Refuse, before anything is run, a place where no file can be written; no folder is made.
 
     Args:
         option: what named the place, for errors.
@@ -21,11 +20,9 @@ def check_place(path: Path, *, option: str) -> None:
         InputError: if it cannot be written to.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "a folder is there")
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        check_writable(path.parent)
     except (OSError, ValueError) as error:
         raise _unwritable(path, error, option) from error
 
@@ -51,22 +48,3 @@ def write_file(path: Path, text: str, *, option: str) -> None:
         replace_file(path, text)
     except (OSError, ValueError) as error:
         raise _unwritable(path, error, option) from error
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Put a file into its place in one step; its folder must be there.
-
-    Raises:
-        OSError: if it cannot be written; nothing is left behind.
-    """
-    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(scratch).chmod(0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise

@@ -15,7 +15,8 @@ from theworld_validate.results import InputError
 
 FILE_NAME = "adapter_config.json"
 ALL_LINEAR = "all-linear"
-_SHORTHAND = re.compile(r"lora:([0-9]+)")
+_SHORTHAND = re.compile(r"lora:(.*)", re.DOTALL)
+_RANK = re.compile(r"[0-9]{1,9}")
 _MAX_BYTES = 2**20
 _MAX_RANK = 65_536
 _BIASES = ("none", "all", "lora_only")
@@ -93,9 +94,11 @@ def read_adapter(given: str, *, is_the_worlds: bool) -> Adapter:
     from theworld.checkpoints.error_text import one_line
 
     if (shorthand := _SHORTHAND.fullmatch(given)) is not None:
-        rank = int(shorthand[1][:9])
+        rank = int(shorthand[1]) if _RANK.fullmatch(shorthand[1]) else 0
         if not 1 <= rank <= _MAX_RANK:
-            raise InputError(f"--adapter {one_line(given, 80)}: a rank is a number from 1 to {_MAX_RANK:,}")
+            raise InputError(
+                f"--adapter {one_line(given, 80)}: of lora:RANK, a rank is a number from 1 to {_MAX_RANK:,}"
+            )
         if not is_the_worlds:
             return Adapter(name=given, r=rank, target_modules=ALL_LINEAR)
         branch = ("world_projection", "temporal_embedding")

@@ -18,8 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from theworld.checkpoints.written_files import replace_file
 from theworld_validate.documents.reading import parse, read_json_object
-from theworld_validate.documents.writing import replace_file
 from theworld_validate.results import InputError
 
 SHARED = ("torch",)  # what no overlay may replace: every release is to compute with the same kernels

@@ -13,9 +13,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from theworld.checkpoints.written_files import replace_file
 from theworld_validate.documents.fingerprint import make_file
 from theworld_validate.documents.observations import EMPTY, PROBE_SECTIONS, Fingerprint
-from theworld_validate.documents.writing import replace_file
 from theworld_validate.probes.probe import Probe
 from theworld_validate.releases.exchange import load_saved, save_fresh
 from theworld_validate.releases.judged import GRADIENTS

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from theworld.checkpoints.written_files import replace_file
 from theworld_validate.documents.reading import parse, read_json_object
-from theworld_validate.documents.writing import replace_file
 
 _MAX_BYTES = 16 * 2**20
 _STRICT = {"extra": "forbid", "strict": True}

@@ -5,14 +5,13 @@ costs that form. What an earlier report there named and this one does not is rem
 """
 
 import errno
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from theworld.checkpoints.written_files import check_writable, replace_file
 from theworld_validate.documents.report import FILE_NAME, read_report
-from theworld_validate.documents.writing import replace_file
 from theworld_validate.rendering.figures import plan_figures
 from theworld_validate.rendering.json_text import render_json
 from theworld_validate.rendering.junit import render_junit
@@ -26,7 +25,7 @@ Form = Callable[[], str]
 
 
 def check_output_folder(folder: Path) -> Path:
-    """Refuse, before anything is run, a place where no report can be written.
+    """Refuse, before anything is run, a place where no report can be written; none is made.
 
     Returns:
         The folder's absolute path, which holds when the working directory changes.
@@ -39,9 +38,7 @@ def check_output_folder(folder: Path) -> Path:
     try:
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "it is no folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        check_writable(folder)
         owned = owned_names(folder)
         for name in (FILE_NAME, *FORMS, TENSORS_FILE):
             check_place(folder, name, owned)
