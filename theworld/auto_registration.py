@@ -15,9 +15,11 @@ from types import ModuleType
 from typing import Any
 
 _ROOTS = ("transformers", "theworld")
-# Auto classes for models with a head, and without.
-_WITH_HEAD = ("AutoModelForImageTextToText", "AutoModelForMultimodalLM")
-_WITHOUT_HEAD = ("AutoModel",)
+# Wherever an Auto class gives one of Gemma 3's, it gives ours; Gemma 3's classifier has no counterpart.
+_OURS = {
+    "Gemma3ForConditionalGeneration": ("modeling_theworld", "TheWorld"),
+    "Gemma3Model": ("world_model", "TheWorldModel"),
+}
 
 
 def _class_of_theworld(module: str, name: str) -> Any:
@@ -36,14 +38,16 @@ def _register_config() -> None:
 
 
 def _register_model() -> None:
-    auto = import_module("transformers.models.auto.modeling_auto")
-    for names, module, model_class in (
-        (_WITH_HEAD, "modeling_theworld", "TheWorld"),
-        (_WITHOUT_HEAD, "world_model", "TheWorldModel"),
-    ):
-        for name in names:
-            if hasattr(auto, name):  # an older transformers has fewer
-                getattr(auto, name).register(_config_class(), _class_of_theworld(module, model_class), exist_ok=True)
+    from transformers import Gemma3Config
+
+    auto_module = import_module("transformers.models.auto.modeling_auto")
+    for auto in vars(auto_module).values():
+        mapping = getattr(auto, "_model_mapping", None) if isinstance(auto, type) else None
+        if mapping is None or Gemma3Config not in mapping:
+            continue
+        ours = _OURS.get(mapping[Gemma3Config].__name__)
+        if ours is not None:
+            auto.register(_config_class(), _class_of_theworld(*ours), exist_ok=True)
 
 
 def _register_processor() -> None:

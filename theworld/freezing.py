@@ -4,6 +4,7 @@ In: a preset's name, a `FreezeConfig`, or the three boolean flags. Out: `require
 parameter of a model, component by component.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ def has_temporal_embedding(freeze: FreezeConfig) -> bool:
 
 
 def resolve_freeze(
-    freeze: FreezeConfig | str | None = None,
+    freeze: FreezeConfig | str | Sequence[str] | None = None,
     *,
     freeze_gemma_vision: bool | None = None,
     freeze_gemma_language: bool | None = None,
@@ -78,8 +79,11 @@ def resolve_freeze(
 ) -> FreezeConfig | None:
     """Turn what a caller gave into one configuration; None if nothing was given.
 
+    Args:
+        freeze: a configuration, a preset's name, or the names of the components that train.
+
     Raises:
-        ValueError: for an unknown preset, a flag that is not a boolean, or both forms at once.
+        ValueError: for an unknown preset or component, a flag that is not a boolean, or both forms at once.
     """
     flags = {
         "freeze_gemma_vision": freeze_gemma_vision,
@@ -100,9 +104,15 @@ def resolve_freeze(
         )
     if freeze is None or isinstance(freeze, FreezeConfig):
         return freeze
-    if freeze not in PRESETS:
-        raise ValueError(f"no freeze preset is named {freeze!r}; there are {', '.join(PRESETS)}")
-    return PRESETS[freeze]
+    if isinstance(freeze, str):
+        if freeze not in PRESETS:
+            raise ValueError(f"no freeze preset is named {freeze!r}; there are {', '.join(PRESETS)}")
+        return PRESETS[freeze]
+    if not isinstance(freeze, (list, tuple)) or not all(isinstance(name, str) for name in freeze):
+        raise ValueError(
+            f"freeze must be a preset's name, a list of the components that train, or a FreezeConfig, got {freeze!r}"
+        )
+    return FreezeConfig(trainable=tuple(freeze))
 
 
 def apply_freeze(model: "nn.Module", freeze: FreezeConfig) -> None:

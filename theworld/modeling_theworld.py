@@ -13,6 +13,7 @@ from transformers import Gemma3ForConditionalGeneration, GenerationMixin
 from transformers.utils import TransformersKwargs
 
 from theworld.configuration_theworld import TheWorldConfig, WorldConfig
+from theworld.generation_rules import check_not_chunked, with_suppressor
 from theworld.levers.memory_levers import MemoryLevers
 from theworld.rollout_config import Rollout, RolloutConfig
 from theworld.world_model import TheWorldModel, add_world_branch, keep_to_present_classes
@@ -148,21 +149,31 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
             return self._forward_chunked(labels, **inputs)
         return super().forward(labels=labels, logits_to_keep=logits_to_keep, **inputs)
 
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
+    def generate(  # pyrefly: ignore[bad-override]
+        self,
+        inputs: torch.Tensor | None = None,
+        generation_config: Any = None,
+        logits_processor: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         """Generate as every model does; with `num_world_steps`, Cosmos looks ahead once, before.
+
+        Where the branch is on, the world placeholder is never decoded: it could not be read again without a clip.
 
         Raises:
             ValueError: for clips whose prompt would be cut into chunks, or a rollout that cannot be made.
         """
-        chunk = kwargs.get("prefill_chunk_size") or getattr(kwargs.get("generation_config"), "prefill_chunk_size", None)
-        if chunk is not None and any(kwargs.get(name) is not None for name in ("world_frames", "world_latents")):
-            raise ValueError("world_frames fill a prompt as a whole; leave prefill_chunk_size out")
+        check_not_chunked(kwargs, generation_config, self.generation_config)
+        if self.enable_world:
+            logits_processor = with_suppressor(logits_processor, self.world_config.world_token_id)
         num_world_steps, rollout = kwargs.pop("num_world_steps", 0), kwargs.pop("rollout", None)
         if num_world_steps:
-            given = [kwargs.pop(name, None) for name in _CLIPS]
-            rolled = self.roll_out(*given, num_world_steps=num_world_steps, rollout=rollout)
+            clips = [kwargs.pop(name, None) for name in _CLIPS]
+            rolled = self.roll_out(*clips, num_world_steps=num_world_steps, rollout=rollout)
             kwargs |= {"world_latents": rolled.world_latents, "world_num_frames": rolled.world_num_frames}
-        return super().generate(*args, **kwargs)  # pyrefly: ignore[bad-argument-type]
+        given = (inputs, generation_config, logits_processor, *args)
+        return super().generate(*given, **kwargs)  # pyrefly: ignore[bad-argument-type]
 
     def prepare_inputs_for_generation(  # pyrefly: ignore[bad-override]
         self,

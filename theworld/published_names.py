@@ -1,10 +1,15 @@
 """The names of the world branch's tensors: in files, and in a model.
 
-In: a name. Out: the other. Files are named as they were published, "world_projection.linear.weight" beside Gemma's
-"language_model.model...."; in the model the branch lies in the inner model, "model.world_projection.linear.weight".
+In: a name, or a state dict. Out: the other. Files are named as they were published, "world_projection.linear.weight"
+beside Gemma's "language_model.model...."; in the model the branch lies in the inner model,
+"model.world_projection.linear.weight".
 """
 
-from typing import Any
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 WORLD_MODULES = ("world_encoder", "world_projection", "temporal_embedding")
 WORLD_PREFIXES = tuple(f"{name}." for name in WORLD_MODULES)
@@ -19,9 +24,31 @@ def published_name(name: str) -> str:
     return inner if inner.startswith(WORLD_PREFIXES) else name
 
 
-def parameter_name(published: str) -> str:
-    """The parameter of `TheWorld` that a published name is of."""
-    return f"{INNER}{published}" if published.startswith(WORLD_PREFIXES) else published
+def with_parameter_names(model: "PreTrainedModel", state_dict: Any) -> Any:
+    """A state dict under the model's own names: names as in files are renamed as `from_pretrained` renames them.
+
+    Names of neither kind stay as they are. Files hold a tied weight once: under the model's names it is there twice.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import rename_source_key
+
+    own = model.state_dict()
+    if all(name in own for name in state_dict):
+        return state_dict
+    renamings: Any = get_model_conversion_mapping(model, add_legacy=False)
+    renamed: Any = OrderedDict()
+    for name, tensor in state_dict.items():
+        target = name
+        if name not in own:
+            target, _ = rename_source_key(name, renamings, [], model.base_model_prefix, own)
+        # The model's own spelling goes first, and the other of two is one too many.
+        renamed[target if target in own and (target == name or target not in state_dict) else name] = tensor
+    for tied, source in (model.all_tied_weights_keys or {}).items():
+        if source in renamed and source not in state_dict:
+            renamed.setdefault(tied, renamed[source])
+    if hasattr(state_dict, "_metadata"):  # torch's, of its modules' versions
+        renamed._metadata = state_dict._metadata
+    return renamed
 
 
 def world_renamings() -> list[Any]:

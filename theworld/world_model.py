@@ -16,6 +16,7 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3ModelOutputWithPast
 from transformers.utils import TransformersKwargs, can_return_tuple, torch_compilable_check
 
 from theworld.checkpoints.vae_rules import TEMPORAL_COMPRESSION, num_latent_steps
+from theworld.clip_inputs import check_clip_inputs
 from theworld.configuration_theworld import TheWorldConfig, WorldConfig
 from theworld.published_names import INNER, WORLD_MODULES, register_renamings, world_renamings
 from theworld.rollout_config import Rollout, RolloutConfig, check_num_world_steps
@@ -111,6 +112,7 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         Raises:
             ValueError: unless either frames or latents are given, or for a rollout that cannot be made.
         """
+        check_clip_inputs(world_frames, world_num_frames, world_latents)
         if num_world_steps:
             rolled = self.roll_out(
                 world_frames, world_num_frames, world_latents, num_world_steps=num_world_steps, rollout=rollout
@@ -175,6 +177,7 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         if rollout is None:
             raise ValueError("num_world_steps needs rollout=RolloutConfig(prompt=..., safety_checker=...)")
         self._has_clips(world_frames, world_latents)
+        check_clip_inputs(world_frames, world_num_frames, world_latents)
         settings = self.config.world_config
         check_num_world_steps(num_world_steps, most=settings.max_world_steps - 1)
         if world_frames is None or world_latents is not None:
@@ -256,14 +259,26 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         return self.get_input_embeddings()(input_ids)
 
     def _touch_branch(self, embeds_BLD: torch.Tensor) -> torch.Tensor:
-        """Let a batch without clips take part in what other processes do with theirs.
+        """Let a batch without clips reach the branch all the same, with gradients of zero.
 
-        Gradients and gathered weights are exchanged by all processes or by none. One latent cell goes through the
-        branch and is added with weight zero, so that gradients are zero and every collective call is met.
+        Gradients and gathered weights are exchanged by all processes or by none; and where nothing but the branch
+        trains, a loss that does not depend on it has no backward pass. One latent cell goes through the branch and is
+        added with weight zero, so that gradients are zero, as they truly are, and every collective call is met.
         """
         side = self.config.world_config.spatial_compression
         cell = torch.zeros(1, 3, 1, side, side, device=embeds_BLD.device)
         return embeds_BLD + self.get_world_features(cell).sum().to(embeds_BLD.device, embeds_BLD.dtype) * 0
+
+    def _must_touch_branch(self) -> bool:
+        """Whether a batch without clips has to reach the branch: for other processes, or to train at all."""
+        if not torch.is_grad_enabled():
+            return False
+        if _is_one_of_many():
+            return True
+        if any(parameter.requires_grad for parameter in self.language_model.parameters()):
+            return False
+        branch = [module for name in WORLD_MODULES if (module := getattr(self, name)) is not None]
+        return any(parameter.requires_grad for module in branch for parameter in module.parameters())
 
     def _warn_of_frozen_projection(self) -> None:
         """Say that clips train nothing of the branch, where the freeze stage means them to: PEFT freezes silently."""
@@ -315,8 +330,8 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         if has_branch and not has_clips and input_ids is not None and input_ids.shape[1] > 1:
             self._world_mask(input_ids, None, num_world_tokens=0)
         image_features = None
-        is_shared = has_branch and not has_clips and self.training and _is_one_of_many()
-        if has_clips or is_shared:
+        touches_branch = has_branch and not has_clips and self.training and self._must_touch_branch()
+        if has_clips or touches_branch:
             if (input_ids is None) == (inputs_embeds is None):
                 raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
             embeds = inputs_embeds if input_ids is None else self._embed(input_ids)
@@ -357,11 +372,10 @@ register_renamings(TheWorldConfig.model_type, TheWorldModel.__name__)
 
 
 def _is_one_of_many() -> bool:
-    """Whether gradients of several processes are put together."""
+    """Whether there are several processes, whose gradients are put together."""
     from torch import distributed
 
-    is_running = distributed.is_available() and distributed.is_initialized()
-    return torch.is_grad_enabled() and is_running and distributed.get_world_size() > 1
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def add_world_branch(model: Any, world_encoder: WorldEncoder, world_config: WorldConfig, vocab_size: int) -> None:

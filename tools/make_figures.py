@@ -59,7 +59,7 @@ def terminal_svg(printed: str, *, title: str) -> str:
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     for line in printed.strip("\n").split("\n"):
         console.print(Text.from_ansi(line), soft_wrap=True)
-    console.print()  # or the last line's descenders are cut
+    console.print(" ")  # a line that is empty is not drawn, and the last one that is drawn has its descenders cut
     local = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     local = local.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace")
     return short_svg(console.export_svg(title=title, code_format=local, unique_id="terminal"))

@@ -49,11 +49,19 @@ def test_a_quantised_model_keeps_its_branch(
     }
     inputs = processor(text="<start_of_world>hello", world_frames=make_clip(), return_tensors="pt")
     with torch.no_grad():
-        assert torch.isfinite(model(**inputs).logits).all()
+        logits = model(**inputs).logits
+    assert torch.isfinite(logits).all()
+    if kind.startswith("bitsandbytes"):
+        model.save_pretrained(tmp_path / "quantised")
+        loaded = TheWorld.from_pretrained(tmp_path / "quantised")
+        assert world_classes(loaded) == {"Parameter"}
+        with torch.no_grad():
+            assert torch.equal(loaded(**inputs).logits, logits)
 
 
+@pytest.mark.parametrize("named", [False, True], ids=["model", "folder"])
 def test_trl_trains_the_projection_on_clips(
-    tiny: SyntheticCheckpoint, processor: TheWorldProcessor, tmp_path: Path
+    tiny: SyntheticCheckpoint, processor: TheWorldProcessor, tmp_path: Path, named: bool
 ) -> None:
     import pyarrow
     from datasets import Dataset
@@ -66,13 +74,20 @@ def test_trl_trains_the_projection_on_clips(
 
     model = load_world(tiny)
     before = model.world_projection.linear.weight.detach().clone()
+    given: Any = model
+    if named:
+        given = str(tmp_path / "saved")
+        model.save_pretrained(given)
     rows = [{"text": "<start_of_world>hello", "frames": make_clip(seed=i).tolist()} for i in range(4)]
     # With a fingerprint of its own: datasets 5.2 cannot hash a table of pyarrow 26.
     table = Dataset(pyarrow.Table.from_pylist(rows), fingerprint="rows")
     settings: dict[str, Any] = {"max_steps": 2, "per_device_train_batch_size": 2, "learning_rate": 1e-2}
     settings |= {"remove_unused_columns": False, "dataset_kwargs": {"skip_prepare_dataset": True}, "bf16": False}
     arguments = SFTConfig(output_dir=str(tmp_path), use_cpu=True, report_to=[], save_strategy="no", **settings)
-    SFTTrainer(
-        model=model, args=arguments, train_dataset=table, data_collator=collate, processing_class=processor
-    ).train()
-    assert not torch.equal(model.world_projection.linear.weight, before)
+    trainer = SFTTrainer(
+        model=given, args=arguments, train_dataset=table, data_collator=collate, processing_class=processor
+    )
+    trainer.train()
+    trained: Any = trainer.model
+    assert type(trained) is TheWorld
+    assert not torch.equal(trained.world_projection.linear.weight, before)

@@ -9,13 +9,14 @@ import pytest
 from theworld import TheWorld
 
 REGISTERED = """
-from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import AutoModelForMultimodalLM, AutoModelForPreTraining, AutoProcessor
 import theworld
 from theworld.world_model import TheWorldModel
 assert type(AutoConfig.for_model("theworld")) is theworld.TheWorldConfig
 for auto, model in (
     (AutoModelForImageTextToText, theworld.TheWorld), (AutoModelForMultimodalLM, theworld.TheWorld),
-    (AutoModel, TheWorldModel),
+    (AutoModelForCausalLM, theworld.TheWorld), (AutoModelForPreTraining, theworld.TheWorld), (AutoModel, TheWorldModel),
 ):
     assert auto._model_mapping[theworld.TheWorldConfig] is model
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
@@ -37,6 +38,24 @@ ORDERS: tuple[str, ...] = (
     "import theworld.configuration_theworld; from transformers import Trainer",
     "import torch, theworld, peft, accelerate",
 )
+
+
+def test_every_auto_class_that_has_gemma_3_has_the_world() -> None:
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3Model
+    from transformers.models.auto import modeling_auto
+
+    from theworld import TheWorldConfig
+    from theworld.world_model import TheWorldModel
+
+    ours: dict[object, type] = {Gemma3ForConditionalGeneration: TheWorld, Gemma3Model: TheWorldModel}
+    found = {
+        name: (mapping[Gemma3Config], TheWorldConfig in mapping and mapping[TheWorldConfig])
+        for name, auto in vars(modeling_auto).items()
+        if isinstance(auto, type) and (mapping := getattr(auto, "_model_mapping", None)) and Gemma3Config in mapping
+    }
+    assert {"AutoModel", "AutoModelForCausalLM", "AutoModelForPreTraining", "AutoModelForMultimodalLM"} < set(found)
+    for name, (theirs, given) in found.items():
+        assert given == ours.get(theirs, False), name
 
 
 def run(code: str) -> None:

@@ -167,3 +167,58 @@ def test_master_weights_are_float32_where_it_trains(tiny: SyntheticCheckpoint) -
         loss = model(**inputs, use_cache=False).loss
     loss.backward()
     assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
+
+
+# The call's own settings
+
+
+def test_the_chunked_loss_heeds_the_calls_settings(shared_world: TheWorld) -> None:
+    ids = torch.arange(10, 40)[None]
+    labels = ids.masked_fill(ids % 3 == 0, 0)
+    calls: list[dict[str, Any]] = [
+        {"labels": ids, "shift_labels": ids.roll(-2, 1)},
+        {"labels": labels, "ignore_index": 0},
+        {"labels": ids, "num_items_in_batch": 7},
+    ]
+    inputs = {"input_ids": ids, "token_type_ids": torch.zeros_like(ids)}
+    plain = [shared_world(**inputs, **call).loss for call in calls]
+    assert len({loss.item() for loss in plain}) == 3
+    try:
+        shared_world.set_chunked_loss(8)
+        for loss, call in zip(plain, calls, strict=True):
+            assert torch.allclose(shared_world(**inputs, **call).loss, loss, rtol=BOUNDS[torch.float32], atol=0)
+        told = shared_world(**inputs, labels=ids, return_dict=False)
+        assert isinstance(told, tuple)
+        assert torch.equal(told[0], shared_world(**inputs, labels=ids).loss)
+        shared_world.config.return_dict = False
+        assert isinstance(shared_world(**inputs, labels=ids), tuple)
+    finally:
+        shared_world.config.return_dict = True
+        shared_world.set_chunked_loss(None)
+
+
+def test_the_chunked_loss_refuses_another_loss_function(world: TheWorld) -> None:
+    ids = torch.arange(10, 20)[None]
+    world.loss_function = lambda logits, labels, **kwargs: logits.sum()
+    world.set_chunked_loss(8)
+    with pytest.raises(ValueError, match=r"this model has another loss_function; call set_chunked_loss\(None\)"):
+        world(input_ids=ids, labels=ids)
+    world.set_chunked_loss(None)
+    assert world(input_ids=ids, labels=ids).loss.isfinite()
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpointing_leaves_a_callers_hooks(world: TheWorld, use_reentrant: bool) -> None:
+    def count() -> int:
+        return sum(len(module._forward_hooks) for module in world.modules())
+
+    world.enable_input_require_grads()
+    callers = count()
+    assert callers > 0
+    for _ in range(2):
+        world.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
+        assert count() == callers * (2 if use_reentrant else 1)
+    world.gradient_checkpointing_disable()
+    assert count() == callers
+    world.disable_input_require_grads()
+    assert count() == 0

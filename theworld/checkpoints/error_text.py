@@ -34,6 +34,11 @@ def file_error(path: object, what: str, fix: str) -> ValueError:
     return ValueError(f"{one_line(path)}: {one_line(what, MAX_LINE)}; {fix}")
 
 
+def counted(number: int, what: str) -> str:
+    """A number and its noun: 1 finding, 2 findings."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def summary(error: BaseException) -> str:
     """A library's error as one clean line."""
     return one_line(" ".join(str(error).split()) or type(error).__name__)

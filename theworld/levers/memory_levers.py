@@ -9,9 +9,12 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.models.gemma3.modeling_gemma3 import Gemma3CausalLMOutputWithPast, Gemma3ForConditionalGeneration
+from transformers.utils import can_return_tuple
 
-from theworld.levers.chunked_loss import check_chunks, chunked_cross_entropy, rows_that_count, shift_labels
+from theworld.levers import chunked_loss
+from theworld.levers.chunked_loss import IGNORED_LABEL, check_chunks, chunked_cross_entropy, rows_that_count
 
 _Base = Gemma3ForConditionalGeneration if TYPE_CHECKING else object
 
@@ -20,12 +23,14 @@ class MemoryLevers(_Base):
     """The chunked loss, and gradient checkpointing."""
 
     _chunked_loss: tuple[int, str] | None = None
+    _checkpointing_hooks: tuple[Any, ...] = ()
 
     def set_chunked_loss(self, chunk_size: int | None, *, backend: str = "plain") -> str | None:
         """Compute the training loss in pieces, so that the logits of a whole prompt never exist at once.
 
         The outputs of a forward with labels then have no logits, and the head sees only tokens that have a label.
-        Loss and gradients are those of the plain path within rounding.
+        Loss and gradients are those of the plain path within rounding. `shift_labels`, `ignore_index`,
+        `num_items_in_batch` and `return_dict` mean what they mean there; a `loss_function` that was set is refused.
 
         Args:
             chunk_size: tokens a piece; None switches it off.
@@ -53,25 +58,60 @@ class MemoryLevers(_Base):
         non-reentrant kind needs no such hooks, and they would have frozen towers run backward: they are removed.
         """
         chosen = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
+        self._remove_checkpointing_hooks()  # of an earlier call
+        callers = self._input_hooks()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # the newer name calls this one
             super().gradient_checkpointing_enable(chosen, **kwargs)
+        # transformers forgets the handles of hooks that were there.
+        self._checkpointing_hooks = tuple(hook for hook in self._input_hooks() if hook not in callers)
+        self._require_grads_hooks = [*callers, *self._checkpointing_hooks]
         if not chosen["use_reentrant"] and not getattr(self, "_hf_peft_config_loaded", False):
-            self.disable_input_require_grads()
+            self._remove_checkpointing_hooks()
 
     def gradient_checkpointing_disable(self) -> None:
-        """Keep activations again, and leave no hook behind."""
+        """Keep activations again, and leave none of checkpointing's hooks behind; a caller's own stay."""
         self._set_gradient_checkpointing(enable=False)
-        self.disable_input_require_grads()
+        self._remove_checkpointing_hooks()
 
+    def _remove_checkpointing_hooks(self) -> None:
+        """Remove the hooks that checkpointing set, and no other."""
+        if not self._checkpointing_hooks:
+            return
+        for hook in self._checkpointing_hooks:
+            hook.remove()
+        self._require_grads_hooks = [hook for hook in self._input_hooks() if hook not in self._checkpointing_hooks]
+        self._checkpointing_hooks = ()
+        if self._require_grads_hooks:
+            self._require_grads_hook = self._require_grads_hooks[0]
+        elif "_require_grads_hook" in self.__dict__:
+            del self._require_grads_hook
+
+    def _input_hooks(self) -> list[Any]:
+        """The handles by which transformers removes what makes the embeddings' outputs require a gradient."""
+        return list(getattr(self, "_require_grads_hooks", None) or ())
+
+    @can_return_tuple
     def _forward_chunked(
-        self, labels: torch.Tensor, *, num_items_in_batch: torch.Tensor | int | None = None, **inputs: Any
+        self,
+        labels: torch.Tensor,
+        *,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        shift_labels: torch.Tensor | None = None,
+        ignore_index: int = IGNORED_LABEL,
+        **inputs: Any,
     ) -> Gemma3CausalLMOutputWithPast:
         """Gemma 3's forward with its loss in pieces, and without logits."""
         assert self._chunked_loss is not None
+        if self.loss_function is not ForCausalLMLoss:
+            raise ValueError(
+                "the chunked loss is cross-entropy, and this model has another loss_function; "
+                "call set_chunked_loss(None), or take the loss_function back"
+            )
         chunk_size, backend = self._chunked_loss
         device = self.lm_head.weight.device
-        labels_N = shift_labels(labels).to(device)
+        labels_N = chunked_loss.shift_labels(labels) if shift_labels is None else shift_labels.reshape(-1)
+        labels_N = labels_N.masked_fill(labels_N == ignore_index, IGNORED_LABEL).to(device)
         rows_R = rows_that_count(labels_N)
         outputs = self.model(**inputs, return_dict=True)
         hidden_ND = outputs.last_hidden_state.flatten(0, 1).to(device)

@@ -43,7 +43,7 @@ def _answer(path: Path, *, resume: bool, dry: bool) -> int:
         else:
             runner.run(config, from_scratch=not resume)
     except FailedError as error:
-        return _say(error, FAILED)
+        return _say(error, UNUSABLE if dry else FAILED)  # a dry run trains nothing: it is the input's fault
     except OSError as error:
         return _say(f"{error}; the checkpoints before it are whole", FAILED)
     except ValueError as error:

@@ -96,8 +96,10 @@ def _not_predicted(stage: StageConfig, model_config: Any) -> str | None:
     world_tokens = model_config.world_config.tokens_per_step()
     if importlib.util.find_spec(HARNESS) is None:
         return "not predicted, since theworld-validate is not installed"
-    if stage.precision == "float32" or not isinstance(stage.freeze, str):
-        return "not predicted; it is for bfloat16 and mixed precision, and for presets"
+    if stage.precision == "float32":
+        return "not predicted for float32; set `precision: mixed` or `bfloat16`"
+    if not isinstance(stage.freeze, str):
+        return "not predicted for a list of components; it is for presets"
     if math.isqrt(world_tokens) ** 2 != world_tokens or stage.optimizer not in _OPTIMIZERS:
         return "not predicted for this frame size or optimizer"
     return None

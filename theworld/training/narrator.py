@@ -13,6 +13,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from theworld.checkpoints.error_text import counted
 from theworld.training.config import StageConfig
 
 log = logging.getLogger("theworld.training")
@@ -24,14 +25,14 @@ def narrate_start(stage: StageConfig, model: Any, num_samples: int) -> None:
     masters = sum(p.numel() for p in model.parameters() if p.requires_grad and p.dtype == torch.float32)
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     log.info(
-        "stage %s: %s of %s parameters train (%.2f %%), %s of them in float32, %d samples, %s, "
+        "stage %s: %s of %s parameters train (%.2f %%), %s of them in float32, %s, %s, "
         "gradient checkpointing in %d of %d layers, loss %s",
         stage.name,
         f"{trainable:,}",
         f"{total:,}",
         percentage,
         f"{masters:,}",
-        num_samples,
+        counted(num_samples, "sample"),
         stage.precision,
         sum(bool(layer.gradient_checkpointing) for layer in layers),
         len(layers),

@@ -8,9 +8,11 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from theworld.checkpoints.error_text import counted
 from theworld.training.config import ConfigError, TrainingConfig
 
 log = logging.getLogger("theworld.training")
@@ -81,15 +83,15 @@ def dry_run(config: TrainingConfig) -> str:
     lengths = [batch["input_ids"].shape[1] for batch in batches]
     learned = [int((batch["labels"] >= 0).sum()) for batch in batches]
     lines = [
-        f"{len(samples)} samples; the first {len(batches)} have {min(lengths)} to {max(lengths)} tokens, of which "
-        f"{min(learned)} to {max(learned)} are learned",
+        f"{counted(len(samples), 'sample')}; of the first {len(batches)} each has {_range(lengths)} tokens, of which "
+        f"{_range(learned)} are learned",
         f"logs: {', '.join(loggers(config)) or 'printed'}; saves: {config.save}",
     ]
     for number, stage in enumerate(config.stages):
         training_arguments(config, number)
         model.set_freeze(stage.freeze_config)
         trainable, total, percentage = model.get_trainable_parameters()
-        length = f"{stage.steps} steps" if stage.steps else f"{stage.epochs:g} epochs"
+        length = counted(stage.steps, "step") if stage.steps else f"{stage.epochs:g} epoch{'s' * (stage.epochs != 1)}"
         trains = ", ".join(f"{name} at {stage.rate_of(name):g}" for name in stage.freeze_config.trainable)
         lines.append(f"stage {stage.name}: from {source_of(config, number)}, {length}, {stage.precision}: {trains}")
         lines.append(f"  {trainable:,} of {total:,} parameters train ({percentage:.2f} %)")
@@ -98,6 +100,11 @@ def dry_run(config: TrainingConfig) -> str:
             if (of_run := memory.predict_run(config, stage, model.config, lengths)) is not None:
                 lines.append("  " + of_run)
     return "\n".join(lines)
+
+
+def _range(numbers: Sequence[int]) -> str:
+    least, most = min(numbers), max(numbers)
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _check_writable(folder: Path) -> None:

@@ -4,6 +4,7 @@ In: a config and the number of a stage. Out: `stage-N-NAME/model`, under the pub
 an optimizer and an Accelerator of its own: under FSDP2 a parameter that ran frozen is never unfrozen.
 """
 
+import gc
 import importlib.util
 import json
 import logging
@@ -16,13 +17,15 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from theworld import TheWorld, TheWorldProcessor
+from theworld.checkpoints.error_text import counted
 from theworld.levers.master_weights import use_master_weights
-from theworld.partial_checkpoint import is_partial_checkpoint, read_base
+from theworld.partial_base import read_base
+from theworld.partial_checkpoint import is_partial_checkpoint
 from theworld.training import checkpoint as files
 from theworld.training import memory
 from theworld.training.collate import Collator
 from theworld.training.config import ConfigError, TrainingConfig
-from theworld.training.data import Samples, SeededOrder
+from theworld.training.data import Samples, SeededOrder, TooManyBrokenError
 from theworld.training.latents_cache import LatentsCache
 from theworld.training.narrator import Narrator, narrate_start
 from theworld.training.optimizer import trainer_name
@@ -133,7 +136,10 @@ def loggers(config: TrainingConfig) -> tuple[str, ...]:
 def run_stage(config: TrainingConfig, number: int) -> None:
     """Train a stage from its newest whole checkpoint, or from its start, and export it."""
     stage, folder = config.stages[number], stage_folder(config, number)
+    # What mixed precision wraps refers to itself: the model of the stage before stays until it is collected.
+    gc.collect()
     if torch.cuda.is_available():
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     set_seed(config.seed)
     model = load_model(config, number)
@@ -168,21 +174,33 @@ def run_stage(config: TrainingConfig, number: int) -> None:
     if not newest or not _is_finished(newest[0]):
         if newest and trainer.is_world_process_zero():
             log.info("stage %s goes on from %s", stage.name, newest[0])
-        trainer.train(resume_from_checkpoint=str(newest[0]) if newest else None)
+        _train(trainer, number, resume_from=str(newest[0]) if newest else None)
         _compare_memory(config, number, trainer)
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         export(config, number, processor)
         if cache is not None:
             log.info(
-                "stage %s: %d clips encoded, %d read from the cache", stage.name, cache.num_encoded, cache.num_read
+                "stage %s: %s encoded, %d read from the cache",
+                stage.name,
+                counted(cache.num_encoded, "clip"),
+                cache.num_read,
             )
         if samples.broken:
-            log.warning("stage %s skipped %d broken samples", stage.name, len(samples.broken))
+            log.warning("stage %s skipped %s", stage.name, counted(len(samples.broken), "broken sample"))
     accelerator = trainer.accelerator
     accelerator.wait_for_everyone()
     del trainer, model
     accelerator.free_memory()
+
+
+def _train(trainer: StageTrainer, number: int, *, resume_from: str | None) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=resume_from)
+    except TooManyBrokenError as error:
+        if number == 0 and trainer.state.global_step == 0:  # nothing was trained yet: it is the file's fault
+            raise ConfigError(str(error)) from error
+        raise
 
 
 def _compare_memory(config: TrainingConfig, number: int, trainer: StageTrainer) -> None:

@@ -6,9 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from accelerate.commands.launch import launch_command_parser
@@ -16,9 +14,11 @@ from typer.testing import CliRunner
 
 from tests.conftest import FRAME_SIZE
 from tests.theworld_validate.command_line import invoke
+from theworld.processing_theworld import TheWorldProcessor
 from theworld.synthetic import SyntheticCheckpoint
 from theworld.training.__main__ import app
 from theworld.training.config import DataConfig, StageConfig, TrainingConfig
+from theworld.training.data import Samples
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES = {
@@ -32,24 +32,45 @@ def commands(page: str, program: str) -> list[str]:
 
 
 def put_here(page: str, tiny: SyntheticCheckpoint, folder: Path) -> None:
-    """Write the page's config and the sample that training.md shows, made short and tiny."""
-    (text,) = re.findall(r"```yaml\n(.*?)```", PAGES[page], re.DOTALL)
-    values: Any = yaml.safe_load(text)
-    TrainingConfig.model_validate(values)
-    values |= {"model": str(tiny.gemma), "cosmos": str(tiny.cosmos), "world": {"frame_size": FRAME_SIZE}}
-    for stage in values["stages"]:
-        stage.update({"precision": "float32"} | ({"steps": 2} if "steps" in stage else {"epochs": 2}))
-    name = {"training": "train.yaml", "tutorials/train-in-stages": "stages.yaml"}[page]
-    (folder / name).write_text(yaml.safe_dump(values))
-    (sample,) = re.findall(r"```json\n(.*?)```", PAGES["training"], re.DOTALL)
-    (folder / "samples.jsonl").write_text(json.dumps(json.loads(sample)) + "\n")
-    np.save(folder / "clip.npy", np.random.default_rng(0).uniform(-1, 1, (3, 5, 32, 32)).astype(np.float32))
+    """Make what the page shows: its config, short and tiny; its sample as it stands; its clip and picture by its code.
+
+    training.md refers to the tutorial for the clip and the picture.
+    """
+    (text,) = re.findall(r"```yaml.*?\n(.*?)```", PAGES[page], re.DOTALL)
+    TrainingConfig.model_validate(yaml.safe_load(text))
+    config = text.replace("google/gemma-3-4b-it", str(tiny.gemma))
+    config = config.replace("nvidia/Cosmos-Predict2-2B-Video2World", str(tiny.cosmos))
+    config = re.sub(r"steps: 1000$", "steps: 2", config, flags=re.MULTILINE)
+    config = config.replace("epochs: 1\n", "epochs: 2\n").replace("precision: mixed", "precision: float32")
+    (folder / "train.yaml").write_text(f"{config}world: {{frame_size: {FRAME_SIZE}}}\n", encoding="utf-8")
+    (sample,) = re.findall(r'```json title="samples.jsonl"\n(.*?)```', PAGES[page], re.DOTALL)
+    (folder / "samples.jsonl").write_text(sample, encoding="utf-8")
+    code = commands("tutorials/train-in-stages", "python -c")
+    assert len(code) == 2
+    for command in code:
+        subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=folder, check=True, timeout=60)
+
+
+def test_the_clip_that_is_made_is_the_one_that_the_sample_tells_of(
+    processor: TheWorldProcessor, tmp_path: Path, tiny: SyntheticCheckpoint
+) -> None:
+    put_here("tutorials/train-in-stages", tiny, tmp_path)
+    data = DataConfig(path=str(tmp_path / "samples.jsonl"))
+    samples = Samples(data, processor.to_frames)
+    assert len(samples) == 1
+    sample = samples[0]
+    assert (len(sample.images), sample.messages[1]["content"][0]["text"]) == (1, "To the left.")
+    (clip_CFHW,) = sample.clips
+    bright = [frame_HW.mean(0).argmax().item() for frame_HW in clip_CFHW[0]]
+    assert bright == sorted(bright, reverse=True)
+    assert bright[0] > bright[-1]
 
 
 @pytest.mark.parametrize("page", ["training", "tutorials/train-in-stages"])
 def test_the_commands_that_are_shown_train(
-    page: str, tiny: SyntheticCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    page: str, tiny: SyntheticCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     put_here(page, tiny, tmp_path)
     shown = commands(page, "theworld-train")
@@ -57,12 +78,14 @@ def test_the_commands_that_are_shown_train(
     for command in shown:
         result = CliRunner().invoke(app, shlex.split(command)[1:])
         assert result.exit_code == 0, result.output
+    assert "skipped" not in caplog.text
     assert all(stage["finished"] for stage in json.loads(Path("out/run.json").read_text())["stages"])
     checked = commands(page, "theworld-validate") if page == "tutorials/train-in-stages" else []
     for command in checked:
         few = ("--dtype", "float32", "--probe", "text") if "parity" in command else ()
         result = invoke(*shlex.split(command)[1:], *few)
         assert result.exit_code == 0, f"{command}: {result.output}"
+        assert "not one of its" not in result.output, "the sample trains all that its stage is to train"
     assert len(checked) == (2 if page == "tutorials/train-in-stages" else 0)
 
 

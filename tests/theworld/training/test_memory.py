@@ -17,7 +17,7 @@ NUM_TOKENS = 1 + 40 + (16 + 2) + (16 + 2)  # a beginning, text, a picture and a 
 
 
 def sentence(values: dict[str, Any], **fields: Any) -> str:
-    config = make(values, stages=[stage(precision="bfloat16", **fields)])
+    config = make(values, stages=[stage(**{"precision": "bfloat16", **fields})])
     branch = types.SimpleNamespace(tokens_per_step=lambda: 16)
     sizes = types.SimpleNamespace(world_config=branch, mm_tokens_per_image=16)
     return predict(config, config.stages[0], sizes, NUM_TOKENS).sentence
@@ -81,8 +81,9 @@ def test_a_run_is_what_the_command_says(values: dict[str, Any]) -> None:
     [
         (
             {"freeze": ["world_projection", "temporal_embedding"]},
-            "it is for bfloat16 and mixed precision, and for presets",
+            "not predicted for a list of components; it is for presets",
         ),
+        ({"precision": "float32"}, "not predicted for float32; set `precision: mixed` or `bfloat16`"),
         ({"optimizer": "adamw_torchao_8bit"}, "not predicted for this frame size or optimizer"),
     ],
 )

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from safetensors.torch import load_file
 from transformers import Trainer
 
 from tests.conftest import load_world
-from tests.theworld.training.conftest import make, stage, write_config
+from tests.theworld.training.conftest import make, question, stage, write_config
 from theworld.components import parameters_by_component
 from theworld.synthetic import SyntheticCheckpoint
 from theworld.training import checkpoint as files
 from theworld.training import stages as stages_module
 from theworld.training.__main__ import _answer
 from theworld.training.config import ConfigError, TrainingConfig
+from theworld.training.data import SeededOrder
 from theworld.training.optimizer import RateError, check_rates, parameter_groups, trainer_name
 from theworld.training.run import run
 from theworld.training.stages import EXPORT, load_model, stage_folder, training_arguments
@@ -226,6 +228,24 @@ def test_float32_weights_pass_from_one_mixed_stage_to_the_next(values: dict[str,
     assert any(not torch.equal(tensor, tensor.bfloat16().float()) for tensor in first.values())
 
 
+def test_the_model_of_a_stage_is_gone_when_the_next_one_loads_its_own(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a GPU holds two; Accelerate's mixed precision leaves a model that only the collector can free."""
+    load, models, left = stages_module.load_model, [], []
+
+    def load_and_look(config: Any, number: int) -> Any:
+        left.append([number for number, model in models if model() is not None])
+        model = load(config, number)
+        models.append((number, weakref.ref(model)))
+        return model
+
+    monkeypatch.setattr(stages_module, "load_model", load_and_look)
+    run(make(values, stages=[stage(steps=1, precision="mixed"), stage("second", steps=1, precision="mixed")]))
+    first_of_second = [number for number, _ in models].index(1)
+    assert left[first_of_second] == []
+
+
 def test_a_trainable_only_export_is_small_and_loads(values: dict[str, Any]) -> None:
     config = make(values, save="trainable", stages=[stage(steps=1), stage("second", steps=1)])
     run(config)
@@ -293,16 +313,36 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_whole(
     assert [path.name for path in files.checkpoints(stage_folder(make(values), 0))] == ["checkpoint-00000002"]
 
 
+@pytest.mark.parametrize(("place", "code"), [(0, 2), (-1, 1)], ids=["before the first step", "in the last one"])
 def test_too_many_broken_samples_end_the_run(
-    values: dict[str, Any], tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+    values: dict[str, Any], tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], place: int, code: int
 ) -> None:
     lines = data.read_text().splitlines()
+    lines.insert(list(SeededOrder(len(lines) + 1, 0))[place], "{")
     broken = tmp_path / "broken.jsonl"
-    broken.write_text("\n".join(["{", *lines]))
+    broken.write_text("\n".join(lines))
     values |= {"data": {"path": str(broken), "files": str(data.parent), "max_broken_samples": 0}}
     values |= {"stages": [stage(steps=7)]}
-    assert _answer(write_config(tmp_path / "config.json", values), resume=True, dry=False) == 1
+    assert _answer(write_config(tmp_path / "config.json", values), resume=True, dry=False) == code
     assert "data.max_broken_samples is 0" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_samples_of_which_none_is_whole_are_unusable_input_in_one_line(
+    values: dict[str, Any], tmp_path: Path, data: Path, caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str], dry: bool,
+) -> None:  # fmt: skip
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(
+        '{"messages": [\n  {}]}\n' + json.dumps(question({"type": "world", "path": "no.npy"}, answer="a"))
+    )
+    values |= {"data": {"path": str(broken), "files": str(data.parent)}}
+    assert _answer(write_config(tmp_path / "config.json", values), resume=True, dry=dry) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"^no sample is whole; the first: .*broken\.jsonl sample [012]: ", last)
+    assert "skipped" not in caplog.text
+    if dry:
+        assert "a conversation is one line of JSON" in last
 
 
 @pytest.mark.parametrize(
@@ -329,9 +369,9 @@ def test_a_dry_run_says_what_would_be_done(
 ) -> None:
     assert _answer(write_config(tmp_path / "config.json", values), resume=True, dry=True) == 0
     printed = capsys.readouterr().out
-    assert "12 samples; the first 12 have " in printed
+    assert "12 samples; of the first 12 each has " in printed
     assert "parameters train (" in printed
-    assert "memory: not predicted; it is for bfloat16 and mixed precision, and for presets" in printed
+    assert "memory: not predicted for float32; set `precision: mixed` or `bfloat16`" in printed
     assert "4 steps, float32: world_projection at 0.001, temporal_embedding at 0.001" in printed
     assert not Path(values["output_dir"]).exists()
 

@@ -107,6 +107,7 @@ def test_what_cannot_be_said_is_inconclusive(tiny: SyntheticCheckpoint) -> None:
     assert (check.status, "name it with --trains" in str(check.reason)) == (Status.INCONCLUSIVE, True)
     check = check_drift(str(tiny.gemma), str(tiny.gemma), trains=["vision_tower"])
     assert [f.code for f in check.findings] == ["drift.nothing_moved"]
+    assert "the samples hold no picture" in str(check.findings[0].cause)
     with pytest.raises(InputError, match=r"--trains visoin: no such component or preset"):
         check_drift(str(tiny.gemma), str(tiny.gemma), trains=["visoin"])
     with pytest.raises(InputError, match=r"/nowhere"):

@@ -45,6 +45,11 @@ def test_theworld_changes_nothing_and_a_rude_module_is_named(tiny: SyntheticChec
     }
     assert changed["environment.RUDE"].severity == "warning"
     assert "secret" not in str(rude)
+    of_filters = [finding for finding in (*ours.findings, *cosmos.findings) if finding.location == "warnings_filters"]
+    assert of_filters
+    for finding in of_filters:
+        assert "no number changes" in str(finding.cause)
+        assert "none is needed" in str(finding.remedy)
     assert changed["grad_enabled"].message == f"import {RUDE}: grad_enabled was True and is False"
 
 

@@ -143,6 +143,10 @@ def test_help_has_commands_by_what_people_do() -> None:
     assert "─ Commands ─" not in shown
     assert places[0] < shown.index("│ parity ") < shown.index("│ diff ") < places[1] < shown.index("│ buffers ")
     assert places[-1] < shown.index("│ doctor ")
+    for words in ((), ("parity",), ("memory", "predict"), ("synth",)):
+        shown = invoke(*words, "--help").stdout
+        assert "<bool>" not in shown
+        assert re.search(r"│ --(quiet|help) .* (Print|Show|Write) ", shown)
     own = invoke("parity", "--help").stdout
     assert own.index("--candidate") < own.index(commands.REPORTED) < own.index("--json")
     assert own.index(commands.LOADED) < own.index("--dtype")

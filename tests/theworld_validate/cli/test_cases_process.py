@@ -500,9 +500,9 @@ def test_a_strange_place_is_shown_on_one_line(tiny: SyntheticCheckpoint, tmp_pat
     assert (result.exit_code, result.stderr) == (0, "")
     (line,) = result.stdout.splitlines()
     assert line.isprintable()
-    assert line.startswith("theworld-validate --model ")
+    assert line.startswith("next: theworld-validate --model ")
     if path == "a b":
-        assert shlex.split(line)[2] == f"{tmp_path}/a b/gemma"
+        assert shlex.split(line)[3] == f"{tmp_path}/a b/gemma"
     rendered = invoke("files", tiny.gemma, "--output", tmp_path / path / "report")
     assert rendered.exit_code == 0
     result = invoke("render", tmp_path / path / "report")

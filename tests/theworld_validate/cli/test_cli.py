@@ -309,7 +309,9 @@ def test_the_documented_preset_fails_its_audit(tiny: SyntheticCheckpoint) -> Non
 def test_synth_writes_what_parity_reads(tmp_path: Path) -> None:
     result = invoke("synth", tmp_path / "new")
     assert result.exit_code == 0
-    assert result.stdout.strip() == f"theworld-validate --model {tmp_path}/new/gemma --cosmos {tmp_path}/new/cosmos"
+    assert (
+        result.stdout.strip() == f"next: theworld-validate --model {tmp_path}/new/gemma --cosmos {tmp_path}/new/cosmos"
+    )
     assert (tmp_path / "new" / "gemma" / "config.json").is_file()
     assert_input_error(invoke("synth", tmp_path / "new"), "already there and not an empty folder")
 

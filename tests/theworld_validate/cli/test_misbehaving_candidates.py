@@ -11,6 +11,7 @@ from tests.theworld_validate.command_line import assert_input_error, invoke
 from tests.theworld_validate.rendering.form_readers import assert_printable
 from tests.theworld_validate.rendering.test_hostile_text import HOSTILE
 from theworld.synthetic import SyntheticCheckpoint
+from theworld_validate.cli.session import NOT_WRITTEN
 
 _HERE = "tests.theworld_validate.cli.misbehaving_candidates:"
 
@@ -155,7 +156,7 @@ def test_a_module_that_cannot_be_imported(
     if code == 2:
         assert_input_error(result, "candidate_module:Model", says)
     else:
-        assert (result.exit_code, result.stderr) == (code, "")
+        assert (result.exit_code, result.stderr) == (code, f"{NOT_WRITTEN}\n")
         assert says in " ".join(result.stdout.split())
 
 

@@ -35,6 +35,41 @@ def test_frames_of_the_harness_are_passed_over() -> None:
     assert failure.error.startswith("NoBits: a tensor on the meta device")
 
 
+class TakesAnything(torch.nn.Module):
+    """Its own code passes on what it is given, and does nothing wrong that a line could show."""
+
+    def forward(self, *args: object, **kwargs: object) -> object:
+        return args, kwargs
+
+
+class CallsALibrary(TakesAnything):
+    def forward(self, size: int) -> object:
+        return torch.nn.functional.pad(torch.zeros(1), (size,))
+
+
+def test_the_models_own_line_is_named_and_not_the_librarys_below_it() -> None:
+    failure = failure_of(caught(lambda: CallsALibrary()(1)), "outputs")
+    assert failure.place.startswith(f"{__file__}:")
+    assert failure.code == "return torch.nn.functional.pad(torch.zeros(1), (size,))"
+    assert (failure.library, failure.called) == (None, None)
+
+
+def test_without_a_line_of_the_models_the_library_is_named_and_what_was_called() -> None:
+    model = TakesAnything()
+
+    def ask() -> None:  # as the harness does, whose frames are passed over
+        torch.nn.Module.get_submodule(model, "nowhere")
+
+    error = caught(ask)
+    assert error.__traceback__ is not None
+    while error.__traceback__.tb_frame.f_code.co_filename == __file__:
+        error.__traceback__ = error.__traceback__.tb_next
+    failure = failure_of(error, "outputs")
+    assert "/torch/nn/modules/module.py:" in failure.place
+    assert failure.library == "torch"
+    assert failure.called == "TakesAnything.forward(self, *args: object, **kwargs: object) -> object"
+
+
 def test_an_error_that_was_never_raised_has_no_place() -> None:
     failure = failure_of(ValueError("x"), "outputs")
     assert failure.place == "unknown"

@@ -21,7 +21,7 @@ from tests.theworld_validate.parity.documents import (
 )
 from tests.theworld_validate.rendering.sample_reports import make_report
 from theworld_validate.compare.contradictions import contradictions
-from theworld_validate.documents.observations import EMPTY, Fingerprint, Section
+from theworld_validate.documents.observations import EMPTY, Failure, Fingerprint, Section
 from theworld_validate.parity.judge import NOISE, NOTHING, QUIET, REFERENCE_RAISES, Comparison, Side, check_files, judge
 from theworld_validate.parity.times import seconds_of, time_part
 from theworld_validate.rendering.findings import find_roots
@@ -169,6 +169,22 @@ def test_a_section_that_raises_is_the_candidates_fault_alone_or_proves_nothing(
         assert "KeyError: 'x'" in finding.message
         assert finding.actual == "model.py:7"
         assert finding.cause == "its own code fails at model.py:7: x['x']"
+
+
+def test_what_a_library_raised_is_not_told_as_the_candidates_line() -> None:
+    """There is nothing to mend in the library: the signature that it read is the hint."""
+    called = "Wrapper.forward(self, *args, **kwargs)"
+    failure = Failure(section="outputs", probe="text", error="ValueError: unused", place="utils.py:1965",
+                      code="raise ValueError(", library="transformers", called=called)  # fmt: skip
+    spoilt = replace(without(whole(), "outputs", "text/"), failures=(failure,))
+    (finding,) = judged(whole(), spoilt)["probe.text"].findings
+    assert finding.cause == (
+        "transformers raised it, called by the candidate, at utils.py:1965: raise ValueError(; what was called is "
+        f"{called}"
+    )
+    assert (
+        finding.remedy == "let the candidate take what the base class takes, by the same names in forward's signature"
+    )
 
 
 def test_one_error_of_several_steps_is_told_once() -> None:

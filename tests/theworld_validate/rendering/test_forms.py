@@ -224,6 +224,20 @@ def test_json_is_read_back_whatever_it_holds() -> None:
     assert check.measurements["n"] == "an integer of 16,610 bits"
 
 
+def test_the_environment_is_in_words_and_units() -> None:
+    report = make_report(sample_checks())
+    for text in (render_markdown(report), read_page(render_html(report)).text):
+        for raw in ("cpu_count", "torch_threads", "calibration_seconds", "gpu_count"):
+            assert raw not in text
+        assert "processor cores" in text
+        assert "0.02 s" in text
+
+
+def test_an_inconclusive_check_is_open() -> None:
+    check = CheckResult(id="parity.control", status=Status.INCONCLUSIVE, reason="two runs differ", seconds=0.0)
+    assert re.search(r"^open +parity\.control +two runs differ", read_terminal(make_report([check])), re.MULTILINE)
+
+
 def test_a_report_of_nothing_has_every_form() -> None:
     report = replace(make_report([]), environment=None)
     assert "0 of 0 checks passed" in read_page(render_html(report)).text

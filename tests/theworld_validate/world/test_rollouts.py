@@ -1,5 +1,6 @@
 """The checks of rollouts: they pass on the real path, and each catches a planted fault."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import load_world, make_clip
+from tests.theworld_validate.command_line import invoke
 from theworld import RolloutConfig, TheWorld, world_rollout
 from theworld.cosmos_pipelines import LatentPredict2
 from theworld.synthetic import SyntheticCheckpoint
@@ -45,6 +47,10 @@ def test_a_repository_without_what_predicts_is_skipped_and_says_so(model: TheWor
     (made,) = check_rollouts(model, str(tiny.cosmos), make_clip(5), seed=0, progress=lambda _: None)
     assert (made.id, made.status) == ("world.rollout", Status.SKIPPED)
     assert "no folder that holds a transformer" in str(made.reason)
+    advised = re.findall(r"theworld-validate (\w+) [^,]*?(--\w+)", str(made.reason))
+    assert advised == [("synth", "--pipeline"), ("world", "--cosmos")]
+    for name, option in advised:
+        assert option in invoke(name, "--help").stdout
 
 
 def test_a_seed_that_is_not_heeded_is_caught(

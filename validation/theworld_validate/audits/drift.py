@@ -181,7 +181,7 @@ def _findings(name: str, drift: Drift) -> list[Finding]:
                 severity="warning",
                 location=name,
                 message=f"{name} was to train, and not one of its {drift.elements:,} elements changed",
-                cause="its learning rate did not arrive, no gradient reached it, or the base was saved again",
+                cause=f"its learning rate did not arrive, no gradient reached it{_why_none(name)}, or both are one",
                 remedy="look at theworld-validate gradients, and at the learning rates in the training's log",
             )
         ]
@@ -199,6 +199,13 @@ def _findings(name: str, drift: Drift) -> list[Finding]:
             remedy="train from this base with it frozen; where a stage trained it, say so with --trains",
         )
     ]
+
+
+def _why_none(name: str) -> str:
+    """What gives a component no gradient though nothing is broken."""
+    if name in ("vision_tower", "multi_modal_projector"):
+        return " (the samples hold no picture: a clip does not go through it)"
+    return "" if name == "language_model" else " (the samples hold no clip)"
 
 
 def _decide(drifts: Mapping[str, Drift], findings: Sequence[Finding], *, is_known: bool) -> tuple[Status, str | None]:

@@ -130,6 +130,12 @@ def judge_stages(check_id: str, stages: Sequence[dict[str, Any]], *, seconds: fl
 def _finding(stage: str, field: str, before: Any, after: Any) -> Finding:
     harmless = field.startswith(_HARMLESS)
     what = f"{field} changes" if harmless else f"{field} was {before} and is {after}"
+    cause = "code that runs on import, or while loading, sets it for the whole process"
+    remedy = "restore it after the import, or import in a process of its own; report it to the package"
+    if field == "warnings_filters":
+        what = "Python's list of warning filters changes"
+        cause = "a package that is imported here hides or shows some of its warnings: no number changes"
+        remedy = "none is needed; where warnings of yours vanish, set your own filters after the import"
     return Finding(
         code="globals.changed",
         severity="warning" if harmless else "error",
@@ -137,6 +143,6 @@ def _finding(stage: str, field: str, before: Any, after: Any) -> Finding:
         message=f"{stage}: {what}",
         expected=before,
         actual=after,
-        cause="code that runs on import, or while loading, sets it for the whole process",
-        remedy="restore it after the import, or import in a process of its own; report it to the package",
+        cause=cause,
+        remedy=remedy,
     )

@@ -22,7 +22,8 @@ app = typer.Typer(
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Prove what a fused model really is: parity with Gemma 3 bit for bit, and what the world branch costs.",
+    help="Prove what a wrapped, extended, adapted or upgraded model really is: parity with its base class, bit "
+    "for bit, and what each addition costs.",
     epilog=(
         "Exit codes: 0 every check passed, 1 a check failed, 2 wrong usage or unreadable input, 3 inconclusive, "
         "4 an error of the harness itself, 130 interrupted."

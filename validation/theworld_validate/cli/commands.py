@@ -18,7 +18,7 @@ AUDIT = "Audit one model"
 TRAINING = "Training and GPU memory"
 RELEASES = "Releases, reports and baselines"
 TOOL = "This tool"
-_PANELS = (COMPARE, AUDIT, TRAINING, RELEASES, TOOL)
+PANELS = (COMPARE, AUDIT, TRAINING, RELEASES, TOOL)
 # Panels of a command's options; its own come first.
 LOADED = "What is loaded, and how"
 REPORTED = "The report, and how the command runs"
@@ -32,9 +32,19 @@ class Commands(typer.core.TyperGroup):
 
         def place(name: str) -> int:
             panel = getattr(self.commands[name], "rich_help_panel", None)
-            return _PANELS.index(panel) if panel in _PANELS else len(_PANELS)
+            return PANELS.index(panel) if panel in PANELS else len(PANELS)
 
         return sorted(super().list_commands(ctx), key=place)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The group's own options, flags without a value's type."""
+        return _flags_bare(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command by its name, flags without a value's type."""
+        if (command := super().get_command(ctx, cmd_name)) is not None:
+            _flags_bare(command.get_params(ctx))
+        return command
 
     def main(self, *args: Any, standalone_mode: bool = True, **given: Any) -> Any:
         """Run a command and end the process; wrong usage is one line."""
@@ -55,6 +65,14 @@ class Commands(typer.core.TyperGroup):
             say(f"error: {describe_usage_error(error)}")
             sys.exit(INPUT_ERROR_CODE)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _flags_bare(parameters: list[Any]) -> list[Any]:
+    """Have help show a flag as it is typed: typer writes `--json <bool>`, and it takes no value."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
 
 
 def describe_usage_error(error: Any) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from theworld_validate.cli.app import app
-from theworld_validate.cli.commands import TRAINING
+from theworld_validate.cli.commands import TRAINING, Commands
 from theworld_validate.cli.memory_matrix import cells_of, family_of
 from theworld_validate.cli.memory_options import BudgetFile, MatrixOptions, PredictedMatrixOptions, Task
 from theworld_validate.cli.memory_run_options import (
@@ -26,7 +26,9 @@ from theworld_validate.results import CheckResult, InputError
 if TYPE_CHECKING:
     from theworld_validate.workers.run import Run
 
-memory_app = typer.Typer(help="Peak GPU memory of training and inference: measured on a GPU, predicted without one.")
+memory_app = typer.Typer(
+    cls=Commands, help="Peak GPU memory of training and inference: measured on a GPU, predicted without one."
+)
 app.add_typer(memory_app, name="memory", rich_help_panel=TRAINING)
 
 

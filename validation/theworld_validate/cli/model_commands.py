@@ -82,7 +82,7 @@ def synth(
                 device=device,
                 pipeline=(generation or Generation.PREDICT_2).value if pipeline or generation else None,
             )
-        shown = shlex.join(["theworld-validate", "--model", gemma, "--cosmos", cosmos])
+        shown = f"next: {shlex.join(['theworld-validate', '--model', gemma, '--cosmos', cosmos])}"
         print(one_line(shown, len(shown) + 1), flush=True)
         return 0
 

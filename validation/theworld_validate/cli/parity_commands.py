@@ -60,7 +60,8 @@ def parity(
         typer.Option(
             "--allow",
             metavar="KIND[:PATTERN]",
-            help="Show this and do not fail on it: requires_grad, rng, config.field:NAME, class, wrapper.",
+            help="Show this and do not fail on it: requires_grad, rng, config.field:NAME, attribute:NAME, class, "
+            "wrapper.",
         ),
     ] = None,
     allow_extra: Annotated[
@@ -100,7 +101,7 @@ def parity(
             prefix=prefix,
         )
 
-    return run_checks("theworld-validate parity", options, body)
+    return run_checks("theworld-validate parity", options, body, tells_of_output=True)
 
 
 @app.command(rich_help_panel=COMPARE)

@@ -53,14 +53,18 @@ class Options:
     command_line: str | None = None
 
 
-def run_checks(command: str, options: Options, body: Body) -> int:
+NOT_WRITTEN = "report: none was written; --output DIR writes report.html and report.json"
+
+
+def run_checks(command: str, options: Options, body: Body, *, tells_of_output: bool = False) -> int:
     """Run a command's checks and report them; return the exit code.
 
     Args:
         command: its name, as the user would type it.
         body: yields the results, as they are made.
+        tells_of_output: whether it says that no folder was written, where none was named.
     """
-    session = _Session(command, options)
+    session = _Session(command, options, tells_of_output=tells_of_output)
     return guard(session.run, debug=options.debug, body=body)
 
 
@@ -118,8 +122,8 @@ def _forget_stdout() -> None:
 class _Session:
     """The state of one command: what was found so far, and since when."""
 
-    def __init__(self, command: str, options: Options) -> None:
-        self._command, self._options = command, options
+    def __init__(self, command: str, options: Options, *, tells_of_output: bool) -> None:
+        self._command, self._options, self._tells_of_output = command, options, tells_of_output
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._started = time.perf_counter()
         self._finished: list[CheckResult] = []
@@ -228,7 +232,8 @@ class _Session:
             if is_told:
                 say(place)
         else:
-            code = self._form(partial(_print_report, place=place if is_told else None), report)
+            unnamed = NOT_WRITTEN if folder is None and self._tells_of_output else None
+            code = self._form(partial(_print_report, place=place if is_told else unnamed), report)
         code = self._form(tell_github, report) or code
         if unwritten is not None:
             raise unwritten

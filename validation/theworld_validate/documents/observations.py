@@ -32,6 +32,8 @@ class Failure:
         error: the exception's type and message.
         place: the file and line that raised; `NOT_ASKED` where the question cannot be put to this model.
         code: that line's source; None where it is not known.
+        library: that raised, where no line of the model's own was running.
+        called: the class that it was called on, with its forward's signature; None where that is not known.
     """
 
     section: str
@@ -39,6 +41,8 @@ class Failure:
     error: str
     place: str
     code: str | None = None
+    library: str | None = None
+    called: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,16 +1,19 @@
 """What is missing because it raised: an exception as one `Failure`, with the place that a person can go to.
 
-In: an exception, and what was being observed. Out: `Failure`, with the last frame that is not the harness's own.
+In: an exception, and what was being observed. Out: `Failure`, with the last frame of the model's own code; where none
+of it was running, that of the library that raised, and what it was called on.
 """
 
+import inspect
 import linecache
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 from theworld.checkpoints.error_text import one_line
 from theworld_validate.documents.observations import NOT_ASKED, Failure
+from theworld_validate.workers.whose_code import library_of
 
 _HARNESS = str(Path(__file__).resolve().parents[1])
 _MAX_ERROR = 500
@@ -24,6 +27,7 @@ class CannotAsk(RuntimeError):  # noqa: N818 - what is the case
 class _Line(NamedTuple):
     file: str
     number: int
+    library: str | None
 
     @property
     def code(self) -> str | None:
@@ -41,12 +45,15 @@ def failure_of(error: BaseException, section: str, probe: str | None = None) -> 
     if isinstance(error, CannotAsk):
         return Failure(section=section, probe=probe, error=one_line(error, _MAX_ERROR), place=NOT_ASKED)
     line = _line_of(error)
+    library = line.library if line is not None else None
     return Failure(
         section=section,
         probe=probe,
         error=describe_error(error),
         place=one_line(f"{line.file}:{line.number}") if line is not None else "unknown",
         code=line.code if line is not None else None,
+        library=library,
+        called=_called(error) if library is not None else None,
     )
 
 
@@ -61,17 +68,28 @@ def describe_error(error: BaseException) -> str:
 
 
 def _line_of(error: BaseException) -> _Line | None:
-    """The innermost line outside of the harness; the innermost of all where every one is the harness's."""
+    """The innermost line of the model's own code; without one, a library's, and where there is none, the harness's."""
     lines = list(_lines(error))
-    return next((line for line in reversed(lines) if not _is_own(line.file)), lines[-1] if lines else None)
+    foreign = [line for line in lines if not _is_own(line.file)]
+    own = [line for line in foreign if line.library is None]
+    return (own or foreign or lines or [None])[-1]
+
+
+def _called(error: BaseException) -> str | None:
+    """The outermost model whose methods were running, as `Class.forward(signature)`."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        kind = type(frame.f_locals.get("self"))
+        if callable(forward := getattr(kind, "forward", None)):
+            try:
+                return one_line(f"{kind.__name__}.forward{inspect.signature(forward)}", _MAX_CODE)
+            except (TypeError, ValueError):  # a callable that does not say
+                return one_line(f"{kind.__name__}.forward")
+    return None
 
 
 def _lines(error: BaseException) -> Iterator[_Line]:
-    traceback = error.__traceback__
-    while traceback is not None:
-        frame: FrameType = traceback.tb_frame
-        yield _Line(frame.f_code.co_filename, traceback.tb_lineno)
-        traceback = traceback.tb_next
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        yield _Line(frame.f_code.co_filename, number, library_of(frame))
 
 
 def _is_own(file: str) -> bool:

@@ -193,7 +193,8 @@ def _run_events(
             run.take(workspace, CUBLAS_WORKSPACE_BYTES, "workspace", asked_by="cuBLAS", phase=event.phase)
             _check_peak(run, stop_at)
         if event.num_bytes > 0:
-            asked_by = event.operator if event.phase == "backward" else f"{event.module} ({event.operator})"
+            is_placed = event.module and event.phase != "backward"
+            asked_by = f"{event.module} ({event.operator})" if is_placed else event.operator
             kind = kind_of(event)
             run.take(event.storage, event.num_bytes, kind, asked_by=asked_by, phase=event.phase, stream=event.stream)
             _check_peak(run, stop_at)

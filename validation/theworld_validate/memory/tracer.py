@@ -33,7 +33,7 @@ class Event:
         num_bytes: as asked for; what the allocator makes of it comes later.
         phase: of the step.
         operator: that made it.
-        module: that ran.
+        module: whose forward ran, the innermost; empty outside of all.
         stream: that the request was made on; 0 is the one that computes.
     """
 
@@ -213,15 +213,23 @@ class StorageTracer(TorchDispatchMode):
 
 @contextmanager
 def modules_named(tracer: StorageTracer, model: Any) -> Iterator[None]:
-    """Tell the tracer which module runs."""
+    """Tell the tracer which module runs: the innermost whose forward has begun and not ended."""
     handles = []
+    around: list[str] = []  # what ran when each of those that run now began
 
     def enter(name: str) -> None:
+        around.append(tracer.module)
         tracer.module = name
 
+    def leave() -> None:
+        tracer.module = around.pop()
+
     for name, module in model.named_modules():
-        if not list(module.children()):
-            handles.append(module.register_forward_pre_hook(lambda module, args, name=name: enter(name)))
+        shown = name or type(module).__name__
+        # Before a hook that gathers shards; and where a recomputation stops early, by an error, a module ends too.
+        enters = module.register_forward_pre_hook(lambda module, args, name=shown: enter(name), prepend=True)
+        leaves = module.register_forward_hook(lambda module, args, out: leave(), always_call=True)
+        handles += [enters, leaves]
     try:
         yield
     finally:

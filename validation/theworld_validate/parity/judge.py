@@ -179,8 +179,13 @@ def _failure_finding(who: str, failure: Failure) -> Finding:
     what = failure.section if failure.probe is None else f"{failure.probe}, {failure.section}"
     # A round trip has several steps, and its failures name the one that raises.
     says = f"'s {failure.error}" if failure.section == "round_trip" else f" raises {failure.error}"
-    why = f"its own code fails at {failure.place}" + (f": {failure.code}" if failure.code else "")
+    blame = "its own code fails" if failure.library is None else f"{failure.library} raised it, called by the {who},"
+    why = f"{blame} at {failure.place}" + (f": {failure.code}" if failure.code else "")
     remedy = "mend it there" if who == "candidate" else "the reference cannot be asked this; mend that first"
+    if failure.library is not None:
+        why += f"; what was called is {failure.called}" if failure.called else ""
+        if who == "candidate":
+            remedy = "let the candidate take what the base class takes, by the same names in forward's signature"
     if failure.place == NOT_ASKED:
         says = f" cannot be asked this: {failure.error}"
         why, remedy = "as it was loaded, this question cannot be put to it", "load it otherwise to have this compared"

@@ -34,7 +34,7 @@ _MARKS = {
     Status.PASSED: ("green", "pass"),
     Status.FAILED: ("red", "FAIL"),
     Status.SKIPPED: ("dim", "skip"),
-    Status.INCONCLUSIVE: ("yellow", "????"),
+    Status.INCONCLUSIVE: ("yellow", "open"),
     Status.ERROR: ("red", "ERR "),
 }
 _COUNTS = ("tensors_compared", "compared", "module_outputs_compared", "parameters", "changed_buffers")

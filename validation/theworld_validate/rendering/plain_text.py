@@ -4,7 +4,7 @@ In: names, messages, paths, what a subject printed. Out: text without control, b
 without lone surrogates, all of which are written as escapes. Each form adds the escaping of its own syntax.
 """
 
-from theworld.checkpoints.error_text import one_line
+from theworld.checkpoints.error_text import counted, one_line  # noqa: F401 - each form takes both from here
 
 MAX_PROSE = 1000  # characters of a message, cause or remedy
 MAX_NAME = 300
@@ -31,8 +31,3 @@ def cut_block(text: str, limit: int) -> tuple[str, bool]:
     """The end of a text of several lines, where errors are, and whether something before it was cut."""
     shown = block(text[-limit:]).strip("\n")
     return shown, len(text) > limit
-
-
-def counted(number: int, what: str) -> str:
-    """A number and its noun: 1 finding, 2 findings."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -238,8 +238,15 @@ def flat_environment(environment: Environment | None) -> list[tuple[str, str]]:
     """Names and values, packages among them; what is not there is left out."""
     if environment is None:
         return []
-    names = ("python", "platform", "machine", "processor", "cpu_count", "torch_threads")
-    values: list[tuple[str, object]] = [(name, getattr(environment, name)) for name in names]
-    values += environment.packages.items()
-    values += [(name, getattr(environment, name)) for name in ("cuda", "gpu", "gpu_count", "calibration_seconds")]
+    values: list[tuple[str, object]] = [
+        *((name, getattr(environment, name)) for name in ("python", "platform", "machine", "processor")),
+        ("processor cores", environment.cpu_count),
+        ("threads of torch", environment.torch_threads),
+        *environment.packages.items(),
+        ("CUDA", environment.cuda),
+        ("GPU", environment.gpu),
+        ("GPUs", environment.gpu_count),
+    ]
+    if environment.calibration_seconds is not None:
+        values.append(("speed (a fixed computation)", f"{environment.calibration_seconds:.3g} s"))
     return [(line(name), line(value)) for name, value in values if value is not None]

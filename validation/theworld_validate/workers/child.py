@@ -20,6 +20,7 @@ from typing import Any
 
 from theworld_validate.results import InputError
 from theworld_validate.workers.messages import Done, Message, Raised, encode
+from theworld_validate.workers.whose_code import library_of
 
 _PR_SET_PDEATHSIG = 1
 _PRELOAD = "theworld_validate.workers.preload"
@@ -69,6 +70,7 @@ def main(
         importlib.import_module(_PRELOAD)
     _become_a_worker(printed, folder, path, environment)
     _judge.append(connection)
+    _own_process.append(os.getpid())
     code = 1
     try:
         for message in _messages(job):
@@ -84,10 +86,16 @@ def main(
 
 
 _judge: list[Connection] = []  # where messages go; one in a worker, none elsewhere
+_own_process: list[int] = []  # the worker's process id, beside that
 
 
 def say(message: Message) -> None:
-    """Tell the judge something now; outside of a worker nobody hears it."""
+    """Tell the judge something now; outside of a worker nobody hears it.
+
+    A copy of the worker that a subject's `os.fork` made, and that goes on as the worker does, ends here.
+    """
+    if _own_process and os.getpid() not in _own_process:
+        os._exit(1)
     for connection in _judge:
         connection.send_bytes(encode(message))
 
@@ -143,7 +151,7 @@ def _messages(job: Job) -> Iterator[Message]:
 
 
 def _raised(error: BaseException, *, is_subject: bool) -> Raised:
-    """Say what raised, and whose code it was: the innermost frame that is not this package's."""
+    """Say what raised, and whose code it was: the innermost frame of the subject's own, or else of a library's."""
     from theworld.checkpoints.bounded_files import one_line
 
     told: tuple[str, str | None, str | None] | None = getattr(error, "told", None)
@@ -151,7 +159,9 @@ def _raised(error: BaseException, *, is_subject: bool) -> Raised:
     foreign = [frame for frame in frames if not frame.filename.startswith((_PACKAGE, _IMPORTLIB, "<frozen"))]
     if not foreign and error.__cause__ is not None:  # Python wraps a StopIteration that leaves a generator
         return _raised(error.__cause__, is_subject=is_subject)
-    frame = (foreign or frames or [None])[-1]
+    running = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    own = [shown for shown, ran in zip(frames, running, strict=True) if shown in foreign and library_of(ran) is None]
+    frame = (own or foreign or frames or [None])[-1]
     place = f"{frame.filename}:{frame.lineno}" if frame is not None else None
     text, code = f"{type(error).__name__}: {error}", frame.line if frame is not None else None
     if told is not None:

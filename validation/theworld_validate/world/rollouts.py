@@ -52,7 +52,10 @@ def _why_not(model: Any, cosmos: str, clip: Any) -> str | None:
     from theworld.cosmos_components import has_world_model
 
     if not has_world_model(cosmos):
-        return f"{cosmos} is no folder that holds a transformer, so nothing predicts; name a whole Cosmos repository"
+        return (
+            f"{cosmos} is no folder that holds a transformer, so nothing predicts; name a whole Cosmos repository, or "
+            "make a tiny one: theworld-validate synth DIR --pipeline, then theworld-validate world --cosmos DIR/cosmos"
+        )
     if any(side % 16 for side in clip.shape[2:]):
         return f"the clip is {clip.shape[2]} x {clip.shape[3]}, and Cosmos predicts frames of multiples of 16 pixels"
     if model.world_config.spatial_compression != _PIXELS_OF_PIPELINE:
