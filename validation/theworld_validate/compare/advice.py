@@ -8,7 +8,7 @@ from theworld_validate.compare.causes import Cause
 ADVICE: dict[Cause, tuple[str, str]] = {
     Cause.NON_DETERMINISM: (
         "the candidate gives other results when it is run again",
-        "look for randomness that no seed reaches; set torch.use_deterministic_algorithms(True)",
+        "look for randomness that no seed reaches (a hook's); deterministic kernels are on already on CUDA",
     ),
     Cause.LOST_KEY: (
         "no file of the checkpoint holds it, so loading leaves it as it was initialised",
