@@ -239,7 +239,7 @@ def test_a_budget_may_be_of_calls(tmp_path: Path) -> None:
     budget.write_text("[[budget]]\ntask = 'generate'\nnew_tokens = 3\nmax_allocated_gb = 0.001\n")
     result = invoke("memory", "predict", "--task", "generate", *SMALL, "--budget", budget)
     assert result.exit_code == 1
-    assert "its budget is 0.001 GB" in " ".join(result.stdout.split())
+    assert "its budget is 1.0 MB" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_a_budget_is_a_gate(tmp_path: Path) -> None:
     over.write_text("[[budget]]\nmax_reserved_gb = 0.001\n")
     result = predict("--budget", over)
     assert result.exit_code == 1
-    assert "its budget is 0.001 GB" in " ".join(result.stdout.split())
+    assert "its budget is 1.0 MB" in " ".join(result.stdout.split())
     unused.write_text("[[budget]]\npreset = 'full'\nmax_allocated_gb = 1\n")
     result = predict("--budget", unused)
     assert result.exit_code == 1

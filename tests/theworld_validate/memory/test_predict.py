@@ -209,7 +209,7 @@ def test_what_cannot_be_predicted_is_refused(predictor: Predictor) -> None:
         ({"world_tokens": [10**40]}, "world_tokens must be a whole number from 1 to 1,048,576"),
         ({"text_tokens": [True]}, "text_tokens must be a whole number"),
         ({"checkpointing": [1]}, "checkpointing must be true or false"),
-        ({"batch": range(1, 5000)}, "the matrix has 4,999 cells, and at most 4,096 are taken"),
+        ({"batch": range(1, 5000)}, "the matrix has 4,999 configurations, and at most 4,096 are taken"),
         ({"world_tokens": [785]}, "785 is none; 784 would do"),
         ({"num_gpus": [2], "accumulation": [2]}, "accumulation are predicted on one GPU"),
         ({"quantization": ["nf4"]}, "layers in 4 bit do not train; give an adapter too"),

@@ -1,4 +1,4 @@
-"""What a person or a pipe reads: whole lines, the root and its evidence, the verdict last, documented claims apart."""
+"""What a person or a pipe reads: whole lines, the root and its evidence, the verdict last, the notes' claims apart."""
 
 import io
 import re
@@ -50,7 +50,7 @@ def failing_twice() -> Report:
 
 
 def with_claims(command: str = "theworld-validate") -> Report:
-    """A report whose documented claims have rows, and one of them the finding of a refuted one."""
+    """A report whose claims have rows, and one of them the finding of a refuted one."""
     checks = [
         replace(check, measurements={"claims": CLAIMS}) if check.id == "claims.counts" else check
         for check in sample_checks()
@@ -115,9 +115,8 @@ def test_many_numbers_of_one_row_are_one_line_in_a_pipe(monkeypatch: pytest.Monk
         {"configuration": name, **{f"{'long' * 4}_{i}_bytes": number * 10**9 for i in range(12)}}
         for number, name in enumerate(("projection", "full"), start=1)
     ]
-    text = in_a_pipe(
-        make_report([CheckResult(id="a.b", status=Status.PASSED, seconds=0.0, measurements={"t": rows})]), monkeypatch
-    )
+    check = CheckResult(id="a.b", status=Status.PASSED, seconds=0.0, measurements={"t": rows})
+    text = in_a_pipe(make_report([check], command="theworld-validate memory"), monkeypatch)
     assert len([line for line in text.splitlines() if "GB" in line]) == 2
 
 

@@ -1,1 +1,1 @@
-"""Audits of one model: buffers, parameters, gradients, globals, and the documented claims."""
+"""Audits of one model: buffers, parameters, gradients, globals, and the claims of the first implementation notes."""

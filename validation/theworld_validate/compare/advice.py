@@ -8,7 +8,7 @@ from theworld_validate.compare.causes import Cause
 ADVICE: dict[Cause, tuple[str, str]] = {
     Cause.NON_DETERMINISM: (
         "the candidate gives other results when it is run again",
-        "look for randomness that no seed reaches; set torch.use_deterministic_algorithms(True)",
+        "look for randomness that no seed reaches (a hook's); deterministic kernels are on already on CUDA",
     ),
     Cause.LOADS_DIFFER: (
         "the loader gives another model when it is called again: it draws what no seed reaches, or keeps something "

@@ -1,4 +1,4 @@
-"""Budgets: what cells may take, from a TOML file.
+"""Budgets: what configurations may take, from a TOML file.
 
 In: a file of [[budget]] tables. Out: `Budget`s, and findings for cells that are over theirs.
 """

@@ -13,7 +13,7 @@ from theworld.checkpoints.vae_rules import num_latent_steps
 from theworld.freezing import PRESETS, FreezeConfig
 from theworld_validate.memory.adapter_config import Adapter
 
-# The model's presets, and one that only the documented claims need: what the VAE's encoder adds.
+# The model's presets, and one that only the first implementation notes' claims need: what the VAE's encoder adds.
 FREEZES = {**PRESETS, "vae": FreezeConfig.from_flags(gemma_vision=True, gemma_language=True, cosmos_vae=False)}
 PRECISIONS = ("bfloat16", "mixed")
 OPTIMIZERS = ("adamw", "adamw-8bit")
@@ -188,7 +188,8 @@ def build_matrix(**choices: Sequence[Any]) -> tuple[Cell, ...]:
         empty = next(name for name, values in choices.items() if not values)
         raise ValueError(f"the matrix has nothing in it: no value for {empty}")
     if num_cells > MAX_CELLS:
-        raise ValueError(f"the matrix has {num_cells:,} cells, and at most {MAX_CELLS:,} are taken; ask for less")
+        asked = f"the matrix has {num_cells:,} configurations"
+        raise ValueError(f"{asked}, and at most {MAX_CELLS:,} are taken; ask for less")
     for field, values in zip(names, different, strict=True):
         for value in values:
             check_value(field, value)

@@ -45,7 +45,8 @@ class Gpu:
     @property
     def about_capacity(self) -> str:
         """How `capacity_bytes` comes of the GPU's memory, in words."""
-        return f"{self.gib:,g} GiB less {SAFETY:.0%} of margin and {CONTEXT_BYTES / GIB:g} GiB for the CUDA context"
+        margin, context = f"{100 * SAFETY:g} % of margin", f"{CONTEXT_BYTES / GIB:g} GiB for the CUDA context"
+        return f"{self.gib:,g} GiB less {margin} and {context}"
 
 
 def find_gpu(name: str) -> Gpu:
