@@ -18,11 +18,9 @@ from theworld.checkpoints.configuration_rules import check_builds, check_gemma3_
 from theworld.checkpoints.error_text import one_line, shown_name
 from theworld.checkpoints.vae_rules import check_vae_config, latent_shape
 from theworld.components import COMPONENT_NAMES
+from theworld.world_sizes import DEFAULT_FRAME_SIZE, MAX_FRAME_SIZE, MAX_WORLD_STEPS
 from theworld.world_tokens import WORLD_PLACEHOLDER
 
-DEFAULT_FRAME_SIZE = 224  # pixels
-_MAX_FRAME_SIZE = 4096  # pixels
-_MAX_WORLD_STEPS = 65_536
 _MAX_TOKEN_ID = 1 << 22
 
 
@@ -54,7 +52,7 @@ class WorldConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.vae_config, dict):
             raise ValueError(f"world_config.vae_config must be a dictionary, got {shown_name(self.vae_config)}")
-        for name, highest in (("frame_size", _MAX_FRAME_SIZE), ("max_world_steps", _MAX_WORLD_STEPS)):
+        for name, highest in (("frame_size", MAX_FRAME_SIZE), ("max_world_steps", MAX_WORLD_STEPS)):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"world_config.{name} must be a positive whole number, got {shown_name(repr(value))}")
@@ -151,10 +149,18 @@ class TheWorldConfig(Gemma3Config):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        if isinstance(self.world_config, dict):
-            self.world_config = WorldConfig.from_dict(self.world_config)
         if self.trainable_components is not None:
             self._check_trainable()
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        """Set a field; a dictionary of a `WorldConfig`, as `update` and loaders set, becomes one.
+
+        Raises:
+            ValueError: for a dictionary that describes none.
+        """
+        if key == "world_config" and isinstance(value, dict):
+            value = WorldConfig.from_dict(value)
+        super().__setattr__(key, value)
 
     def _check_trainable(self) -> None:
         unknown = sorted(set(self.trainable_components or ()) - set(COMPONENT_NAMES))

@@ -16,7 +16,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from theworld.checkpoints.bounded_files import check_readable_path, is_folder, is_regular_file
+from theworld.adapters import check_says_branch, take_adapter
+from theworld.checkpoints.bounded_files import check_readable_path, is_folder
 from theworld.checkpoints.error_text import not_reachable, one_line, shown_name, summary
 from theworld.checkpoints.key_audit import audit_checkpoint
 from theworld.checkpoints.key_problems import require_complete, require_matching_keys
@@ -24,15 +25,9 @@ from theworld.checkpoints.tokenizer_files import load_tokenizer
 from theworld.configuration_theworld import TheWorldConfig, WorldConfig
 from theworld.folder_rules import CheckedFolder, check_gemma3_folder
 from theworld.freezing import FreezeConfig, has_temporal_embedding
-from theworld.partial_checkpoint import (
-    CONFIG_FILE,
-    check_trainable_file,
-    is_partial_checkpoint,
-    load_trainable,
-    read_base,
-    verify_base,
-)
-from theworld.published_names import EITHER_WAY
+from theworld.partial_checkpoint import is_partial_checkpoint
+from theworld.partial_loading import load_partial
+from theworld.published_names import EITHER_WAY, published_name
 from theworld.world_encoder import WorldEncoder, load_vae, read_vae_config
 from theworld.world_tokens import WORLD_PLACEHOLDER, WorldTokenIds, add_world_tokens
 
@@ -45,6 +40,7 @@ _MISPLACED = {
         for name in ("frame_size", "max_world_steps", "use_temporal_embedding", "world_token")
     },
 }
+_FRESH = ("world_projection.", "temporal_embedding.")  # of a new branch, the VAE alone comes out of a file
 _HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
@@ -55,8 +51,6 @@ def load_theworld(
     *model_args: Any,
     enable_world: bool | None,
     cosmos_model_name_or_path: str | None,
-    world: dict[str, Any] | None,
-    freeze: FreezeConfig | None,
     **kwargs: Any,
 ) -> Any:
     """Load a model of class `cls`; the arguments are those of `TheWorld.from_pretrained`.
@@ -67,14 +61,47 @@ def load_theworld(
     _check_arguments(enable_world, kwargs)
     if name_or_path is not None or kwargs.get("state_dict") is None:
         check_name(name_or_path)
+    adapter = take_adapter(name_or_path, kwargs)
+    if adapter is not None:
+        check_says_branch(adapter, enable_world=enable_world, cosmos=cosmos_model_name_or_path)
+        name_or_path = adapter.base
+    loaded = _load_base(
+        cls,
+        parent_from_pretrained,
+        name_or_path,
+        *model_args,
+        enable_world=enable_world,
+        cosmos_model_name_or_path=cosmos_model_name_or_path,
+        **kwargs,
+    )
+    if adapter is None:
+        return loaded
+    model, info = loaded if isinstance(loaded, tuple) else (loaded, {})
+    told = adapter.put_on(model, offload_folder=kwargs.get("offload_folder"))
+    return (model, {**info, **told}) if isinstance(loaded, tuple) else model
+
+
+def _load_base(
+    cls: type,
+    parent_from_pretrained: Callable[..., Any],
+    name_or_path: Any,
+    *model_args: Any,
+    enable_world: bool | None,
+    cosmos_model_name_or_path: str | None,
+    world: dict[str, Any] | None,
+    freeze: FreezeConfig | None,
+    **kwargs: Any,
+) -> Any:
     hub_kwargs = {key: kwargs[key] for key in _HUB_KEYWORDS if key in kwargs}
-    if is_partial_checkpoint(name_or_path):
+    folder = Path(str(name_or_path), kwargs.get("subfolder") or "")
+    if is_partial_checkpoint(name_or_path and folder):
         if enable_world is False or cosmos_model_name_or_path or world:
             raise ValueError(
-                f"{name_or_path}: a trainable-only checkpoint brings its own base, Cosmos and world settings; "
+                f"{folder}: a trainable-only checkpoint brings its own base, Cosmos and world settings; "
                 "leave enable_world, cosmos_model_name_or_path and world out"
             )
-        return _load_partial(cls, Path(name_or_path), *model_args, freeze=freeze, **kwargs)
+        kwargs.pop("subfolder", None)
+        return load_partial(cls, folder, *model_args, freeze=freeze, **kwargs)
 
     _refuse_pickles(name_or_path, kwargs)
     checked = None
@@ -83,11 +110,11 @@ def load_theworld(
         checked = check_gemma3_folder(folder, variant=kwargs.get("variant"))
     values, is_gemma = _adopt_config(name_or_path, kwargs, hub_kwargs)
     has_branch = values.get("world_config") is not None
-    if has_branch:
-        _keep_branch_unquantised(kwargs)
     enable_world = _wants_branch(
         name_or_path, enable_world, cosmos_model_name_or_path, world, has_branch=has_branch, is_gemma=is_gemma
     )
+    if enable_world:
+        _keep_branch_unquantised(kwargs)
     loses_branch = has_branch and not enable_world
     if freeze is None and not loses_branch and (saved := values.get("trainable_components")) is not None:
         freeze = FreezeConfig(trainable=tuple(saved))
@@ -109,7 +136,8 @@ def load_theworld(
     if (generation_config := getattr(model, "generation_config", None)) is not None:
         _drop(vars(generation_config), "world_config", "trainable_components")
     if plan is not None:
-        _add_branch(model, *plan)
+        fresh = _add_branch(model, name_or_path, *plan)
+        info = {**info, "missing_keys": {*info["missing_keys"], *fresh}}
     if freeze is not None or enable_world:
         model.set_freeze(freeze or "projection")
     return (model, info) if kwargs.get("output_loading_info") else model
@@ -182,6 +210,10 @@ def _adopt_config(
 def _keep_branch_unquantised(kwargs: dict[str, Any]) -> None:
     """Leave the branch out of a quantisation that names no modules to leave out; a list of the user's own is theirs."""
     given = kwargs.get("quantization_config")
+    if isinstance(given, dict):
+        from transformers.quantizers import AutoQuantizationConfig
+
+        given = AutoQuantizationConfig.from_dict(given)
     for name in ("llm_int8_skip_modules", "modules_to_not_convert"):  # bitsandbytes, and others
         if getattr(given, name, ()) is None:
             kwargs["quantization_config"] = copy.deepcopy(given)
@@ -264,42 +296,18 @@ def _load_parent(
     return model, info
 
 
-def _add_branch(model: Any, settings: dict[str, Any], tokens: WorldTokenIds) -> None:
+def _add_branch(model: Any, name_or_path: Any, settings: dict[str, Any], tokens: WorldTokenIds) -> list[str]:
+    """Add the planned branch to a model; return the names of its parameters that no file holds."""
+    layers = model.get_input_embeddings(), model.get_output_embeddings()
+    if any(layer is not None and layer.weight.is_meta for layer in layers):
+        raise ValueError(
+            f"{one_line(name_or_path)}: device_map offloads the embedding, to which a new world branch adds rows; load "
+            "without device_map, save_pretrained to a folder, and load that folder with device_map"
+        )
     vae = load_vae(settings["cosmos_model_name_or_path"], dtype=model.dtype)
     world_config = WorldConfig.from_dict({**settings, **tokens.config_fields()})
     model.add_world_branch(WorldEncoder(vae), world_config, tokens.vocab_size)
-
-
-def _load_partial(cls: Any, folder: Path, *model_args: Any, freeze: FreezeConfig | None, **kwargs: Any) -> Any:
-    base = read_base(folder)
-    _drop_own_config(folder, kwargs)
-    check_trainable_file(folder, base)
-    verify_base(folder, base)
-    loaded = cls.from_pretrained(
-        base.name_or_path, *model_args, **{**kwargs, **base.load_arguments()}, freeze=freeze or base.freeze
-    )
-    load_trainable(loaded[0] if isinstance(loaded, tuple) else loaded, folder, base)
-    return loaded
-
-
-def _drop_own_config(folder: Path, kwargs: dict[str, Any]) -> None:
-    """Drop the folder's own config, which the Auto classes hand over: the base and what it says decide.
-
-    Raises:
-        ValueError: if it is another one, which would not be heeded.
-    """
-    given = kwargs.pop("config", None)
-    if given is None:
-        return
-    own = TheWorldConfig.from_pretrained(folder) if is_regular_file(folder / CONFIG_FILE) else None
-    if not isinstance(given, PreTrainedConfig) or own is None or _settings(own) != _settings(given):
-        raise ValueError(f"{one_line(folder)}: a trainable-only checkpoint is loaded as its base is; leave config out")
-    if given._attn_implementation is not None:  # asked of an Auto class, which hands it over there alone
-        kwargs.setdefault("attn_implementation", given._attn_implementation)
-
-
-def _settings(config: PreTrainedConfig) -> dict[str, Any]:
-    return {key: value for key, value in config.to_dict().items() if key not in ("dtype", "_name_or_path")}
+    return [name for name, _ in model.named_parameters() if published_name(name).startswith(_FRESH)]
 
 
 def _plan_world_branch(

@@ -17,15 +17,16 @@ from theworld.base_digests import WEIGHTS, base_digests, changed_files
 from theworld.checkpoints.bounded_files import is_folder, is_regular_file, read_json_object
 from theworld.checkpoints.error_text import file_error, one_line, shown_name
 from theworld.checkpoints.safetensors_header import FLOATING_DTYPES, TensorEntry, read_safetensors_header
+from theworld.checkpoints.tokenizer_files import load_tokenizer
 from theworld.checkpoints.weight_files import Layout
-from theworld.partial_base import BASE_FILE, SCHEMA, Base, read_base, world_settings
-from theworld.published_names import parameter_name, published_name
-
-__all__ = ["BASE_FILE", "Base", "is_partial_checkpoint", "load_trainable", "read_base", "save_trainable", "verify_base"]
+from theworld.configuration_theworld import TheWorldConfig, WorldConfig
+from theworld.partial_base import BASE_FILE, SCHEMA, Base, world_settings
+from theworld.published_names import published_name
+from theworld.world_tokens import add_world_tokens
 
 WEIGHTS_FILE = "trainable.safetensors"
 CONFIG_FILE = "config.json"
-_LOADED = "_theworld_loaded_trainable"  # on a model: names of parameters that came from a trainable-only checkpoint
+LOADED = "_theworld_loaded_trainable"  # on a model: names of parameters that came from a trainable-only checkpoint
 _MAX_SHOWN = 3
 
 
@@ -33,6 +34,37 @@ def is_partial_checkpoint(name_or_path: Any) -> bool:
     """Whether a local folder is a trainable-only checkpoint."""
     folder = Path(str(name_or_path))
     return name_or_path is not None and is_folder(folder) and is_regular_file(folder / BASE_FILE)
+
+
+def whole_weights(folder: Path) -> list[str]:
+    """Names of the files in a folder that hold a whole model's weights, or an adapter's, as transformers saves them."""
+    return sorted(p.name for p in folder.glob("*.safetensors*") if p.name.startswith(("model", "adapter_model")))
+
+
+def check_unambiguous(folder: Path) -> None:
+    """Check that no other weights lie in a trainable-only folder, which would be newer or older than its own.
+
+    Raises:
+        ValueError: if there are; both ways out are named.
+    """
+    if others := whole_weights(folder):
+        raise file_error(
+            folder,
+            f"holds {shown_name(others[0])} and a trainable-only checkpoint",
+            f"remove the one that is not meant: {BASE_FILE} and {WEIGHTS_FILE}, or {shown_name(others[0])}",
+        )
+
+
+def remove_trainable(folder: Path) -> None:
+    """Remove the trainable-only checkpoint of a folder in which a whole one was just written.
+
+    The file that makes it one goes first: a folder of which a killed process left both is refused, and never taken
+    for either.
+    """
+    if not is_partial_checkpoint(folder):
+        return
+    for name in (BASE_FILE, WEIGHTS_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _base_folder(name_or_path: str, *, field: str, where: Path, subfolder: str | None = None) -> Path:
@@ -80,7 +112,8 @@ def save_trainable(model: Any, save_directory: Any) -> None:
     Parameters that a trainable-only checkpoint brought into the model are written too, frozen or not.
 
     Raises:
-        ValueError: if nothing is trainable, or the model was not loaded from a base checkpoint.
+        ValueError: if nothing is trainable, the model was not loaded from a base checkpoint or has other rows of
+            embeddings than it, a parameter is offloaded, or whole weights lie in the folder.
     """
     from safetensors.torch import save_file
 
@@ -88,9 +121,9 @@ def save_trainable(model: Any, save_directory: Any) -> None:
 
     world_config = model.world_config
     components = parameters_by_component(model)
-    loaded = getattr(model, _LOADED, frozenset())
-    kept = {
-        published_name(name): parameter.detach().cpu().contiguous()
+    loaded = getattr(model, LOADED, frozenset())
+    written = {
+        name: parameter
         for parameters in components.values()
         for name, parameter in parameters.items()
         if parameter.requires_grad or name in loaded
@@ -104,8 +137,18 @@ def save_trainable(model: Any, save_directory: Any) -> None:
     partly = [n for n, ps in components.items() if not whole[n] and any(p.requires_grad for p in ps.values())]
     if partly:
         raise ValueError(f"only a part of {', '.join(partly)} is trainable; save the model whole")
+    if offloaded := [name for name, parameter in written.items() if parameter.is_meta]:
+        raise ValueError(f"{published_name(offloaded[0])} trains, and device_map offloads it; save the model whole")
     folder = Path(save_directory)
-    has_own_branch = _has_branch(_base_folder(base_name, field="name_or_path", where=folder))
+    if others := whole_weights(folder):
+        raise file_error(
+            folder,
+            f"holds {shown_name(others[0])}, whose config.json would be replaced",
+            "save with trainable_only=True to a folder of its own",
+        )
+    base_folder = _base_folder(base_name, field="name_or_path", where=folder)
+    has_own_branch = has_branch(base_folder)
+    _check_rows(model, TheWorldConfig.from_pretrained(base_folder) if has_own_branch else base_folder)
     bound: dict[str, Any] = {
         "name_or_path": _absolute(base_name),
         "digests": _digests_of(base_name, "transformers", where=folder),
@@ -117,9 +160,11 @@ def save_trainable(model: Any, save_directory: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # Weights first, then the file that makes the folder a checkpoint: a killed save leaves none.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
+        kept = {published_name(name): parameter.detach().cpu().contiguous() for name, parameter in written.items()}
         save_file(kept, Path(scratch, WEIGHTS_FILE), metadata={"format": "pt"})
         base = Base(**bound, tensors=_held(read_safetensors_header(Path(scratch, WEIGHTS_FILE))))
         Path(scratch, BASE_FILE).write_text(json.dumps({"schema": SCHEMA, **asdict(base)}, indent=2) + "\n")
+        model.config.dtype = str(model.dtype).removeprefix("torch.")  # as in a whole save: the model may have been cast
         model.config.to_json_file(Path(scratch, CONFIG_FILE))  # by which the Auto classes know what to load
         for name in (WEIGHTS_FILE, CONFIG_FILE, BASE_FILE):
             os.replace(Path(scratch, name), folder / name)
@@ -129,7 +174,30 @@ def _held(entries: Mapping[str, TensorEntry]) -> dict[str, str]:
     return {name: f"{entry.dtype} {list(entry.shape)}" for name, entry in entries.items()}
 
 
-def _has_branch(folder: Path) -> bool:
+def _check_rows(model: Any, base: TheWorldConfig | Path) -> None:
+    """Check that the model has the rows of embeddings that loading its base gives back; they are not written.
+
+    Args:
+        base: the config of a base with its own branch, or the folder of a Gemma 3, to which the branch adds its tokens.
+
+    Raises:
+        ValueError: if it was resized.
+    """
+    if isinstance(base, TheWorldConfig):
+        expected = base.get_text_config().vocab_size
+    else:
+        settings: WorldConfig = model.world_config
+        expected = add_world_tokens(load_tokenizer(base), settings.world_token).vocab_size
+    rows = model.get_input_embeddings().weight.shape[0]
+    if rows != expected:
+        raise ValueError(
+            f"the embedding was resized to {rows:,} rows, and the base gives back {expected:,}; "
+            "save the model whole, without trainable_only"
+        )
+
+
+def has_branch(folder: Path) -> bool:
+    """Whether a local checkpoint has a world branch of its own, as its config.json says."""
     return read_json_object(folder / "config.json").get("world_config") is not None
 
 
@@ -180,48 +248,3 @@ def check_trainable_file(folder: Path, base: Base) -> None:
     for name, entry in entries.items():
         if entry.dtype not in FLOATING_DTYPES:
             raise file_error(path, f"{shown_name(name)} is {entry.dtype}, expected floating point", "restore the file")
-
-
-def load_trainable(model: Any, folder: Path, base: Base) -> None:
-    """Copy trained weights into a model that was just loaded from their base.
-
-    Raises:
-        ValueError: if names or shapes differ from the model's, a trained parameter is missing, or a value is
-            not finite.
-    """
-    import torch
-    from safetensors.torch import load_file
-
-    from theworld.components import parameters_by_component
-
-    path = folder / WEIGHTS_FILE
-    check_trainable_file(folder, base)
-    weights = {parameter_name(name): weight for name, weight in load_file(path).items()}
-    parameters = dict(model.named_parameters())
-    components = parameters_by_component(model)
-    trained = [name for component in base.trainable for name in components.get(component, {})]
-    unknown = sorted(set(weights) - set(parameters))
-    if unknown:
-        raise file_error(
-            path,
-            f"the model has no parameter {shown_name(published_name(unknown[0]))}",
-            "it was saved from another configuration",
-        )
-    missing = [name for name in trained if name not in weights]
-    if missing:
-        raise file_error(
-            path, f"lacks {published_name(missing[0])}, which was trained", "restore the file, or save again"
-        )
-    for name, weight in weights.items():
-        published = published_name(name)
-        if parameters[name].shape != weight.shape:
-            shapes = f"{tuple(weight.shape)}, the model's is {tuple(parameters[name].shape)}"
-            raise file_error(path, f"{published} is {shapes}", "it was saved from another configuration")
-        if not torch.isfinite(weight.float()).all():
-            raise file_error(
-                path, f"{published} holds values that are not finite", "give weights of a run that went well"
-            )
-    with torch.no_grad():
-        for name, weight in weights.items():
-            parameters[name].copy_(weight)
-    setattr(model, _LOADED, frozenset(weights))

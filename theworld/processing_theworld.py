@@ -20,8 +20,9 @@ from theworld.clips.batches import clips_of, rows_of, stack_clips
 from theworld.clips.frames import PreparedClip, prepare_clip
 from theworld.clips.messages import Conversation, read_conversation, with_clips
 from theworld.clips.rules import DEFAULT_FPS, ClipNote, ClipRules
-from theworld.configuration_theworld import DEFAULT_FRAME_SIZE, WorldConfig
+from theworld.configuration_theworld import WorldConfig
 from theworld.rollout_config import check_num_world_steps
+from theworld.world_sizes import DEFAULT_FRAME_SIZE
 from theworld.world_tokens import END_OF_WORLD, START_OF_WORLD, WORLD_PLACEHOLDER, add_world_tokens
 
 _MOST_STEPS = 4096  # of a prompt, where the model's own max_world_steps is not known
@@ -134,13 +135,14 @@ class TheWorldProcessor(Gemma3Processor):
         Raises:
             ValueError: if processor and model of one folder differ.
         """
+        folder = Path(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
         values, others = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
-        for name, value in _settings_beside(Path(pretrained_model_name_or_path, "config.json")).items():
+        for name, value in _settings_beside(folder / "config.json").items():
             if values.get(name) is None:
                 values[name] = value
             elif name not in others and values[name] != value:
                 raise ValueError(
-                    f"{pretrained_model_name_or_path}: processor_config.json has {name} {values[name]}, and "
+                    f"{folder}: processor_config.json has {name} {values[name]}, and "
                     f"the model's config.json {value}; name the one that is meant: {name}={value}"
                 )
         return values, others

@@ -24,11 +24,6 @@ def published_name(name: str) -> str:
     return inner if inner.startswith(WORLD_PREFIXES) else name
 
 
-def parameter_name(published: str) -> str:
-    """The parameter of `TheWorld` that a published name is of."""
-    return f"{INNER}{published}" if published.startswith(WORLD_PREFIXES) else published
-
-
 def with_parameter_names(model: "PreTrainedModel", state_dict: Any) -> Any:
     """A state dict under the model's own names: names as in files are renamed as `from_pretrained` renames them.
 

@@ -4,6 +4,7 @@ A mixin for Gemma 3's classes, with or without a head.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from transformers import initialization
@@ -115,34 +116,67 @@ class WorldPretrained:
     def save_pretrained(self, save_directory: Any, *args: Any, trainable_only: bool = False, **kwargs: Any) -> None:
         """Save as Hugging Face models do; with `trainable_only`, only what trains and the base's name and digest.
 
+        What is saved whole replaces a trainable-only checkpoint in the same folder; not the other way round.
+
         Raises:
-            ValueError: if `trainable_only` is given with an argument that it would not heed.
+            ValueError: if `trainable_only` is given with an argument that it would not heed, or for such a folder.
         """
+        from theworld.adapters import warn_of_unsaved_branch
+        from theworld.partial_checkpoint import is_partial_checkpoint, remove_trainable, save_trainable
+
         if not trainable_only:
+            if getattr(self, "_hf_peft_config_loaded", False) and is_partial_checkpoint(save_directory):
+                raise ValueError(f"{save_directory}: holds a trainable-only checkpoint; save the adapter elsewhere")
+            if getattr(self, "_hf_peft_config_loaded", False):
+                warn_of_unsaved_branch(self, save_directory)
             self._note_trainable()
             parent: Any = super()
             parent.save_pretrained(save_directory, *args, **kwargs)
+            if args[0] if args else kwargs.get("is_main_process", True):
+                remove_trainable(Path(save_directory))
             return
         if args or kwargs:
             raise ValueError(
                 f"trainable_only=True writes one small file and heeds no other argument; leave out "
                 f"{', '.join(kwargs) or 'the positional arguments'}"
             )
-        from theworld.partial_checkpoint import save_trainable
-
         save_trainable(self, save_directory)
 
     def _note_trainable(self) -> None:
-        """Note in the config which components train, so that loading gives it back; nothing for an unfrozen Gemma 3."""
+        """Note in the config which components train, so that loading gives it back; nothing for an unfrozen Gemma 3.
+
+        Where nothing trains, what `set_freeze` noted stays: inference and merged adapters leave a model so, and it
+        would come back unable to train.
+        """
         model: Any = self
         shares = {
             name: {p.requires_grad for p in parameters.values()}
             for name, parameters in parameters_by_component(model).items()
         }
+        if not any(True in share for share in shares.values()):
+            return
         if any(len(share) > 1 for share in shares.values()):
             return  # an adapter's, or frozen by hand within a component: what `set_freeze` noted stays
         if self.enable_world or not all(True in share for share in shares.values()):
             self.config.trainable_components = [name for name, share in shares.items() if True in share]
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Resize as every model does, but not below the branch's own tokens.
+
+        Raises:
+            ValueError: if a world token would have no row: what is saved then could not be loaded.
+        """
+        if new_num_tokens is not None and self.enable_world:
+            settings = self.world_config
+            needed = 1 + max(settings.world_token_id, settings.start_of_world_token_id, settings.end_of_world_token_id)
+            multiple = (args[0] if args else kwargs.get("pad_to_multiple_of")) or 1
+            if -(-new_num_tokens // multiple) * multiple < needed:
+                raise ValueError(
+                    f"the world branch's tokens need {needed:,} rows of embeddings, got {new_num_tokens:,}; "
+                    f"resize to {needed:,} or more, or load with enable_world=False"
+                )
+        parent: Any = super()
+        return parent.resize_token_embeddings(new_num_tokens, *args, **kwargs)
 
     def set_freeze(self, freeze: FreezeConfig | str | Sequence[str]) -> None:
         """Freeze and unfreeze components, and note it in the config; a frozen VAE goes to eval mode.

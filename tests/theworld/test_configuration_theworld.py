@@ -1,13 +1,15 @@
 """Configuration: validated fields, adoption of a Gemma 3 config, and the JSON round trip."""
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoConfig, Gemma3Config
 
-from theworld import TheWorldConfig, WorldConfig
+from theworld import TheWorld, TheWorldConfig, WorldConfig
 from theworld.synthetic import SyntheticCheckpoint
 
 
@@ -62,6 +64,18 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(ValueError, match="model_type is 'llama', and TheWorld is built on 'gemma3'"):
         TheWorldConfig.from_pretrained(tmp_path)
+
+
+def test_a_dictionary_of_world_settings_becomes_a_config(shared_world: TheWorld) -> None:
+    """As `update` sets one: the model that was built of it was a plain Gemma 3."""
+    config = copy.deepcopy(shared_world.config)
+    config.update({"world_config": {**config.to_dict()["world_config"], "max_world_steps": 3}})
+    assert isinstance(config.world_config, WorldConfig)
+    with torch.device("meta"):
+        built = TheWorld(config)
+    assert built.temporal_embedding.embedding.num_embeddings == 3
+    with pytest.raises(ValueError, match="world_config has no field frame_sise"):
+        config.world_config = {"vae_config": {}, "frame_sise": 3}
 
 
 def test_auto_map_is_there_to_ask_for_and_saved_only_where_it_was_set(

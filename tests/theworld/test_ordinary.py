@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
@@ -355,14 +355,28 @@ def test_a_quantisation_leaves_the_branch_out_unless_it_is_told_what() -> None:
     from theworld.loading import _keep_branch_unquantised
 
     given = BitsAndBytesConfig(load_in_8bit=True)
-    kwargs: dict[str, Any] = {"quantization_config": given}
-    _keep_branch_unquantised(kwargs)
-    kept = kwargs["quantization_config"].llm_int8_skip_modules
-    assert {"lm_head", "model.world_projection", "world_encoder"} <= set(kept)
+    for config in (given, {"load_in_8bit": True}, {"quant_method": "bitsandbytes", "load_in_8bit": True}):
+        kwargs: dict[str, Any] = {"quantization_config": config}
+        _keep_branch_unquantised(kwargs)
+        kept = kwargs["quantization_config"].llm_int8_skip_modules
+        assert {"lm_head", "model.world_projection", "world_encoder"} <= set(kept)
     assert given.llm_int8_skip_modules is None
     own = {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["lm_head"])}
     _keep_branch_unquantised(own)
     assert own["quantization_config"].llm_int8_skip_modules == ["lm_head"]
+
+
+@pytest.mark.parametrize("enable_world", [True, False])
+def test_a_quantisation_leaves_a_new_branch_out_too(tiny: SyntheticCheckpoint, enable_world: bool) -> None:
+    """What is noted now is written to config.json: without it the saved model came back with its branch quantised."""
+    from transformers import BitsAndBytesConfig
+
+    asked = {"cosmos_model_name_or_path": str(tiny.cosmos)} if enable_world else {"enable_world": False}
+    stop = patch("theworld.loading._load_parent", side_effect=KeyboardInterrupt)
+    with stop as load, pytest.raises(KeyboardInterrupt):
+        TheWorld.from_pretrained(tiny.gemma, quantization_config=BitsAndBytesConfig(load_in_8bit=True), **asked)
+    left_out = load.call_args.kwargs["quantization_config"].llm_int8_skip_modules
+    assert ("model.world_projection" in left_out) if enable_world else left_out is None
 
 
 def test_integers_are_never_asked_for_gradients(tiny: SyntheticCheckpoint) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from theworld.checkpoints.error_text import shown_name
 from theworld.checkpoints.vae_rules import TEMPORAL_COMPRESSION, num_latent_steps
-from theworld.configuration_theworld import DEFAULT_FRAME_SIZE
+from theworld.world_sizes import DEFAULT_FRAME_SIZE
 
 RESIZES = ("crop", "pad", "squash")
 LENGTHS = ("pad", "drop")

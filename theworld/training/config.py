@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -19,12 +20,14 @@ from pydantic import (
     model_validator,
 )
 
-from theworld.checkpoints.bounded_files import MAX_CONFIG_BYTES, parse_json, read_text
-from theworld.checkpoints.error_text import did_you_mean, summary
+from theworld.checkpoints.bounded_files import MAX_CONFIG_BYTES, check_readable_path, read_text
+from theworld.checkpoints.error_text import MAX_LINE, did_you_mean, one_line, summary
 from theworld.clips.rules import DEFAULT_FPS
 from theworld.components import COMPONENT_NAMES
 from theworld.freezing import PRESETS, FreezeConfig
 from theworld.rollout_config import RolloutConfig
+from theworld.training.config_text import parse_config
+from theworld.world_sizes import MAX_FRAME_SIZE, MAX_WORLD_STEPS
 
 HINTS = {
     "use_gradient_checkpointing": "the key is gradient_checkpointing, in a stage",
@@ -32,6 +35,10 @@ HINTS = {
     "num_train_epochs": "the key is epochs, in a stage",
     "lr": "the key is learning_rate, in a stage",
 }
+MAX_COUNT = 2**31 - 1  # of steps, samples or tokens: what torch and its loaders count in
+_MAX_SEED = 2**32 - 1  # numpy's
+_MAX_RATE = 1e9  # AdamW multiplies a rate by ten, and by the decay: float32 holds 3e38
+_MAX_FPS = 1000
 
 
 class ConfigError(ValueError):
@@ -52,7 +59,14 @@ def _number(value: Any) -> Any:
     return value
 
 
-Rate = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False, strict=True)]
+def _is_a_path(value: str) -> str:
+    """A path or a name that a file system can have."""
+    if not value or "\0" in value:
+        raise ValueError("empty; name one" if not value else "holds a null character; give another")
+    return value
+
+
+Rate = Annotated[float, BeforeValidator(_number), Field(gt=0, le=_MAX_RATE, allow_inf_nan=False, strict=True)]
 _FORMS = ("as a number", "by component", "as a name", "as names")  # of a value that may be written in two ways
 Rates = Annotated[
     Annotated[Rate, Tag("as a number")] | Annotated[dict[str, Rate], Tag("by component")],
@@ -62,8 +76,10 @@ Names = Annotated[
     Annotated[str, Tag("as a name")] | Annotated[tuple[str, ...], Tag("as names")],
     Discriminator(lambda value: "as names" if isinstance(value, (list, tuple)) else "as a name"),
 ]
-Positive = Annotated[int, Field(ge=1, strict=True)]
-NotNegative = Annotated[int, Field(ge=0, strict=True)]
+Positive = Annotated[int, Field(ge=1, le=MAX_COUNT, strict=True)]
+NotNegative = Annotated[int, Field(ge=0, le=MAX_COUNT, strict=True)]
+Seed = Annotated[int, Field(ge=0, le=_MAX_SEED, strict=True)]
+PathText = Annotated[str, AfterValidator(_is_a_path)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
 
 
@@ -74,8 +90,8 @@ class _Strict(BaseModel):
 class WorldOptions(_Strict):
     """Settings of a new world branch; left out, a checkpoint's own or the defaults hold."""
 
-    frame_size: Positive | None = None
-    max_world_steps: Positive | None = None
+    frame_size: Annotated[Positive, Field(le=MAX_FRAME_SIZE)] | None = None
+    max_world_steps: Annotated[Positive, Field(le=MAX_WORLD_STEPS)] | None = None
 
 
 class RolloutOptions(_Strict):
@@ -91,11 +107,16 @@ class RolloutOptions(_Strict):
     safety_checker: Literal["cosmos_guardrail", "none"]
     negative_prompt: str | None = None
     num_inference_steps: Positive = 35
-    guidance_scale: Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)] = 7.0
+    guidance_scale: Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False, strict=True)] = 7.0
     fps: Positive | None = None
-    seed: NotNegative = 0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)] = 0
     offload: Annotated[bool, Field(strict=True)] = False
-    cache: str | None = None
+    cache: PathText | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "RolloutOptions":
+        self.to_config()  # refuses what is out of its ranges
+        return self
 
     def to_config(self) -> RolloutConfig:
         """What the model is asked."""
@@ -116,10 +137,10 @@ class DataConfig(_Strict):
             shuffled; the two of a minimal pair, for one.
     """
 
-    path: str
-    files: str | None = None
+    path: PathText
+    files: PathText | None = None
     max_broken_samples: NotNegative = 10
-    fps: Rate = DEFAULT_FPS
+    fps: Annotated[Rate, Field(le=_MAX_FPS)] = DEFAULT_FPS
     resize: Literal["crop", "pad", "squash"] = "crop"
     length: Literal["pad", "drop"] = "pad"
     group_size: Positive = 1
@@ -148,7 +169,7 @@ class StageConfig(_Strict):
     batch_size: Positive = 1
     gradient_accumulation_steps: Positive = 1
     max_grad_norm: Rate | None = 1.0
-    weight_decay: Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)] = 0.0
+    weight_decay: Annotated[float, BeforeValidator(_number), Field(ge=0, le=_MAX_RATE, strict=True)] = 0.0
     gradient_checkpointing: Annotated[bool, Field(strict=True)] = False
     chunked_loss: Positive | None = None
     optimizer: Literal["adamw", "adamw_8bit", "adamw_torchao_8bit"] = "adamw"
@@ -203,20 +224,20 @@ class TrainingConfig(_Strict):
         rollout: steps that Cosmos predicts after each clip, which the model sees too; none by default.
     """
 
-    model: str
-    cosmos: str | None = None
+    model: PathText
+    cosmos: PathText | None = None
     world: WorldOptions = WorldOptions()
     attention: str | None = None
     data: DataConfig
-    output_dir: str
-    seed: NotNegative = 0
+    output_dir: PathText
+    seed: Seed = 0
     stages: tuple[StageConfig, ...]
     save_every_steps: Positive | None = None
     keep_checkpoints: Positive = 2
     save: Literal["whole", "trainable"] = "whole"
     log_every_steps: Positive = 10
     logging: tuple[str, ...] | None = None
-    latents_cache: str | None = None
+    latents_cache: PathText | None = None
     rollout: RolloutOptions | None = None
 
     @field_validator("stages")
@@ -239,34 +260,20 @@ def read_config(path: Path) -> TrainingConfig:
     import yaml
 
     try:
+        check_readable_path(path)
         text = read_text(path, max_bytes=MAX_CONFIG_BYTES)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     try:
-        values = parse_json(text) if path.suffix == ".json" else yaml.load(text, _loader())
+        values = parse_config(text, is_json=path.suffix == ".json")
     except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read: {summary(error)}") from error
+        raise ConfigError(f"{one_line(path)}: cannot be read: {summary(error)}") from error
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{path}: holds no mapping of keys to values")
+        raise ConfigError(f"{one_line(path)}: holds no mapping of keys to values")
     try:
         return TrainingConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_problem(error)}") from error
-
-
-def _loader() -> Any:
-    """YAML's safe loader, which takes the last of two equal keys, made to refuse them."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            for key in keys:
-                if key != "<<" and keys.count(key) > 1:
-                    raise ValueError(f"key {key} appears twice")
-            return super().construct_mapping(node, deep)
-
-    return Loader
+        raise ConfigError(f"{one_line(path)}: {one_line(_first_problem(error), MAX_LINE)}") from error
 
 
 def _first_problem(error: ValidationError) -> str:

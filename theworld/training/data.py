@@ -8,7 +8,6 @@ for it.
 # F frames
 
 import importlib.util
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset, Sampler
 
-from theworld.checkpoints.bounded_files import open_regular
-from theworld.checkpoints.error_text import counted, summary
+from theworld.checkpoints.bounded_files import open_regular, parse_json
+from theworld.checkpoints.error_text import counted, one_line, summary
 from theworld.clips.messages import CLIP_KINDS
 from theworld.training.config import ConfigError, DataConfig, FailedError
 from theworld.world_tokens import START_OF_WORLD
@@ -39,8 +38,8 @@ class BrokenSampleError(ValueError):
     """Why a sample cannot be used."""
 
 
-# What Pillow, json and the reader of clips raise for a file that is missing, cut, or not what its name says.
-_UNREADABLE = (OSError, ValueError, EOFError, Image.DecompressionBombError)
+# What json and the readers of pictures and clips raise for a file that is missing, cut, or not what its name says.
+_UNREADABLE = (OSError, ValueError, EOFError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +78,13 @@ class JsonLines(Sequence[Any]):
         return len(self._offsets)
 
     def __getitem__(self, index: Any) -> Any:
-        with self.path.open("rb") as lines:
+        with open_regular(self.path) as (lines, _):
             lines.seek(int(self._offsets[index]))
-            return json.loads(lines.readline())
+            line = lines.readline()
+        try:
+            return parse_json(line.decode("utf-8-sig"))
+        except ValueError as error:
+            raise BrokenSampleError(f"{summary(error)}; a conversation is one line of JSON") from error
 
 
 def open_rows(path: Path) -> Sequence[Any]:
@@ -143,7 +146,7 @@ class Samples(Dataset):
             try:
                 sample = self._read(number)
             except _UNREADABLE as error:
-                self._note(number, " ".join(str(error).split()))
+                self._note(number, summary(error))
                 continue
             while self._unsaid:  # where none is whole, nothing is skipped: the error alone is said
                 log.warning("skipped %s", self._unsaid.pop(0))
@@ -153,7 +156,7 @@ class Samples(Dataset):
     def _note(self, number: int, reason: str) -> None:
         if number in self.broken:
             return
-        self.broken[number] = f"{self._path} sample {number}: {reason}"
+        self.broken[number] = f"{one_line(self._path)} sample {number}: {reason}"
         if len(self.broken) > self._limit:
             raise TooManyBrokenError(
                 f"{counted(len(self.broken), 'broken sample')}, and data.max_broken_samples is {self._limit}; "
@@ -162,10 +165,7 @@ class Samples(Dataset):
         self._unsaid.append(f"{self.broken[number]} ({len(self.broken)} of at most {self._limit})")
 
     def _read(self, number: int) -> Sample:
-        try:
-            row = self._rows[number]
-        except ValueError as error:
-            raise BrokenSampleError(f"{summary(error)}; a conversation is one line of JSON") from error
+        row = self._rows[number]
         if not isinstance(row, Mapping) or not isinstance(row.get("messages"), (list, tuple)):
             raise BrokenSampleError('has no list "messages"')
         images: list[Image.Image] = []
@@ -179,8 +179,7 @@ class Samples(Dataset):
             if not isinstance(items, (list, tuple)):
                 raise BrokenSampleError("a message's content is neither a text nor a list")
             messages.append({"role": message["role"], "content": [self._item(item, images, clips) for item in items]})
-        if not any(message["role"] == "assistant" for message in messages):
-            raise BrokenSampleError("no message is the assistant's, so there is nothing to learn")
+        _check_turns(messages)
         return Sample(messages=tuple(messages), images=tuple(images), clips=tuple(clips))
 
     def _item(self, item: Any, images: list[Image.Image], clips: list[torch.Tensor]) -> dict[str, str]:
@@ -194,11 +193,45 @@ class Samples(Dataset):
             raise BrokenSampleError(f"an item is no text, image, world or video with a path: {item!r:.80}")
         path = self._files / item["path"]
         if kind == "image":
-            with Image.open(path) as image:
-                images.append(image.convert("RGB"))
+            images.append(_read_picture(path))
             return {"type": "image"}
         clips.append(self._to_frames(path))
         return {"type": "text", "text": START_OF_WORLD}
+
+
+def _check_turns(messages: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse an order of roles that a chat template has no text for, and a conversation that teaches nothing."""
+    roles = [message["role"] for message in messages]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    for turn, role in enumerate(turns):
+        expected = ("user", "assistant")[turn % 2]
+        if role != expected:
+            number = turn + len(roles) - len(turns)
+            raise BrokenSampleError(
+                f"message {number} is the {role}'s, and the {expected}'s would come next; write the system's first, "
+                "if there is one, and then user and assistant in turn"
+            )
+    if "assistant" not in roles:
+        raise BrokenSampleError("no message is the assistant's, so there is nothing to learn")
+    answers = [item for message in messages if message["role"] == "assistant" for item in message["content"]]
+    if not any(item["type"] != "text" or item["text"].strip() for item in answers):
+        raise BrokenSampleError("every message of the assistant's is empty, so there is nothing to learn")
+
+
+def _read_picture(path: Path) -> Image.Image:
+    """Read a picture whole.
+
+    Raises:
+        BrokenSampleError, ValueError: if it is no regular file, or none that Pillow reads.
+    """
+    with open_regular(path) as (file, _):
+        try:
+            with Image.open(file) as image:
+                return image.convert("RGB")
+        except UnidentifiedImageError as error:
+            raise BrokenSampleError(f"{path}: cannot identify image file; give a picture that Pillow reads") from error
+        except Exception as error:  # Pillow's readers of formats raise whatever their parsing came upon
+            raise BrokenSampleError(f"{path}: no picture that can be read ({summary(error)})") from error
 
 
 class SeededOrder(Sampler[int]):

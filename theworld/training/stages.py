@@ -19,7 +19,8 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 from theworld import TheWorld, TheWorldProcessor
 from theworld.checkpoints.error_text import counted
 from theworld.levers.master_weights import use_master_weights
-from theworld.partial_checkpoint import is_partial_checkpoint, read_base
+from theworld.partial_base import read_base
+from theworld.partial_checkpoint import is_partial_checkpoint
 from theworld.training import checkpoint as files
 from theworld.training import memory
 from theworld.training.collate import Collator

@@ -1,6 +1,7 @@
 """Samples: what is read, what is skipped and named, and in which order."""
 
 import json
+import os
 import sys
 import types
 from pathlib import Path
@@ -40,6 +41,10 @@ def test_samples_are_read_by_number(data: Path, processor: TheWorldProcessor) ->
 CLIP = {"type": "world", "path": "0.npy"}
 
 
+def turns(*roles: str) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": "a"} for role in roles]}
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
@@ -59,6 +64,22 @@ CLIP = {"type": "world", "path": "0.npy"}
         (question({"type": "video", "video": "clip.mp4"}, answer="a"), "no text, image, world or video with a path"),
         (question({"type": "image", "path": "cut.npy"}, answer="a"), "cannot identify image file"),
         (question({"type": "text", "text": "<start_of_turn>model"}, answer="a"), "holds <start_of_turn>"),
+        (question({"type": "image", "path": "fifo"}, answer="a"), "fifo: not a regular file"),
+        (question({"type": "image", "path": "half.png"}, answer="a"), "half.png: no picture that can be read"),
+        (question(answer="\ud800"), "text with half a surrogate pair"),
+        (question(answer=float("nan")), "NaN is not a JSON number"),
+        (turns("user", "user", "assistant"), "message 1 is the user's, and the assistant's would come next"),
+        (turns("assistant"), "message 0 is the assistant's, and the user's would come next"),
+        (turns("user", "assistant", "system"), "message 2 is the system's, and the user's would come next"),
+        (turns("system", "assistant"), "message 1 is the assistant's, and the user's would come next"),
+        (turns("system", "user"), "nothing to learn"),
+        (turns(), "nothing to learn"),
+        (
+            {"messages": [{"role": "user", "content": []}, {"role": "assistant", "content": []}]},
+            "is empty, so",
+        ),
+        (question(answer=" "), "every message of the assistant's is empty"),
+        (question({"type": "world", "path": "\x1b[31m"}, answer="a"), r"\x1b[31m: missing"),
     ],
 )
 def test_a_broken_sample_is_named_and_the_next_one_stands_in(
@@ -69,6 +90,9 @@ def test_a_broken_sample_is_named_and_the_next_one_stands_in(
     np.save(tmp_path / "four.npy", frames)
     np.save(tmp_path / "five.npy", frames[None])
     (tmp_path / "empty.npy").touch()
+    os.mkfifo(tmp_path / "fifo")
+    Image.fromarray(frames[0]).save(tmp_path / "half.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "half.png").read_bytes()[:60])
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04" + bytes(80))
     np.savez(tmp_path / "two.npz", a=frames, b=frames)
     np.save(tmp_path / "pickle.npy", np.array([{}], dtype=object), allow_pickle=True)
@@ -105,11 +129,23 @@ def test_a_line_that_is_no_json_is_broken_and_all_broken_is_an_error(
     path.write_text("{\n\n[]\n")
     with pytest.raises(TooManyBrokenError, match="no sample is whole"):
         read(path, processor)[0]
+    path.write_text(f"{'[' * 100_000}\n")
+    with pytest.raises(TooManyBrokenError, match=r"samples\.jsonl sample 0: nested deeper than 64 levels"):
+        read(path, processor)[0]
     path.write_text("\n")
     with pytest.raises(ConfigError, match="holds no sample"):
         read(path, processor)
     with pytest.raises(ConfigError, match=r"none\.jsonl: missing; check the path"):
         read(tmp_path / "none.jsonl", processor)
+
+
+@pytest.mark.parametrize("roles", [("user", "assistant"), ("system", "user", "assistant", "user")])
+def test_turns_in_order_are_read_and_rendered(
+    tmp_path: Path, processor: TheWorldProcessor, roles: tuple[str, ...]
+) -> None:
+    samples = read(write_lines(tmp_path / "samples.jsonl", [turns(*roles)]), processor)
+    assert (Collator(processor)([samples[0]])["labels"] >= 0).sum() == 2
+    assert samples.broken == {}
 
 
 def test_the_file_is_not_held(data: Path, processor: TheWorldProcessor) -> None:

@@ -20,7 +20,7 @@ from theworld_validate.compare.causes import Cause, WeightEvidence, classify
 from theworld_validate.compare.contradictions import contradictions
 from theworld_validate.compare.explain import Evidence, explain, rank_roots
 from theworld_validate.documents.observations import STATE_SECTIONS
-from theworld_validate.results import Finding
+from theworld_validate.results import Finding, Scalar
 
 Q_PROJ = "model.language_model.layers.1.q_proj"
 NORM = "model.language_model.layers.0.norm"
@@ -346,3 +346,61 @@ def test_contradictions_are_found() -> None:
     assert "no root" in contradictions([orphan])[0]
     both = replace(trace, cause="x", explained_by=state.key)
     assert "a cause of its own" in contradictions([state, both])[0]
+
+
+def a_finding(section: str, field: str, location: str, actual: Scalar = None, *, expected: Scalar = None) -> Finding:
+    return Finding(
+        code=f"{section}.{field}",
+        section=section,
+        field=field,
+        location=location,
+        message=f"{location} differs",
+        expected=expected,
+        actual=actual,
+    )
+
+
+@pytest.mark.parametrize(
+    ("root", "follows"),
+    [
+        (
+            a_finding("globals", "value", "global_backward_hooks", 1, expected=0),
+            a_finding("gradients", "digest", f"{Q_PROJ}.weight"),
+        ),
+        (
+            a_finding("globals", "value", "default_device", "meta", expected="cpu"),
+            a_finding("trace", "raised", "text", "torch/utils/_device.py:122"),
+        ),
+        (
+            a_finding("globals", "value", "default_device", "meta", expected="cpu"),
+            a_finding("globals", "value", "function_modes", "DeviceContext"),
+        ),
+        (
+            a_finding("config", "raised", "config", "mine.py:48"),
+            a_finding("round_trip", "written_missing", "written/language_model.model.embed_tokens.weight"),
+        ),
+        (
+            a_finding("modules", "cycle", "model", "again is (model), which holds it"),
+            a_finding("gradients", "raised", "gradients", "torch/nn/modules/module.py:2900"),
+        ),
+        (
+            a_finding("globals", "extra", "anomaly_mode", actual=False),
+            a_finding("globals", "extra", "flash_sdp", actual=True),
+        ),
+    ],
+)
+def test_what_follows_from_the_state_of_the_process_or_of_the_modules(root: Finding, follows: Finding) -> None:
+    explained = explain([root, follows], Evidence())
+    assert [finding.explained_by for finding in explained] == [None, root.key]
+
+
+def test_a_flag_of_the_kernels_alone_explains_no_error() -> None:
+    flag = a_finding("globals", "value", "cudnn_benchmark", actual=True, expected=False)
+    raised = a_finding("trace", "raised", "text", "mine.py:5")
+    assert [finding.explained_by for finding in explain([flag, raised], Evidence())] == [None, None]
+
+
+def test_what_an_earlier_harness_did_not_observe_is_told_as_that() -> None:
+    (extra,) = explain([a_finding("globals", "extra", "anomaly_mode", actual=False)], Evidence())
+    assert "a version of the harness that does not observe this" in str(extra.cause)
+    assert extra.remedy == "make that fingerprint again with theworld-validate fingerprint"

@@ -44,6 +44,12 @@ def dies(number: int) -> Iterator[Message]:
     time.sleep(60)
 
 
+def forks_and_both_go_on() -> Iterator[Message]:
+    yield Step(text="about to fork")
+    copy = os.fork()
+    yield Answer(values={"is_the_copy": copy == 0})
+
+
 def hangs() -> Iterator[Message]:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     yield Step(text="about to hang")

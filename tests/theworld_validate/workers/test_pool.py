@@ -61,6 +61,14 @@ def test_what_does_not_say_that_it_is_done_has_not_delivered(
     assert ended in check.findings[0].message
 
 
+def test_a_copy_that_a_subject_forked_tells_the_judge_nothing() -> None:
+    outcome = do("forks_and_both_go_on")
+    assert outcome.is_whole
+    (answer,) = outcome.messages
+    assert isinstance(answer, Answer)
+    assert answer.values == {"is_the_copy": False}
+
+
 def test_a_deadline_ends_a_worker_that_ignores_signals() -> None:
     started = time.monotonic()
     outcome = do("hangs", timeout_seconds=1.0)

@@ -38,13 +38,7 @@ def observe() -> dict[str, Any]:
     state = {name: seen["value"] for name, seen in observe_globals().items()}
     state.pop("cublas_workspace_config", None)  # among the environment variables
     state.update(
-        cudnn_enabled=torch.backends.cudnn.enabled,
         num_interop_threads=torch.get_num_interop_threads(),
-        anomaly_mode=torch.is_anomaly_enabled(),
-        flash_sdp=torch.backends.cuda.flash_sdp_enabled(),
-        mem_efficient_sdp=torch.backends.cuda.mem_efficient_sdp_enabled(),
-        math_sdp=torch.backends.cuda.math_sdp_enabled(),
-        cudnn_sdp=torch.backends.cuda.cudnn_sdp_enabled(),
         rng_state_numpy=_digest(np.random.get_state()),
         rng_state_python=_digest(random.getstate()),
         warnings_filters=_digest(warnings.filters),

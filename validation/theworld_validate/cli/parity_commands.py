@@ -60,7 +60,8 @@ def parity(
         typer.Option(
             "--allow",
             metavar="KIND[:PATTERN]",
-            help="Show this and do not fail on it: requires_grad, rng, config.field:NAME, class, wrapper.",
+            help="Show this and do not fail on it: requires_grad, rng, config.field:NAME, attribute:NAME, class, "
+            "wrapper.",
         ),
     ] = None,
     allow_extra: Annotated[

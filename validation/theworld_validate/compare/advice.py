@@ -73,7 +73,8 @@ ADVICE: dict[Cause, tuple[str, str]] = {
     ),
     Cause.MODULE_ATTRIBUTE: (
         "a value that a module computes with was changed after it was built",
-        "leave the attribute as the config makes it",
+        "leave the attribute as the config makes it; one that only the candidate has, and that nothing computes with, "
+        "is let through by --allow attribute:NAME",
     ),
     Cause.EXTRA_STATE: (
         "a module, parameter, buffer or other tensor was added that the reference has not",
@@ -135,9 +136,13 @@ ADVICE: dict[Cause, tuple[str, str]] = {
         "a freeze setting was applied",
         "leave requires_grad as from_pretrained leaves it, or call requires_grad_(True) after merging an adapter",
     ),
+    Cause.GLOBAL_HOOK: (
+        "loading the candidate left a hook that torch calls for every module, or every saved tensor, of the process",
+        "remove the handle that register_module_..._hook returned, or leave the block of saved_tensors_hooks",
+    ),
     Cause.GLOBAL_FLAG: (
         "loading the candidate changed torch's global state",
-        "restore the flag after loading",
+        "restore the flag after loading; a mode or default device is best set in a with block",
     ),
     Cause.DEVICE: (
         "the tensor lies on another device than the reference's",
@@ -246,6 +251,10 @@ ADVICE: dict[Cause, tuple[str, str]] = {
 STORED_TWICE = (
     "the saved files hold a tied table twice, and whoever loads them has two that are no longer tied",
     "save without state_dict=, or leave the tied key out of it",
+)
+NOT_OBSERVED_THEN = (
+    "one of the two fingerprints was made by a version of the harness that does not observe this",
+    "make that fingerprint again with theworld-validate fingerprint",
 )
 OTHER_NAMES = (
     "save_pretrained writes other names than the base class does, which the base class loads all the same",

@@ -46,6 +46,7 @@ class Cause(StrEnum):
     REINITIALISED = "re-initialised module"
     WEIGHT_BITS = "weight bits"
     TRAINABLE_FLAG = "trainable flag"
+    GLOBAL_HOOK = "global hook"
     GLOBAL_FLAG = "global flag"
     DEVICE = "device"
     RNG_USE = "random numbers drawn"
@@ -87,6 +88,7 @@ _BY_FIELD: dict[tuple[str, str], Cause] = {
     ("modules", "class"): Cause.MODULE_CLASS,
     ("modules", "transformers_class"): Cause.MODULE_CLASS,
     ("modules", "compiled"): Cause.COMPILED,
+    ("modules", "cycle"): Cause.EXTRA_STATE,
     ("modules", "missing"): Cause.MISSING_STATE,
     ("modules", "extra"): Cause.EXTRA_STATE,
     ("parameters", "tied_to"): Cause.LOST_TIE,
@@ -197,7 +199,7 @@ def _classify(finding: Finding, weight: WeightEvidence | None) -> Cause:
     if section == "modules" and field.startswith("attribute."):
         return Cause.MODULE_ATTRIBUTE
     if section == "globals":
-        return Cause.RNG_USE if place.name.startswith("rng_state") else Cause.GLOBAL_FLAG
+        return _classify_global(place)
     if section == "trace":
         return _classify_call(place)
     if section in ("outputs", "generation"):
@@ -221,6 +223,12 @@ def is_adapter(finding: Finding, place: Place) -> bool:
         return str(finding.actual).startswith("peft.")
     added = f"{place.module}.{place.name}"
     return field == "extra" and any(word in added for word in _ADAPTER_NAMES)
+
+
+def _classify_global(place: Place) -> Cause:
+    if place.name.startswith("rng_state"):
+        return Cause.RNG_USE
+    return Cause.GLOBAL_HOOK if place.name.endswith("_hooks") else Cause.GLOBAL_FLAG
 
 
 def _classify_call(place: Place) -> Cause:

@@ -28,6 +28,12 @@ _KERNEL_FLAGS = {
     "cudnn_allow_tf32",
     "cuda_matmul_allow_tf32",
     "cuda_bf16_reduced_precision",
+    "cuda_fp16_reduced_precision",
+    "cudnn_enabled",
+    "flash_sdp",
+    "mem_efficient_sdp",
+    "math_sdp",
+    "cudnn_sdp",
     "num_threads",
     "cublas_workspace_config",
 }

@@ -7,7 +7,14 @@ cause and remedy, consequences with the key of their root. Only evidence is read
 from collections.abc import Sequence
 from dataclasses import replace
 
-from theworld_validate.compare.advice import EQUAL_UP_TO_HERE, INPUTS_DIFFER, OTHER_NAMES, STORED_TWICE, advise
+from theworld_validate.compare.advice import (
+    EQUAL_UP_TO_HERE,
+    INPUTS_DIFFER,
+    NOT_OBSERVED_THEN,
+    OTHER_NAMES,
+    STORED_TWICE,
+    advise,
+)
 from theworld_validate.compare.causes import Cause, classify, field_of, section_of
 from theworld_validate.compare.contradictions import contradictions
 from theworld_validate.compare.nodes import Evidence, Node, make_nodes
@@ -109,6 +116,8 @@ def _with_cause(node: Node, nodes: Sequence[Node], followers: Sequence[Node], ev
         why, remedy = OTHER_NAMES
     if cause is Cause.BUFFER_DTYPE and node.place.is_rotary:
         why = f"{why}; rotary frequencies in {finding.actual} shift every position's angle"
+    if cause in (Cause.GLOBAL_FLAG, Cause.GLOBAL_HOOK) and node.field in ("missing", "extra"):
+        why, remedy = NOT_OBSERVED_THEN
     gone = [other.finding.location for other in followers if (other.section, other.field) == ("modules", "missing")]
     if cause is Cause.MODULE_CLASS and gone:
         more = f" and {len(gone) - _MANY} more" if len(gone) > _MANY else ""

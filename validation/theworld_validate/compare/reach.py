@@ -274,6 +274,10 @@ def _explains_global(root: Node, other: Node) -> int | None:
         if root.section == "config" and not _is_generation(root):
             return 2 if _config_decides_shape(root) else None
         return _INITIALISING.get(root.cause) if root.is_state else None
+    if root.section == "globals" and root.field == other.field and root.field in ("missing", "extra"):
+        return _ELSEWHERE if root.cause is not Cause.RNG_USE and root.index < other.index else None
+    if (root.place.name, other.place.name) == ("default_device", "function_modes"):
+        return 0 if "DeviceContext" in str(other.finding.actual) else None  # it is a mode
     precise = all("tf32" in node.place.name or "precision" in node.place.name for node in (root, other))
     return 1 if root.section == "globals" and precise and root.index < other.index else None
 

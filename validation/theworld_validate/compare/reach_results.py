@@ -11,7 +11,15 @@ from theworld_validate.documents.observations import NOT_ASKED
 _ELSEWHERE = 50  # the same kind of difference, met earlier in another probe
 _BITS = {Cause.WEIGHT_BITS, Cause.REINITIALISED, Cause.BUFFER_VALUE, Cause.NON_FINITE_WEIGHT}
 _DTYPES = {Cause.WEIGHT_DTYPE, Cause.BUFFER_DTYPE}
-_EVERYWHERE = {Cause.CONFIG_VALUE: 4, Cause.GLOBAL_FLAG: 5, Cause.DEVICE: 5, Cause.SHADOWED_FILE: 6}
+_EVERYWHERE = {
+    Cause.CONFIG_VALUE: 4,
+    Cause.GLOBAL_HOOK: 5,
+    Cause.GLOBAL_FLAG: 5,
+    Cause.DEVICE: 5,
+    Cause.SHADOWED_FILE: 6,
+}
+# Global state under which another's code fails: it is asked for tensors elsewhere, of another dtype, or through a mode.
+_BREAKS_ANY_CODE = {"default_device", "default_dtype", "function_modes", "dispatch_modes", "inference_mode"}
 # Without one of these modules or tensors, or with another shape, a call fails.
 _BREAKS_CALLS = {Cause.MODULE_CLASS, Cause.MISSING_STATE}
 # Of the answers of one probe: which can follow from which.
@@ -153,6 +161,10 @@ def explains_failure(root: Node, other: Node) -> int | None:
     if other.section == "round_trip" and root.is_for_generation_alone:
         return 3  # transformers refuses to save settings that contradict each other
     if root.section == "modules" and root.cause in _BREAKS_CALLS and root.field != "compiled":
+        return 1
+    if root.section == "modules" and root.field == "cycle":
+        return 1  # torch goes down the modules without end
+    if root.section == "globals" and root.place.name in _BREAKS_ANY_CODE:
         return 1
     if root.section == "outputs" and root.field == "non_finite" and root.place.probe == other.place.probe:
         return 1  # sampling from what is not finite raises

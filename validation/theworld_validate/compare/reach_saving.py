@@ -6,6 +6,7 @@ In: two nodes, the second of the section "round_trip". Out: how near the first i
 from theworld_validate.compare.causes import Cause
 from theworld_validate.compare.nodes import Node
 from theworld_validate.compare.places import Place
+from theworld_validate.documents.observations import STATE_SECTIONS
 
 _ELSEWHERE = 50
 # Kinds of state whose keys or tensors differ in every saved file.
@@ -25,6 +26,8 @@ def explains_saved(root: Node, other: Node) -> int | None:
     place = other.place
     if root.section == "round_trip":
         return _explains_within(root, other)
+    if root.field == "raised" and root.section in STATE_SECTIONS:  # saving and loading ask for it too
+        return 5
     if not root.is_state:
         return None
     if root.cause is Cause.LOST_TIE:

@@ -9,6 +9,12 @@ from typing import Any
 
 _MARK = "_output_capturing_hooks_installed"
 _HOME = "transformers."
+_ITS_HOOKS = "transformers.utils.output_capturing"
+
+
+def is_capturing_hook(hook: Any) -> bool:
+    """Whether it is transformers' own: it does nothing unless hidden states or attentions are asked for."""
+    return getattr(hook, "__module__", None) == _ITS_HOOKS
 
 
 @contextlib.contextmanager

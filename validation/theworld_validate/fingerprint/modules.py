@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from theworld_validate.documents.observations import Observation, Section
+from theworld_validate.fingerprint.capturing import is_capturing_hook
 from theworld_validate.fingerprint.patches import observe_patches
 from theworld_validate.fingerprint.scalars import clean_text, to_scalar
-from theworld_validate.fingerprint.tree import iterate_buffers, iterate_modules, iterate_parameters
+from theworld_validate.fingerprint.tree import iterate_buffers, iterate_cycles, iterate_modules, iterate_parameters
 from theworld_validate.subjects.wrappers import Wrapped
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ ROOT = "(model)"
 # Observed otherwise: `loss_type` is cut from the class's name, and None and the base's own choose the same function.
 # `name_or_path` says where the model was loaded from, which is no property of it.
 _NOT_ITS_OWN = ("training", "loss_type", "name_or_path")
-_METHODS = ("forward", "generate", "prepare_inputs_for_generation", "save_pretrained")
 _TORCHS_OWN = ("_parameters", "_buffers", "_modules")
 _MAX_DEPTH = 3  # of lists in lists that are searched
 _HOOK_DICTIONARIES = (
@@ -30,8 +30,10 @@ _HOOK_DICTIONARIES = (
     "_forward_pre_hooks",
     "_backward_hooks",
     "_backward_pre_hooks",
+    "_state_dict_pre_hooks",
     "_state_dict_hooks",
     "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
 )
 
 
@@ -47,6 +49,8 @@ def observe_modules(wrapped: Wrapped) -> Section:
         section[clean_text(name) or ROOT] = seen = _observe_module(name, module)
         if unregistered := "; ".join(_unregistered(module, registered)):
             seen["unregistered"] = clean_text(unregistered)
+    for holder, name, own_path in iterate_cycles(wrapped.model):
+        section[clean_text(holder) or ROOT]["cycle"] = clean_text(f"{name} is {own_path or ROOT}, which holds it")
     return {**section, **observe_patches(wrapped.model)}
 
 
@@ -76,10 +80,9 @@ def _unregistered(module: "nn.Module", registered: Collection[int]) -> Iterator[
 def _observe_module(name: str, module: "nn.Module") -> Observation:
     seen: Observation = {
         "training": to_scalar(module.training),
-        "hooks": sum(len(getattr(module, dictionary, None) or ()) for dictionary in _HOOK_DICTIONARIES)
-        + int(hasattr(module, "_hf_hook")),
+        "hooks": sum(1 for _ in _hooks_on(module)) + int(hasattr(module, "_hf_hook")),
         # Methods put on the instance, such as a forward that somebody wrapped.
-        "overrides": ", ".join(sorted(key for key, value in vars(module).items() if callable_override(key, value))),
+        "overrides": clean_text(", ".join(sorted(key for key in vars(module) if callable_override(module, key)))),
         "compiled": getattr(module, "_compiled_call_impl", None) is not None,
     }
     for key, value in vars(module).items():
@@ -114,6 +117,14 @@ def _is_theirs(kind: type) -> bool:
     return kind.__module__.startswith("transformers.models.")
 
 
-def callable_override(key: str, value: Any) -> bool:
-    """Whether an instance attribute stands in for a method of its class."""
-    return callable(value) and key in _METHODS
+def _hooks_on(module: "nn.Module") -> Iterator[Any]:
+    """The hooks on a module, less those that transformers leaves on one that was asked for its hidden states."""
+    for name in _HOOK_DICTIONARIES:
+        for hook in (getattr(module, name, None) or {}).values():
+            if not is_capturing_hook(hook):
+                yield hook
+
+
+def callable_override(module: "nn.Module", key: str) -> bool:
+    """Whether an instance's attribute stands in for a method of its class."""
+    return callable(vars(module)[key]) and callable(getattr(type(module), key, None))

@@ -4,16 +4,14 @@ In: a model. Out: what torch's and transformers' own names stand for where it is
 instance are in `modules`. A patch may answer alike on every probe; it is other code all the same.
 """
 
-import functools
-import os
+import re
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from theworld_validate.documents.observations import Section
+from theworld_validate.fingerprint.homes import PACKAGES, foreign_code, parts_of
 from theworld_validate.fingerprint.scalars import clean_text
 from theworld_validate.fingerprint.tree import iterate_modules
 
@@ -21,20 +19,29 @@ if TYPE_CHECKING:
     from torch import nn
 
 CODE = "(code)"  # what such a location starts with
-_PACKAGES = ("torch", "transformers")
-_THEIR_OWN = (*_PACKAGES, "accelerate", "huggingface_hub", "safetensors", "typing_extensions")  # what they import from
-# Beside the modules that the model's own classes are defined in.
+# Beside the modules that the model's own classes are defined in; with the classes that each defines, as torch.Tensor.
 _ALWAYS = (
+    "torch",
+    "torch.functional",
     "torch.nn.functional",
+    "torch.nn.modules.module",
+    "torch.utils.checkpoint",
     "transformers.cache_utils",
+    "transformers.generation.logits_process",
+    "transformers.generation.stopping_criteria",
     "transformers.generation.utils",
-    "transformers.masking_utils",
     "transformers.integrations.sdpa_attention",
+    "transformers.loss.loss_utils",
+    "transformers.masking_utils",
+    "transformers.modeling_utils",
 )
-_TABLES = (
+_ATTENTION_TABLES = (
     ("transformers.modeling_utils", "ALL_ATTENTION_FUNCTIONS"),
     ("transformers.masking_utils", "ALL_MASK_ATTENTION_FUNCTIONS"),
 )
+_TABLES = (*_ATTENTION_TABLES, ("transformers.loss.loss_utils", "LOSS_MAPPING"))
+_KINDS_OF_ATTENTION = re.compile("eager|sdpa|flash|flex|paged")
+_PAGED = {"paged"}
 
 
 def observe_patches(model: "nn.Module") -> Section:
@@ -43,14 +50,14 @@ def observe_patches(model: "nn.Module") -> Section:
         kind
         for _, module in iterate_modules(model)
         for kind in type(module).__mro__
-        if kind.__module__.partition(".")[0] in _PACKAGES and _is_where_it_says(kind)
+        if kind.__module__.partition(".")[0] in PACKAGES and _is_where_it_says(kind)
     }
     names = sorted({*_ALWAYS, *(kind.__module__ for kind in kinds)})
     spaces = [sys.modules[name] for name in names if name in sys.modules]
     for space in spaces:
         kinds |= {item for item in vars(space).values() if isinstance(item, type) and item.__module__ == space.__name__}
     found: Section = {}
-    for place, code in [*_in_classes(kinds), *_in_modules(spaces), *_in_tables()]:
+    for place, code in [*_in_classes(kinds), *_in_modules(spaces), *_in_tables(), *_swapped()]:
         found.setdefault(f"{CODE} {clean_text(place)}", {"code": clean_text(code)})
     return dict(sorted(found.items()))
 
@@ -76,44 +83,28 @@ def _in_modules(spaces: Iterable[ModuleType]) -> Iterator[tuple[str, str]]:
 
 
 def _in_tables() -> Iterator[tuple[str, str]]:
-    for module, name in _TABLES:
+    for place, _, value in _entries(_TABLES):
+        yield from _foreign(place, value)
+
+
+def _swapped() -> Iterator[tuple[str, str]]:
+    """Entries that stand for another of the library's own functions: its name tells what kind of attention it is."""
+    for place, key, value in _entries(_ATTENTION_TABLES):
+        for function in parts_of(value):
+            name = f"{getattr(function, '__module__', None)}.{getattr(function, '__qualname__', None)}"
+            asked, given = (set(_KINDS_OF_ATTENTION.findall(text)) for text in (key, name))
+            is_from_the_hub = "/" in key  # a kernel's own name
+            if asked and not is_from_the_hub and not (asked <= given and _PAGED & given <= asked):
+                yield place, name
+
+
+def _entries(tables: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, Any]]:
+    for module, name in tables:
         table = getattr(sys.modules.get(module), name, None) or {}
         for key in list(table):
-            yield from _foreign(f"{module}.{name}[{key}]", table[key])
+            yield f"{module}.{name}[{key}]", str(key), table[key]
 
 
 def _foreign(place: str, value: Any) -> Iterator[tuple[str, str]]:
-    function = _function_of(value)
-    code = getattr(function, "__code__", None)
-    file = getattr(code, "co_filename", None)
-    if isinstance(file, str) and (_is_compiled(function) or not _is_the_librarys(file)):
-        yield place, f"{getattr(function, '__module__', None)}.{getattr(function, '__qualname__', None)}"
-
-
-def _function_of(value: Any) -> Any:
-    if isinstance(value, (staticmethod, classmethod)):
-        value = value.__func__
-    elif isinstance(value, property):
-        value = value.fget
-    while isinstance(value, functools.partial):
-        value = value.func
-    return value
-
-
-def _is_compiled(function: Any) -> bool:
-    attributes = vars(function)
-    return "_torchdynamo_orig_callable" in attributes and not attributes.get("_torchdynamo_disable")
-
-
-@functools.cache
-def _is_the_librarys(file: str) -> bool:
-    if file.startswith(("<", *_roots())):
-        return True
-    is_installed = "site-packages" in file or "dist-packages" in file
-    return file.startswith(sysconfig.get_path("stdlib")) and not is_installed
-
-
-@functools.cache
-def _roots() -> tuple[str, ...]:
-    files = [Path(str(sys.modules[name].__file__)) for name in _THEIR_OWN if name in sys.modules]
-    return tuple(f"{file.parent}{os.sep}" if file.name == "__init__.py" else str(file) for file in files)
+    for code in foreign_code(value):
+        yield place, code

@@ -15,15 +15,36 @@ if TYPE_CHECKING:
 def iterate_modules(model: "nn.Module", *, with_duplicates: bool = False) -> "Iterator[tuple[str, nn.Module]]":
     """Every module by its path; one that hangs in two places under its first, or under each of them."""
     seen: set[int] = set()
+    above: set[int] = set()  # a module that hangs below itself is entered once on each way
 
     def walk(path: str, module: "nn.Module") -> "Iterator[tuple[str, nn.Module]]":
-        if not with_duplicates and id(module) in seen:
+        if id(module) in (above if with_duplicates else seen):
             return
         seen.add(id(module))
+        above.add(id(module))
         yield path, module
         for name, child in module._modules.items():
             if child is not None:
                 yield from walk(f"{path}.{name}".lstrip("."), child)
+        above.remove(id(module))
+
+    yield from walk("", model)
+
+
+def iterate_cycles(model: "nn.Module") -> Iterator[tuple[str, str, str]]:
+    """Each place where a module hangs below itself: the holder's path, the name there, and the module's own path."""
+    seen: set[int] = set()
+    path_of: dict[int, str] = {}  # of the modules above
+
+    def walk(path: str, module: "nn.Module") -> Iterator[tuple[str, str, str]]:
+        seen.add(id(module))
+        path_of[id(module)] = path
+        for name, child in module._modules.items():
+            if id(child) in path_of:
+                yield path, name, path_of[id(child)]
+            elif child is not None and id(child) not in seen:
+                yield from walk(f"{path}.{name}".lstrip("."), child)
+        del path_of[id(module)]
 
     yield from walk("", model)
 

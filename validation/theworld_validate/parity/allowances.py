@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXTRA, PREFIX = "extra", "prefix"
 _NO_GRADIENT: Observation = {"gradient": "none"}
 _EXTRA_SECTIONS = ("parameters", "buffers", "modules", "gradients", "trace", "round_trip")
+_ATTRIBUTE = "attribute."  # what the field of such a value begins with
 _OF_THE_INSTANCE = ("training", "hooks", "overrides", "compiled")  # what is no consequence of another class
 
 
@@ -197,11 +198,36 @@ def _allow_extra(comparison: "Comparison", allowance: Allowance) -> _Used:
     )
 
 
+def _allow_attribute(comparison: "Comparison", allowance: Allowance) -> _Used:
+    """Values that modules of the candidate carry and the reference's do not: by their name, or module and name."""
+    ours, theirs = _both(comparison, "modules")
+    found = [
+        (place, field)
+        for place in theirs
+        if place in ours
+        for field in theirs[place]
+        if field.startswith(_ATTRIBUTE) and field not in ours[place]
+    ]
+    names = {(place, field): field.removeprefix(_ATTRIBUTE) for place, field in found}
+    meant = {(p, f) for (p, f), name in names.items() if allowance.matches(name) or allowance.matches(f"{p}.{name}")}
+    without = {
+        place: {field: value for field, value in seen.items() if (place, field) not in meant}
+        for place, seen in theirs.items()
+    }
+    return _Used(
+        comparison=_with(comparison, candidate={"modules": without} if meant else {}),
+        section="modules",
+        places=[f"{place}.{names[place, field]}" for place, field in found if (place, field) in meant],
+        what="an attribute that only the candidate has was not compared",
+    )
+
+
 KINDS: dict[str, Callable[["Comparison", Allowance], _Used]] = {
     "requires_grad": _allow_requires_grad,
     "rng": _allow_rng,
     "config.field": _allow_config_field,
     "class": _allow_class,
+    "attribute": _allow_attribute,
     "wrapper": _allow_wrapper,
     PREFIX: _allow_wrapper,
     EXTRA: _allow_extra,

@@ -143,8 +143,13 @@ def own_name(model: Any) -> Callable[[str], str]:
 
     Two names that would become one keep theirs.
     """
-    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
-    names += [name for name, _ in model.named_buffers(remove_duplicate=False)]
+    # Each module once, with its tied tensors: a module that hangs below itself has paths without end.
+    names = [
+        f"{path}.{name}".lstrip(".")
+        for path, module in model.named_modules()
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None
+    ]
     if not any(_PEFT_STEPS.search(name) for name in names):
         return lambda name: name
     taken = {name for name in names if not _PEFT_STEPS.search(name)}

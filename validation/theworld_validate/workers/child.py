@@ -70,6 +70,7 @@ def main(
         importlib.import_module(_PRELOAD)
     _become_a_worker(printed, folder, path, environment)
     _judge.append(connection)
+    _own_process.append(os.getpid())
     code = 1
     try:
         for message in _messages(job):
@@ -85,10 +86,16 @@ def main(
 
 
 _judge: list[Connection] = []  # where messages go; one in a worker, none elsewhere
+_own_process: list[int] = []  # the worker's process id, beside that
 
 
 def say(message: Message) -> None:
-    """Tell the judge something now; outside of a worker nobody hears it."""
+    """Tell the judge something now; outside of a worker nobody hears it.
+
+    A copy of the worker that a subject's `os.fork` made, and that goes on as the worker does, ends here.
+    """
+    if _own_process and os.getpid() not in _own_process:
+        os._exit(1)
     for connection in _judge:
         connection.send_bytes(encode(message))
 

@@ -1,0 +1,126 @@
+"""Code in place of the library's own: each way of putting it there is seen, and what the library does itself is not."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import transformers.loss.loss_utils as losses
+from torch import nn
+from transformers import Gemma3TextConfig
+from transformers.generation import logits_process, stopping_criteria
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.gemma3 import modeling_gemma3
+
+from theworld_validate.fingerprint.homes import foreign_code
+from theworld_validate.fingerprint.patches import observe_patches
+
+Patch = Callable[[pytest.MonkeyPatch], object]
+GEMMA = "transformers.models.gemma3.modeling_gemma3"
+FORWARD = "def forward(self, x):\n    return self.down_proj(x)\n"
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return modeling_gemma3.Gemma3MLP(Gemma3TextConfig(hidden_size=8, intermediate_size=8))
+
+
+class Calls:
+    """A callable object."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        return self.function(*inputs, **named)
+
+
+class Norm(nn.Module):
+    """A class put in place of a norm's."""
+
+
+def compiled_from_text(space: dict[str, Any]) -> Any:
+    made: dict[str, Any] = {}
+    exec(FORWARD, space, made)
+    return made["forward"]
+
+
+def wrapped(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(*inputs: Any, **named: Any) -> Any:
+        return function(*inputs, **named)
+
+    return wrapper
+
+
+def put(owner: Any, name: str, make: Callable[[Any], Any]) -> Patch:
+    return lambda patch: patch.setattr(owner, name, make(getattr(owner, name)))
+
+
+PATCHES: dict[str, Patch] = {
+    f"{GEMMA}.Gemma3MLP.forward": put(modeling_gemma3.Gemma3MLP, "forward", lambda _: compiled_from_text({})),
+    f"{GEMMA}.Gemma3RMSNorm.forward": put(
+        modeling_gemma3.Gemma3RMSNorm, "forward", lambda _: compiled_from_text(vars(modeling_gemma3))
+    ),
+    f"{GEMMA}.apply_rotary_pos_emb": put(modeling_gemma3, "apply_rotary_pos_emb", Calls),
+    f"{GEMMA}.repeat_kv": put(modeling_gemma3, "repeat_kv", wrapped),
+    f"{GEMMA}.DynamicCache": put(modeling_gemma3, "DynamicCache", lambda _: Norm),
+    "torch.matmul": put(torch, "matmul", wrapped),
+    "torch.Tensor.masked_scatter": put(torch.Tensor, "masked_scatter", wrapped),
+    "torch.nn.functional.linear": put(nn.functional, "linear", lambda old: functools.partial(Calls(old))),
+    "transformers.loss.loss_utils.fixed_cross_entropy": put(losses, "fixed_cross_entropy", wrapped),
+    "transformers.loss.loss_utils.LOSS_MAPPING[ForCausalLM]": lambda patch: patch.setitem(
+        losses.LOSS_MAPPING, "ForCausalLM", wrapped(losses.ForCausalLMLoss)
+    ),
+    "transformers.generation.logits_process.TemperatureLogitsWarper.__call__": put(
+        logits_process.TemperatureLogitsWarper, "__call__", lambda _: lambda self, ids, scores: scores
+    ),
+    "transformers.generation.stopping_criteria.EosTokenCriteria.__call__": put(
+        stopping_criteria.EosTokenCriteria, "__call__", wrapped
+    ),
+    # The library's own functions, each where another belongs.
+    "transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS[sdpa]": lambda patch: patch.setitem(
+        ALL_ATTENTION_FUNCTIONS, "sdpa", modeling_gemma3.eager_attention_forward
+    ),
+    "transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS[flash_attention_2]": lambda patch: patch.setitem(
+        ALL_ATTENTION_FUNCTIONS, "flash_attention_2", ALL_ATTENTION_FUNCTIONS["sdpa"]
+    ),
+    "transformers.masking_utils.ALL_MASK_ATTENTION_FUNCTIONS[sdpa]": lambda patch: patch.setitem(
+        ALL_MASK_ATTENTION_FUNCTIONS, "sdpa", ALL_MASK_ATTENTION_FUNCTIONS["eager"]
+    ),
+}
+
+
+@pytest.mark.parametrize("place", PATCHES)
+def test_a_patch_is_named(model: nn.Module, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    before = observe_patches(model)
+    PATCHES[place](monkeypatch)
+    after = observe_patches(model)
+    assert set(after) - set(before) == {f"(code) {place}"}
+    monkeypatch.undo()
+    assert observe_patches(model) == before
+
+
+def test_nothing_of_the_library_is_a_patch(model: nn.Module) -> None:
+    assert observe_patches(model) == {}
+
+
+def test_what_the_library_decorates_and_generates_is_its_own(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> None:
+    forward = modeling_gemma3.Gemma3MLP.forward
+    for decorated in (torch._dynamo.disable(forward), torch.no_grad()(forward), functools.lru_cache(forward)):
+        monkeypatch.setattr(modeling_gemma3.Gemma3MLP, "forward", decorated)
+        assert observe_patches(model) == {}
+    compiled = torch.compile(forward, backend="eager")
+    monkeypatch.setattr(modeling_gemma3.Gemma3MLP, "forward", compiled)
+    assert list(observe_patches(model)) == [f"(code) {GEMMA}.Gemma3MLP.forward"]
+
+
+def test_a_patch_says_where_its_code_is() -> None:
+    (said,) = foreign_code(compiled_from_text({}))
+    assert said.endswith("forward, compiled from text as <string>")
+    (said,) = foreign_code(wrapped(modeling_gemma3.repeat_kv))
+    assert said.endswith("repeat_kv, as written in test_patches.py")
+    assert list(foreign_code(Calls(print))) == [f"an object of {__name__}.Calls"]
+    assert list(foreign_code(property(print, lambda *_: None)))
