@@ -1,5 +1,6 @@
 """Candidates with one fault each, for `--candidate tests.theworld_validate.faulty_candidates:name`."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,16 @@ def last_bit_flipped(checkpoint: str, **arguments: Any) -> TheWorld:
     weight = model.model.language_model.layers[3].mlp.down_proj.weight
     integers = {2: torch.int16, 4: torch.int32}[weight.element_size()]
     weight.detach().view(integers)[7, 11] ^= 1
+    return model
+
+
+def changed_by_a_later_load(checkpoint: str, **arguments: Any) -> TheWorld:
+    """Only the first load, of this checkpoint and in any process, is as it should be."""
+    model = _load(checkpoint, **arguments)
+    try:
+        Path(checkpoint).with_name("loaded").touch(exist_ok=False)
+    except FileExistsError:
+        model.model.language_model.layers[2].mlp.down_proj.weight.detach()[3] += 0.5
     return model
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.theworld_validate.command_line import invoke
+from tests.theworld_validate.command_line import assert_input_error, invoke
 from tests.theworld_validate.compare.rounded import fingerprint_of, rounded, truth_tensors, whole, with_state
 from theworld_validate.documents.fingerprint import (
     FingerprintFile,
@@ -184,4 +184,15 @@ def test_a_file_of_the_schema_before_is_read() -> None:
     old["schema"] = "theworld-fingerprint/2"
     read = parse_fingerprint(old, source="old.json")
     assert read.sketches == {}
-    assert {c.status for c in compare_files(read, REFERENCE)} == {Status.PASSED}
+    assert {c.status for c in compare_files(read, read)} == {Status.PASSED}
+
+
+@pytest.mark.parametrize("schema", ["theworld-fingerprint/2", "theworld-fingerprint/3"])
+def test_a_file_that_observes_less_is_compared_with_no_newer_one(schema: str, tmp_path: Path) -> None:
+    old = replace(REFERENCE, schema=schema)
+    places = [write_fingerprint(file, tmp_path / name) for file, name in ((old, "old.json"), (REFERENCE, "new.json"))]
+    for pair in (places, places[::-1]):
+        said = f"was made by an earlier version ({schema}), which observes less than"
+        assert_input_error(invoke("diff", *pair), said, "make it again with theworld-validate fingerprint")
+    with pytest.raises(InputError, match="observes less than"):
+        list(compare_files(REFERENCE, REFERENCE, accept_rounding=True, truth=old))

@@ -232,6 +232,19 @@ def test_gradients_that_differ_from_themselves_are_inconclusive(tiny: SyntheticC
     assert checks["parity.probe.image"].status is Status.PASSED
 
 
+def test_two_loads_of_a_candidate_must_be_equal(gemma_copy: Path) -> None:
+    """Two workers load it: whichever was first, the other has another weight."""
+    checks = compare(SyntheticCheckpoint(gemma=gemma_copy, cosmos=gemma_copy), FAULTY + "changed_by_a_later_load")
+    check = checks["parity.loads"]
+    assert check.status is Status.FAILED
+    (finding,) = check.findings
+    assert (finding.code, finding.location) == (
+        "parameters.loads_differ",
+        "model.language_model.layers.2.mlp.down_proj.weight",
+    )
+    assert checks["parity.round_trip"].status is Status.PASSED
+
+
 def test_a_candidate_that_raises_fails(tiny: SyntheticCheckpoint) -> None:
     """In a forward pass: that costs the probe, and the rest is judged."""
     checks = compare(tiny, FAULTY + "raises")

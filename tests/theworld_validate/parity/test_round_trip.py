@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 
 from tests.theworld_validate.parity.documents import BUFFER, PLAN, WEIGHT, judged, raising, tensor, whole, with_places
-from theworld_validate.documents.observations import Fingerprint, Section
+from theworld_validate.compare.explain import Evidence
+from theworld_validate.documents.observations import Fingerprint, Observation, Section
+from theworld_validate.parity.causes import explain_checks
 from theworld_validate.parity.judge import NOTHING, REFERENCE_RAISES, Comparison, Side, judge
-from theworld_validate.parity.round_trip import compare_round_trips
+from theworld_validate.parity.round_trip import check_loads, compare_round_trips
 from theworld_validate.results import CheckResult, Finding, Status
 
 OTHER_NAME = f"module.{WEIGHT}"
@@ -172,3 +174,33 @@ def test_the_saved_state_of_another_worker_is_what_the_judge_uses() -> None:
     )
     found: list[Finding] = [f for check in judge(comparison) if check.id == "parity.round_trip" for f in check.findings]
     assert found == []
+
+
+def test_two_loads_that_are_equal_are_no_check() -> None:
+    changed_by_running = with_places(whole(), "parameters", {WEIGHT: {**tensor(1), "after_run": "digest is x"}})
+    assert list(check_loads(changed_by_running, whole())) == []
+    assert list(check_loads(whole(), None)) == []  # that nothing came is told of by itself
+
+
+def test_two_loads_that_differ_are_an_error_with_its_first_place() -> None:
+    (check,) = check_loads(whole(), with_places(whole(), "parameters", {WEIGHT: tensor(9)}))
+    (explained,) = explain_checks([check], Evidence())
+    assert (explained.id, explained.status) == ("parity.loads", Status.FAILED)
+    (finding,) = explained.findings
+    assert (finding.code, finding.location) == ("parameters.loads_differ", WEIGHT)
+    assert finding.message == f"two loads of the candidate differ: {WEIGHT} differs in its bits"
+    assert str(finding.cause).startswith("loads that differ: the loader gives another model when it is called again")
+    assert "from the checkpoint and the arguments alone" in str(finding.remedy)
+
+
+@pytest.mark.parametrize(
+    ("section", "place", "seen"),
+    [
+        ("config", "config.hidden_size", {"value": 3}),
+        ("modules", "(model)", {"class": "Gemma3", "training": True}),
+        ("buffers", BUFFER, tensor(7)),
+    ],
+)
+def test_two_loads_may_differ_in_any_state(section: str, place: str, seen: Observation) -> None:
+    (check,) = check_loads(whole(), with_places(whole(), section, {place: seen}))
+    assert [(finding.section, finding.location) for finding in check.findings] == [(section, place)]

@@ -10,6 +10,12 @@ ADVICE: dict[Cause, tuple[str, str]] = {
         "the candidate gives other results when it is run again",
         "look for randomness that no seed reaches; set torch.use_deterministic_algorithms(True)",
     ),
+    Cause.LOADS_DIFFER: (
+        "the loader gives another model when it is called again: it draws what no seed reaches, or keeps something "
+        "between calls",
+        "build the model from the checkpoint and the arguments alone; look for files, caches and random numbers that "
+        "the loader reads",
+    ),
     Cause.LOST_KEY: (
         "no file of the checkpoint holds it, so loading leaves it as it was initialised",
         "save the checkpoint again from the trained model, or download the missing file",
@@ -136,6 +142,10 @@ ADVICE: dict[Cause, tuple[str, str]] = {
         "a freeze setting was applied",
         "leave requires_grad as from_pretrained leaves it, or call requires_grad_(True) after merging an adapter",
     ),
+    Cause.LEFTOVER_GRADIENT: (
+        "the loader left a gradient on the parameter, and the first step of training adds to it",
+        "call model.zero_grad() before the model is returned",
+    ),
     Cause.GLOBAL_HOOK: (
         "loading the candidate left a hook that torch calls for every module, or every saved tensor, of the process",
         "remove the handle that register_module_..._hook returned, or leave the block of saved_tensors_hooks",
@@ -188,9 +198,14 @@ ADVICE: dict[Cause, tuple[str, str]] = {
         "inputs_embeds is handled in another way than input_ids",
         "look at what forward does with inputs_embeds",
     ),
+    Cause.OUTPUT_CLASS: (
+        "the forward gives an object of another class, of which callers cannot ask the same",
+        "return the output that the base class makes, or a subclass of its class",
+    ),
     Cause.FORWARD_ARGUMENTS: (
-        "an argument of forward (output_hidden_states, return_dict, position_ids) has another effect, or none",
-        "pass every argument on to the base class, those too that the wrapper does not use",
+        "an argument of forward (output_hidden_states, return_dict, position_ids, logits_to_keep) has another effect, "
+        "or one that was left out (attention_mask, use_cache) has another default",
+        "pass every argument on to the base class as it came, those too that the wrapper does not use",
     ),
     Cause.UNTRACED: (
         "the model gives other results when no hook looks at its modules",
@@ -207,6 +222,10 @@ ADVICE: dict[Cause, tuple[str, str]] = {
     Cause.BEAMS: (
         "beam search gives other results where greedy decoding does not",
         "look at how the cache is reordered, and how inputs are repeated for each beam",
+    ),
+    Cause.TRAINING_LOSS: (
+        "the loss is another one in training mode, where the step goes back from it",
+        "look for code that asks self.training, and for terms that are added to the loss",
     ),
     Cause.GRADIENT_PATH: (
         "the gradient goes another way: something is detached, scaled or hooked in the backward pass",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from theworld_validate.compare.places import Place, place_of
+from theworld_validate.documents.observations import INPUTS_EMBEDS, LOSS
 from theworld_validate.results import Finding
 
 
@@ -16,6 +17,7 @@ class Cause(StrEnum):
     """Kinds of cause, the most telling evidence first: of several roots, the earlier kind is named first."""
 
     NON_DETERMINISM = "non-determinism"
+    LOADS_DIFFER = "loads that differ"
     LOST_KEY = "lost key"
     SHADOWED_FILE = "shadowed file"
     CHECKPOINT_FILES = "checkpoint files"
@@ -46,6 +48,7 @@ class Cause(StrEnum):
     REINITIALISED = "re-initialised module"
     WEIGHT_BITS = "weight bits"
     TRAINABLE_FLAG = "trainable flag"
+    LEFTOVER_GRADIENT = "leftover gradient"
     GLOBAL_HOOK = "global hook"
     GLOBAL_FLAG = "global flag"
     DEVICE = "device"
@@ -60,11 +63,13 @@ class Cause(StrEnum):
     LOSS_COUNT = "loss count"
     PADDED_ROWS = "padded rows"
     EMBEDDED_INPUTS = "embedded inputs"
+    OUTPUT_CLASS = "class of the output"
     FORWARD_ARGUMENTS = "arguments of the forward"
     UNTRACED = "another way without hooks"
     GENERATION = "generation inputs"
     STATIC_CACHE = "static cache"
     BEAMS = "beam search"
+    TRAINING_LOSS = "loss in training mode"
     GRADIENT_PATH = "gradient path"
     WRITTEN_KEYS = "keys of the saved files"
     WRITTEN_DTYPE = "dtype of the saved files"
@@ -100,6 +105,7 @@ _BY_FIELD: dict[tuple[str, str], Cause] = {
     ("parameters", "extra"): Cause.EXTRA_STATE,
     ("parameters", "digest"): Cause.WEIGHT_BITS,
     ("parameters", "device"): Cause.DEVICE,
+    ("parameters", "grad"): Cause.LEFTOVER_GRADIENT,
     ("parameters", "subclass"): Cause.WEIGHT_CLASS,
     ("parameters", "unreadable"): Cause.NO_BITS,
     ("parameters", "stride"): Cause.MEMORY_LAYOUT,
@@ -118,7 +124,12 @@ _BY_FIELD: dict[tuple[str, str], Cause] = {
     ("files", "unread"): Cause.EXTRA_KEY,
     ("files", "shadowed"): Cause.SHADOWED_FILE,
 }
-_IN_ANY_SECTION = {"raised": Cause.RAISED, "ended": Cause.ENDED, "after_run": Cause.CHANGED_BY_RUNNING}
+_IN_ANY_SECTION = {
+    "raised": Cause.RAISED,
+    "ended": Cause.ENDED,
+    "after_run": Cause.CHANGED_BY_RUNNING,
+    "loads_differ": Cause.LOADS_DIFFER,
+}
 _BY_ANSWER: dict[str, Cause] = {
     "logits": Cause.KERNEL_CHOICE,
     "decoded": Cause.CACHE,
@@ -126,6 +137,7 @@ _BY_ANSWER: dict[str, Cause] = {
     "loss_by_count": Cause.LOSS_COUNT,
     "row": Cause.PADDED_ROWS,
     "embeds": Cause.EMBEDDED_INPUTS,
+    "output_type": Cause.OUTPUT_CLASS,
     "arguments": Cause.FORWARD_ARGUMENTS,
     "untraced": Cause.UNTRACED,
     "greedy": Cause.GENERATION,
@@ -134,6 +146,7 @@ _BY_ANSWER: dict[str, Cause] = {
     "static": Cause.STATIC_CACHE,
     "rng_state": Cause.RNG_USE,
 }
+_BY_GRADIENT = {LOSS: Cause.TRAINING_LOSS, INPUTS_EMBEDS: Cause.EMBEDDED_INPUTS}
 _BY_SECTION = {
     "files": Cause.CHECKPOINT_FILES,
     "config": Cause.CONFIG_VALUE,
@@ -206,7 +219,7 @@ def _classify(finding: Finding, weight: WeightEvidence | None) -> Cause:
         return _BY_ANSWER.get(place.kind, _BY_SECTION[section])
     if section == "round_trip":
         return _classify_saved(place, field)
-    return _BY_SECTION.get(section, Cause.UNKNOWN)
+    return _BY_GRADIENT.get(place.kind) or _BY_SECTION.get(section, Cause.UNKNOWN)
 
 
 def _classify_around(finding: Finding, place: Place) -> Cause:

@@ -17,6 +17,8 @@ WHAT_IT_IS = ("files", *STATE_SECTIONS)
 _WITHOUT_EFFECT = {
     Cause.WRAPPER,
     Cause.TRAINABLE_FLAG,
+    Cause.LEFTOVER_GRADIENT,
+    Cause.LOADS_DIFFER,
     Cause.BUFFER_REGISTRATION,
     Cause.RNG_USE,
     Cause.EXTRA_KEY,

@@ -28,6 +28,8 @@ _ANSWER_KINDS = {  # what an answer of a model is evidence of
     "decoded_logits": "decoded",
     "cache": "cache",
     "cross_cache": "cache",
+    "cache_type": "cache",
+    "output_type": "output_type",
     "greedy": "greedy",
     "greedy_logits": "greedy",
     "sampled": "sampled",
@@ -51,7 +53,8 @@ class Place:
         name: the tensor, field, key or answer itself.
         port: what of a module's call: "attention_mask", or the word it was called with; None for its output.
         call: 1 for a module's first call in a probe.
-        kind: of an answer: "logits", "cache", "static" and so on; "" elsewhere.
+        kind: of an answer: "logits", "cache", "static" and so on; of what is no parameter's among the gradients, which
+            it is; "" elsewhere.
     """
 
     part: str = ""
@@ -98,7 +101,8 @@ def place_of(section: str, location: str) -> Place:
     if section in ("globals", "files"):
         return Place(part=part, name=location)
     module, _, name = location.rpartition(".")
-    return Place(part=part, module=module, name=name)
+    kind = f"{name.partition(')')[0]})" if section == "gradients" and name.startswith("(") else ""
+    return Place(part=part, module=module, name=name, kind=kind)
 
 
 def _call(probe: str, rest: str) -> Place:

@@ -17,7 +17,10 @@ Section = dict[str, Observation]
 
 STATE_SECTIONS = ("config", "modules", "parameters", "buffers", "globals")
 SAVED_SECTIONS = ("config", "parameters", "buffers")  # what a saved model must come back with
+LOADED_SECTIONS = ("config", "modules", "parameters", "buffers")  # what every load of a model must give again
 PROBE_SECTIONS = ("trace", "outputs", "generation")  # locations start with the probe's name and a slash
+# Among the gradients: what a location ends in that is of the text alone, and those of what is no parameter.
+OF_TEXT, LOSS, INPUTS_EMBEDS = "(text)", "(loss)", "(inputs_embeds)"
 NOT_ASKED = "(not asked)"  # the place of a failure where no code fails
 SECTIONS = ("files", *STATE_SECTIONS, *PROBE_SECTIONS, "gradients", "round_trip")
 

@@ -3,6 +3,7 @@
 from theworld_validate.faults import (
     any_family,
     attention,
+    calls,
     files,
     generation,
     leftovers,
@@ -20,6 +21,7 @@ __all__ = [
     "Fault",
     "any_family",
     "attention",
+    "calls",
     "files",
     "generation",
     "leftovers",

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from theworld_validate.documents.observations import EMPTY, Fingerprint, Observation, Section
 from theworld_validate.documents.sketches import Sketch
+from theworld_validate.fingerprint.arguments import ask_arguments
 from theworld_validate.fingerprint.compiled import COMPILED_NOTE, COMPILED_PLACE, is_compilers_error
 from theworld_validate.fingerprint.digest import DigestQueue, describe_shape
 from theworld_validate.fingerprint.failures import failure_of
 from theworld_validate.fingerprint.finite import NON_FINITE, FiniteRecording, find_non_finite
 from theworld_validate.fingerprint.forward import (
     Answers,
-    ask_arguments,
     ask_embeds,
     ask_loss_by_count,
     ask_probe,

@@ -1,4 +1,5 @@
 """A probe's forward, and what else is asked of a forward: rows alone, embeddings, the loss for a count of targets.
+What other arguments give is asked in `arguments`.
 
 In: a loaded model and a probe. Out: `Answers` by location, less the probe's name. What a model does not have is an
 answer too, in words: models that people wrap return tuples, no loss or no cache.
@@ -9,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from theworld_validate.fingerprint.capturing import without_capturing_hooks_after
 from theworld_validate.fingerprint.digest import MAX_HELD_BYTES
 from theworld_validate.fingerprint.placement import device_of, dtype_of, vocab_size_of
 from theworld_validate.fingerprint.trace import Recording, Tracer, iterate_tensors
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 NONE = "none"  # the answer where there is none
 _MOST_HELD_BYTES = 2 * 2**30
-_SHIFT = 3  # positions that a prompt is moved by
-_LISTED = ("hidden_states", "attentions")  # fields of an output that hold a tensor a layer
 _KNOWN_FIELDS = ("logits", "loss", "past_key_values")
+_LIBRARIES = ("transformers", "torch", "collections", "builtins")
 
 Answers = dict[str, "torch.Tensor | str"]
 
@@ -77,7 +76,7 @@ def run_probe(
 
 
 def ask_probe(model: Any, probe: Probe, inputs: Mapping[str, "torch.Tensor"], *, seed: int) -> Answers:
-    """Run one probe; return logits, loss and KV cache by location."""
+    """Run one probe; return logits, loss and KV cache by location, and the classes of the output and the cache."""
     import torch
 
     torch.manual_seed(seed)
@@ -89,8 +88,9 @@ def ask_probe(model: Any, probe: Probe, inputs: Mapping[str, "torch.Tensor"], *,
             prompt.update({name: inputs[name][:, : -probe.decode_steps] for name in probe.per_token})
             labels = {name: tensor[:, : -probe.decode_steps] for name, tensor in labels.items()}
         output = model(**prompt, **labels, **cache_argument(probe, wanted=True))
-        answers.update(_answers_of(output, "logits", "loss"))
-        cache = _field(output, "past_key_values")
+        answers.update(answers_of(output, "logits", "loss"))
+        cache = field_of(output, "past_key_values")
+        answers.update({"output_type": type_of_output(output), "cache_type": type_of(cache)})
         for step in range(probe.decode_steps if cache is not None else 0):
             position = prompt["input_ids"].shape[1] + step
             output = model(
@@ -99,8 +99,8 @@ def ask_probe(model: Any, probe: Probe, inputs: Mapping[str, "torch.Tensor"], *,
                 past_key_values=cache,
                 use_cache=True,
             )
-            answers.update(_answers_of(output, "logits", prefix="decoded_", suffix=f"[{step}]"))
-            cache = _field(output, "past_key_values")
+            answers.update(answers_of(output, "logits", prefix="decoded_", suffix=f"[{step}]"))
+            cache = field_of(output, "past_key_values")
     answers.update(cache_answers(cache))
     return answers
 
@@ -114,7 +114,7 @@ def ask_rows(model: Any, probe: Probe, *, seed: int) -> Answers:
         torch.manual_seed(seed)
         with torch.no_grad():
             output = model(**inputs_to_tensors(probe.row(i), model), **cache_argument(probe, wanted=False))
-        answers.update(_answers_of(output, "logits", prefix=f"row[{i}]/"))
+        answers.update(answers_of(output, "logits", prefix=f"row[{i}]/"))
     return answers
 
 
@@ -122,14 +122,14 @@ def ask_embeds(model: Any, probe: Probe, *, seed: int) -> Answers:
     """Run a probe with the embeddings of its ids in place of them; return its logits."""
     import torch
 
-    if not _takes(model, "inputs_embeds") or not hasattr(model, "get_input_embeddings"):
+    if not takes(model, "inputs_embeds") or not hasattr(model, "get_input_embeddings"):
         return {"embeds/logits": f"{NONE}: the model takes no inputs_embeds"}
     inputs = to_tensors(probe, model)
     torch.manual_seed(seed)
     with torch.no_grad():
         embeds = model.get_input_embeddings()(inputs.pop("input_ids"))
         output = model(inputs_embeds=embeds, **inputs, **cache_argument(probe, wanted=False))
-    return _answers_of(output, "logits", prefix="embeds/")
+    return answers_of(output, "logits", prefix="embeds/")
 
 
 def ask_loss_by_count(model: Any, probe: Probe, *, seed: int) -> Answers:
@@ -141,38 +141,7 @@ def ask_loss_by_count(model: Any, probe: Probe, *, seed: int) -> Answers:
     torch.manual_seed(seed)
     with torch.no_grad():
         output = model(**inputs, num_items_in_batch=2 * num_targets, **cache_argument(probe, wanted=False))
-    return {"loss_by_count": _tensor_or_word(_field(output, "loss"))}
-
-
-def ask_arguments(model: Any, probe: Probe, *, seed: int) -> Answers:
-    """Run a probe with what else a caller may ask for; return hidden states, the tuple's logits, and other positions'.
-
-    Attentions are asked for where they exist, with eager attention.
-    """
-    import torch
-
-    inputs = to_tensors(probe, model)
-    ids = inputs["input_ids"]
-    later = torch.arange(_SHIFT, _SHIFT + ids.shape[1], device=ids.device).expand_as(ids)
-    asked: list[tuple[str, str, Any]] = [
-        ("hidden_states", "output_hidden_states", True),
-        ("tuple", "return_dict", False),
-        ("positions", "position_ids", later),
-    ]
-    if getattr(getattr(model, "config", None), "_attn_implementation", None) == "eager":
-        asked.append(("attentions", "output_attentions", True))
-    answers: Answers = {}
-    for name, argument, value in asked:
-        if not _takes(model, argument):
-            answers[f"arguments/{name}"] = f"{NONE}: the model takes no {argument}"
-            continue
-        torch.manual_seed(seed)
-        with torch.no_grad(), without_capturing_hooks_after(model):
-            output = model(**inputs, **{argument: value}, **cache_argument(probe, wanted=False))
-        tensors = iterate_tensors(_field(output, name) if name in _LISTED else output)
-        found = {f"arguments/{name}{path}": tensor for path, tensor in tensors}
-        answers.update(found or {f"arguments/{name}": NONE})
-    return answers
+    return {"loss_by_count": _tensor_or_word(field_of(output, "loss"))}
 
 
 def ask_untraced(model: Any, probe: Probe, *, seed: int) -> Answers:
@@ -181,19 +150,41 @@ def ask_untraced(model: Any, probe: Probe, *, seed: int) -> Answers:
     return {f"untraced/{name}": answer for name, answer in answers.items() if not name.startswith("cache")}
 
 
-def _takes(model: Any, name: str) -> bool:
+def type_of(value: Any) -> str:
+    """The nearest class that a library or Python defines: a subclass of one's own is as good as it."""
+    if value is None:
+        return NONE
+    for kind in type(value).__mro__[:-1]:  # the last is object
+        if kind.__module__.partition(".")[0] in _LIBRARIES:
+            return kind.__name__
+    return type(value).__name__
+
+
+def type_of_output(output: Any) -> str:
+    """The class of what a forward gave, and which of its fields is one thing as an attribute and another as an item."""
+    apart = []
+    if isinstance(output, Mapping):
+        apart = [name for name in _KNOWN_FIELDS if output.get(name) is not field_of(output, name)]
+    return type_of(output) + "".join(f", its item {name} is not its attribute" for name in apart)
+
+
+def takes(model: Any, name: str) -> bool:
+    """Whether a forward takes an argument of this name."""
     parameters = inspect.signature(model.forward).parameters.values()
     return any(p.name == name or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 
 
-def _field(output: Any, name: str) -> Any:
-    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+def field_of(output: Any, name: str) -> Any:
+    """A field of what a forward gave, as callers read it: an attribute, or of a plain dict an item; None without."""
+    if hasattr(output, name):
+        return getattr(output, name)
+    return output.get(name) if isinstance(output, Mapping) else None
 
 
-def _answers_of(output: Any, *names: str, prefix: str = "", suffix: str = "") -> Answers:
+def answers_of(output: Any, *names: str, prefix: str = "", suffix: str = "") -> Answers:
     """Take fields of an output; of one that has none of the known fields, as a tuple, every tensor."""
-    answers: Answers = {f"{prefix}{name}{suffix}": _tensor_or_word(_field(output, name)) for name in names}
-    if all(_field(output, name) is None for name in _KNOWN_FIELDS):
+    answers: Answers = {f"{prefix}{name}{suffix}": _tensor_or_word(field_of(output, name)) for name in names}
+    if all(field_of(output, name) is None for name in _KNOWN_FIELDS):
         tensors = list(iterate_tensors(output))
         answers.update({f"{prefix}output{suffix}{path}": tensor for path, tensor in tensors})
     return answers

@@ -1,17 +1,17 @@
-"""The gradients of one training step, parameter by parameter.
+"""The gradients of one training step, parameter by parameter, with the losses that they are of.
 
-In: a loaded model and a probe. Out: the section "gradients": a digest of each parameter's gradient, or that it has
+In: a loaded model and probes. Out: the section "gradients": a digest of each parameter's gradient, or that it has
 none. The model is left without gradients, and its parameters as they were.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from theworld_validate.documents.observations import Fingerprint, Observation, Section
+from theworld_validate.documents.observations import INPUTS_EMBEDS, LOSS, OF_TEXT, Fingerprint, Observation, Section
 from theworld_validate.fingerprint.digest import DigestQueue, describe_shape
 from theworld_validate.fingerprint.failures import CannotAsk
-from theworld_validate.fingerprint.forward import cache_argument, labels_of, to_tensors
+from theworld_validate.fingerprint.forward import NONE, cache_argument, labels_of, takes, to_tensors
 from theworld_validate.fingerprint.kernels import deterministic_kernels
 from theworld_validate.fingerprint.placement import device_of
 from theworld_validate.fingerprint.scalars import clean_text
@@ -19,54 +19,112 @@ from theworld_validate.fingerprint.sketch import SketchBook
 from theworld_validate.fingerprint.tensor_parts import NoBits, find_offloaded
 from theworld_validate.fingerprint.trace import iterate_tensors
 from theworld_validate.fingerprint.tree import iterate_modules, iterate_parameters
-from theworld_validate.probes.probe import Probe
+from theworld_validate.probes.probe import GradientProbes, Probe
 from theworld_validate.subjects.wrappers import own_name, unwrap
+
+if TYPE_CHECKING:
+    import torch
 
 
 def fingerprint_gradients(
-    model: Any, probe: Probe, *, seed: int = 0, deterministic: bool = True, sketch: bool = False
+    model: Any, probes: GradientProbes, *, seed: int = 0, deterministic: bool = True, sketch: bool = False
 ) -> Fingerprint:
-    """Run one forward and backward pass on `probe` in training mode, and observe every parameter's gradient.
+    """Run forward and backward passes in training mode, and observe losses and gradients.
 
     Args:
         model: what a loader returned; its modules are in the mode that it left them in afterwards.
-        probe: one with an image, so that the vision side takes part.
-        seed: set before the pass.
+        probes: what the passes are on: every parameter's gradient on a prompt with an image, so that the vision side
+            takes part; the same of a text alone, at "PARAMETER(text)"; and that of embeddings that are given.
+        seed: set before each pass.
         deterministic: choose deterministic kernels on CUDA; an operation that has none is a RuntimeError.
         sketch: also sketch every gradient.
 
     Raises:
         CannotAsk: for a model whose weights are offloaded: what the backward pass needs is gone by then.
     """
-    import torch
-
     model = unwrap(model).model
     if find_offloaded(model):
         raise CannotAsk("weights that are offloaded have no gradients: load the model without offloading")
-    section: Section = {}
-    book = SketchBook() if sketch else None
-    queue = DigestQueue(max_held_bytes=None, sketches=book)
-    inputs = {**to_tensors(probe, model), **labels_of(probe, model), **cache_argument(probe, wanted=False)}
-    rename = own_name(model)
+    on_cuda = deterministic and device_of(model).type == "cuda"
+    passes = _Passes(model, seed=seed, sketch=sketch)
     model.zero_grad(set_to_none=True)
-    torch.manual_seed(seed)
-    try:
-        on_cuda = deterministic and device_of(model).type == "cuda"
-        with _training(model), deterministic_kernels(enabled=on_cuda, warn_only=False):
-            loss = loss_of(model(**inputs), has_labels=probe.labels is not None)
+    with _training(model), deterministic_kernels(enabled=on_cuda, warn_only=False):
+        # Differences are read from the last to the first: that of given embeddings may follow from the others'.
+        if probes.embeds is not None:
+            passes.take_embeddings(probes.embeds)
+        passes.take_parameters(probes.whole)
+        if probes.text is not None:
+            passes.take_parameters(probes.text, OF_TEXT)
+    return passes.fingerprint()
+
+
+class _Passes:
+    """Passes over one model; of its gradients, one pass's are held at a time."""
+
+    def __init__(self, model: Any, *, seed: int, sketch: bool) -> None:
+        self._model, self._seed = model, seed
+        self._section: Section = {}
+        self._losses: Section = {}
+        self._num_bytes = 0
+        self._book = SketchBook() if sketch else None
+        self._queue = DigestQueue(max_held_bytes=None, sketches=self._book)
+
+    def take_parameters(self, probe: Probe, mark: str = "") -> None:
+        """Go back from the loss of a probe to every parameter; `mark` ends the locations."""
+        inputs = {**to_tensors(probe, self._model), **labels_of(probe, self._model)}
+        try:
+            loss = self._loss(probe, inputs, mark)
             if loss is not None and loss.requires_grad:
                 loss.backward()
-        parameters: dict[int, tuple[str, Any]] = {}
-        for name, parameter in iterate_parameters(model):
-            parameters.setdefault(id(parameter), (name, parameter))  # a tied one under its first name
-        for name, parameter in parameters.values():
-            section[clean_text(rename(name))] = _observe_gradient(parameter.grad, queue)
-        queue.finish()
-        num_bytes = sum(p.grad.nbytes for _, p in parameters.values() if p.grad is not None)
-    finally:
-        model.zero_grad(set_to_none=True)
-    sketches = {} if book is None else book.sketches
-    return Fingerprint(sections={"gradients": section}, num_bytes={"gradients": num_bytes}, sketches=sketches)
+            parameters: dict[int, tuple[str, Any]] = {}
+            for name, parameter in iterate_parameters(self._model):
+                parameters.setdefault(id(parameter), (name, parameter))  # a tied one under its first name
+            rename = own_name(self._model)
+            for name, parameter in parameters.values():
+                self._observe(f"{clean_text(rename(name))}{mark}", parameter.grad)
+            self._queue.finish()
+        finally:
+            self._model.zero_grad(set_to_none=True)
+
+    def take_embeddings(self, probe: Probe) -> None:
+        """Go back from the loss of a probe to the embeddings of its ids, which the model is given in place of them."""
+        import torch
+
+        if not takes(self._model, "inputs_embeds") or not hasattr(self._model, "get_input_embeddings"):
+            self._section[INPUTS_EMBEDS] = {"gradient": f"{NONE}: the model takes no inputs_embeds"}
+            return
+        inputs = {**to_tensors(probe, self._model), **labels_of(probe, self._model)}
+        with torch.no_grad():
+            embeds = self._model.get_input_embeddings()(inputs.pop("input_ids"))
+        leaf = embeds.detach().requires_grad_()
+        given = {**inputs, "inputs_embeds": leaf.clone()}  # a model may write into what it is given, and not to a leaf
+        gradient = None
+        loss = self._loss(probe, given, INPUTS_EMBEDS)
+        if loss is not None and loss.requires_grad:
+            (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True)
+        self._observe(INPUTS_EMBEDS, gradient)
+        self._queue.finish()
+
+    def fingerprint(self) -> Fingerprint:
+        """What was observed; the losses at the end, from which every gradient follows."""
+        return Fingerprint(
+            sections={"gradients": {**self._section, **self._losses}},
+            num_bytes={"gradients": self._num_bytes},
+            sketches={} if self._book is None else self._book.sketches,
+        )
+
+    def _loss(self, probe: Probe, inputs: "dict[str, torch.Tensor]", mark: str) -> Any:
+        import torch
+
+        torch.manual_seed(self._seed)
+        has_labels = probe.labels is not None
+        loss = loss_of(self._model(**inputs, **cache_argument(probe, wanted=False)), has_labels=has_labels)
+        if has_labels:  # else it is a stand-in of the harness's own
+            self._num_bytes += _observe_into(self._losses, f"{LOSS}{mark}", _detached(loss), self._queue)
+        return loss
+
+    def _observe(self, location: str, gradient: Any) -> None:
+        self._num_bytes += _observe_into(self._section, location, gradient, self._queue)
 
 
 def loss_of(output: Any, *, has_labels: bool) -> Any:
@@ -95,12 +153,22 @@ def _training(model: Any) -> Iterator[None]:
             module.training = mode
 
 
-def _observe_gradient(gradient: Any, queue: DigestQueue) -> Observation:
-    if gradient is None:
-        return {"gradient": "none"}
-    seen: Observation = {"gradient": describe_shape(gradient)}
+def _detached(loss: Any) -> Any:
+    """The loss less the graph that it is the end of, or it would be held until the digest is made."""
+    return loss.detach() if hasattr(loss, "detach") else loss
+
+
+def _observe_into(section: Section, location: str, tensor: Any, queue: DigestQueue) -> int:
+    """Observe a gradient or a loss, or that there is none; how many bytes it has."""
+    import torch
+
+    if not isinstance(tensor, torch.Tensor):
+        section[location] = {"gradient": NONE if tensor is None else type(tensor).__name__}
+        return 0
+    seen: Observation = {"gradient": describe_shape(tensor)}
+    section[location] = seen
     try:
-        queue.add(gradient, seen)
+        queue.add(tensor, seen)
     except NoBits as error:
         seen["unreadable"] = clean_text(str(error))
-    return seen
+    return tensor.nbytes

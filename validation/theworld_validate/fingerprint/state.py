@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from theworld_validate.documents.observations import STATE_SECTIONS, Failure, Fingerprint, Observation, Section
-from theworld_validate.fingerprint.digest import DigestQueue
+from theworld_validate.fingerprint.configs import IDENTITY_FIELDS, observe_config
+from theworld_validate.fingerprint.digest import DigestQueue, describe_shape
 from theworld_validate.fingerprint.failures import failure_of
 from theworld_validate.fingerprint.global_state import observe_globals
 from theworld_validate.fingerprint.modules import callable_override, observe_modules
-from theworld_validate.fingerprint.scalars import clean_text, to_scalar
+from theworld_validate.fingerprint.scalars import clean_text
 from theworld_validate.fingerprint.tensor_parts import (
     NoBits,
     find_offloaded,
@@ -36,12 +37,6 @@ __all__ = [
     "observe_globals",
     "observe_parameters",
 ]
-
-# Who the model says it is: a subclass's own config differs from its base's in these, and in these alone.
-IDENTITY_FIELDS = ("architectures", "model_type", "_name_or_path", "transformers_version", "auto_map")
-# What a base class reads from a checkpoint of TheWorld's, has no field for, and keeps without a use.
-_BRANCH_FIELDS = ("world_config", "trainable_components")
-_PLACE_FIELDS = ("_name_or_path", "name_or_path")  # where it was loaded from, in a sub-config too
 
 _KEPT_BY_RUNNING = ("modules", "parameters", "buffers")  # what no forward, generate or backward pass may change
 # Where a parameter or buffer lies that accelerate took off its module: see `find_offloaded`.
@@ -87,11 +82,17 @@ def fingerprint_changes(model: Any, before: Fingerprint) -> Fingerprint:
         for location in {**was, **now}:
             # accelerate takes offloaded tensors off and puts new ones in, which are tied to nothing.
             is_offloaded = any("meta" in str(side.get(location, {}).get("device")) for side in (was, now))
-            if was.get(location) != now.get(location) and not is_offloaded:
+            sides = [_less_gradient(side.get(location, {})) for side in (was, now)]
+            if sides[0] != sides[1] and not is_offloaded:
                 seen = was.get(location) or now[location]
-                how = _how_it_changed(was.get(location, {}), now.get(location, {}))
+                how = _how_it_changed(*sides)
                 changed[name][location] = {**seen, "after_run": clean_text(how)}
     return Fingerprint(sections=changed, failures=after.failures)
+
+
+def _less_gradient(seen: Observation) -> Observation:
+    """Less the gradient that a loader left: taking the gradients clears it."""
+    return {field: value for field, value in seen.items() if field != "grad"}
 
 
 def _how_it_changed(was: Observation, now: Observation) -> str:
@@ -114,27 +115,6 @@ def _is_lazy(tensor: "torch.Tensor") -> bool:
     from torch.nn.parameter import is_lazy
 
     return is_lazy(tensor)
-
-
-def _flatten(prefix: str, value: Any, section: Section) -> None:
-    if isinstance(value, dict) and value:
-        for key in sorted(value, key=str):
-            if key not in _PLACE_FIELDS:
-                _flatten(f"{prefix}.{clean_text(str(key))}", value[key], section)
-    else:
-        section[prefix] = {"value": to_scalar(value)}
-
-
-def observe_config(wrapped: Wrapped) -> Section:
-    """Observe the values of the model's configuration and of its generation configuration."""
-    section: Section = {}
-    for name in ("config", "generation_config"):
-        if getattr(wrapped.model, name, None) is not None:
-            config = getattr(wrapped.model, name)
-            unused = {field for field in _BRANCH_FIELDS if not hasattr(type(config), field)}
-            left_out = unused.union(IDENTITY_FIELDS)
-            _flatten(name, {key: value for key, value in config.to_dict().items() if key not in left_out}, section)
-    return section
 
 
 def _observe_tensor(name: str, tensor: "torch.Tensor", queue: DigestQueue, offloaded: _Offloaded) -> Observation:
@@ -175,6 +155,8 @@ def observe_parameters(wrapped: Wrapped) -> Section:
             )
             section[location].update(requires_grad=parameter.requires_grad, tied_to=None, hooks=hooks)
             section[location].update(_memory_of(location, parameter, first_name_at))
+            if parameter.grad is not None:  # a fresh model has none
+                section[location]["grad"] = describe_shape(parameter.grad)
     queue.finish()
     return section
 

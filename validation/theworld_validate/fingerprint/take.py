@@ -15,7 +15,7 @@ from theworld_validate.fingerprint.failures import failure_of
 from theworld_validate.fingerprint.gradients import fingerprint_gradients
 from theworld_validate.fingerprint.round_trip import fingerprint_round_trip
 from theworld_validate.fingerprint.state import fingerprint_changes, fingerprint_state
-from theworld_validate.probes.probe import Probe, gradient_probe
+from theworld_validate.probes.probe import Probe, gradient_probe, gradient_probes
 from theworld_validate.subjects.wrappers import unwrap
 from theworld_validate.target import REFERENCE_TARGET
 
@@ -85,7 +85,7 @@ def observe_run(
         asked = wrapped.outer if wrapped.is_compiled_outside else wrapped.model
         for probe in probes:
             yield from _ask(asked, probe, seed=seed, deterministic=deterministic, sketch=sketch, announce=announce)
-    chosen = gradient_probe(probes)
+    chosen = gradient_probes(probes)
     if chosen is not None and _wanted(("gradients",), only):
         yield from _step(
             "gradients",

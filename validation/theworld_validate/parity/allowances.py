@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from theworld.checkpoints.error_text import did_you_mean
 from theworld_validate.compare.places import WRAPPER, without_wrappers
-from theworld_validate.documents.observations import PROBE_SECTIONS, Observation, Section
+from theworld_validate.documents.observations import OF_TEXT, PROBE_SECTIONS, Observation, Section
 from theworld_validate.results import CheckResult, Finding, InputError, Status
 
 if TYPE_CHECKING:
@@ -110,10 +110,12 @@ def _allow_requires_grad(comparison: "Comparison", allowance: Allowance) -> _Use
     names = [name for name in names if flag in ours[name] and flag in theirs[name]]
     as_ours = {**theirs, **{name: {**theirs[name], flag: ours[name][flag]} for name in names}}
     expected, actual = _both(comparison, "gradients")
-    without = {n for n in names if (expected.get(n) == _NO_GRADIENT) != (actual.get(n) == _NO_GRADIENT)}
+    gradients = [place for n in names for place in (n, f"{n}{OF_TEXT}")]
+    without = {n for n in gradients if (expected.get(n) == _NO_GRADIENT) != (actual.get(n) == _NO_GRADIENT)}
     what = "frozen or trained otherwise in the candidate"
     if without:
-        what += f"; of {len(without):,} of them no gradient was compared"
+        num_without = len({place.removesuffix(OF_TEXT) for place in without})
+        what += f"; of {num_without:,} of them no gradient was compared"
     reference = {"gradients": _less(expected, without)} if without else {}
     candidate = {"parameters": as_ours, **({"gradients": _less(actual, without)} if without else {})}
     if without and not reference["gradients"]:  # nothing is trained: there is nothing left to compare
@@ -235,9 +237,11 @@ KINDS: dict[str, Callable[["Comparison", Allowance], _Used]] = {
 
 
 def _place(section: str, location: str) -> str:
-    """A location as the model names it: less the probe of a trace, or the part of a round trip."""
+    """A location as the model names it: less a trace's probe, a round trip's part, or a gradient's prompt."""
     if section in PROBE_SECTIONS:
         return _module(location)
+    if section == "gradients":
+        return location.removesuffix(OF_TEXT)
     return location.rpartition("/")[2] if section == "round_trip" else location
 
 

@@ -10,12 +10,12 @@ from typing import Any
 from theworld_validate.compare.differences import diff_section
 from theworld_validate.compare.judgement import truth_of_another
 from theworld_validate.compare.places import WHOLE_MODEL
-from theworld_validate.documents.fingerprint import FingerprintFile
+from theworld_validate.documents.fingerprint import FingerprintFile, why_not_compared
 from theworld_validate.documents.observations import Section, whole_plan
 from theworld_validate.parity.accepting import accept_equivalent, settle
 from theworld_validate.parity.causes import explain_checks, gather_evidence
 from theworld_validate.parity.judge import Comparison, Side, judge
-from theworld_validate.results import CheckResult, Plan, Status
+from theworld_validate.results import CheckResult, InputError, Plan, Status
 
 
 def compare_files(
@@ -32,7 +32,12 @@ def compare_files(
     Args:
         accept_rounding: have the referee judge numbers that are not equal; see `compare.judgement`.
         truth: the reference in a wider dtype, with sketches, which the referee judges by.
+
+    Raises:
+        InputError: if one observes less than another, as those of earlier versions do.
     """
+    if (why := why_not_compared(reference, candidate, *([] if truth is None else [truth]))) is not None:
+        raise InputError(why)
     around = [
         *diff_section("subject", _as_section(reference.subject), _as_section(candidate.subject)),
         *diff_section("environment", _as_section(reference.environment), _as_section(candidate.environment)),

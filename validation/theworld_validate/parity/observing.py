@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from theworld_validate.documents.observations import EMPTY, SAVED_SECTIONS, SECTIONS, Fingerprint
+from theworld_validate.documents.observations import EMPTY, LOADED_SECTIONS, SECTIONS, Fingerprint
 from theworld_validate.parity.loader import Loader
 from theworld_validate.parity.times import time_part
 from theworld_validate.results import Measurements, Scalar
@@ -163,7 +163,7 @@ def observe_round_trip(loader: Loader) -> Iterator[Message]:
     yield Expect(num_steps=2)
     yield Step(text="loading")
     model = loader.load()
-    yield Part(run=BEFORE, fingerprint=fingerprint_state(model, SAVED_SECTIONS))
+    yield Part(run=BEFORE, fingerprint=fingerprint_state(model, LOADED_SECTIONS))
     base_target = architecture_of(loader.checkpoint).base_target
     only: dict[str, Any] = {"only": ("round_trip",), "base_target": base_target}
     yield from _parts(observe(model, (), seed=loader.seed, announce=True, **only), "first")

@@ -4,12 +4,20 @@ In: what both sides delivered. Out: findings on the candidate: its state before 
 files' keys and dtypes against those that the base class writes, and the same files loaded by the base class.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from theworld_validate.compare.differences import diff_section
-from theworld_validate.documents.observations import SAVED_SECTIONS, Fingerprint, Observation, Section, num_tensors
-from theworld_validate.results import Finding
+from theworld_validate.documents.observations import (
+    EMPTY,
+    LOADED_SECTIONS,
+    SAVED_SECTIONS,
+    Fingerprint,
+    Observation,
+    Section,
+    num_tensors,
+)
+from theworld_validate.results import CheckResult, Finding, Status
 
 _BASE = ("parameters", "buffers")
 _SECTION = "round_trip"
@@ -46,6 +54,38 @@ def compare_round_trips(
         reasons = _come_back(reference, ours, "", SAVED_SECTIONS, _AGAIN)
         why = f"the reference itself does not come back as it was saved: {reasons[0].message}" if reasons else None
     return num_tensors(own), findings, why
+
+
+def check_loads(first: Fingerprint, second: Fingerprint | None) -> Iterator[CheckResult]:
+    """One more check where two loads of the candidate, each in a worker, do not give the same model.
+
+    Args:
+        first: of the worker that observed it.
+        second: of the one that saved it, or None; only what both delivered is compared.
+    """
+    findings = []
+    for name in LOADED_SECTIONS:
+        sides = [side.sections.get(name) for side in (first, second or EMPTY)]
+        if sides[0] is None or sides[1] is None:
+            continue
+        as_loaded = {place: _less(seen, "after_run") for place, seen in sides[0].items()}
+        for finding in diff_section(name, as_loaded, sides[1]):
+            what = finding.message.replace(" the candidate", " the second load")
+            findings.append(
+                replace(
+                    finding,
+                    code=f"{name}.loads_differ",
+                    message=f"two loads of the candidate differ: {what}",
+                    section=name,
+                    field="loads_differ",
+                )
+            )
+    if findings:
+        yield CheckResult(id="parity.loads", status=Status.FAILED, seconds=0.0, findings=tuple(findings))
+
+
+def _less(seen: Observation, *fields: str) -> Observation:
+    return {name: value for name, value in seen.items() if name not in fields}
 
 
 def _part(section: Section, prefix: str) -> Section:
@@ -90,11 +130,11 @@ def _come_back(
 
 
 # A fresh load is in no training run: what is trainable, hooked or where is not what files hold.
-_NOT_SAVED = ("requires_grad", "hooks", "device", "stride", "same_memory_as", "after_run")
+_NOT_SAVED = ("requires_grad", "hooks", "device", "grad", "stride", "same_memory_as", "after_run")
 
 
 def _kept(seen: Observation) -> Observation:
-    return {name: value for name, value in seen.items() if name not in _NOT_SAVED}
+    return _less(seen, *_NOT_SAVED)
 
 
 def _written(reference: Section, candidate: Section, *, only_names: bool, untied: Collection[str]) -> list[Finding]:

@@ -102,6 +102,46 @@ def choose_probes(probes: Sequence[Probe], names: Sequence[str]) -> tuple[Probe,
     return tuple(probe for probe in probes if not names or probe.name in names)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientProbes:
+    """What is asked of the backward pass.
+
+    Args:
+        whole: what every parameter's gradient is taken on.
+        text: the same for a prompt without an image, where `whole` has one; None where it has none, or no prompt is.
+        embeds: a prompt whose embeddings are given, and get a gradient; None where none is asked for.
+    """
+
+    whole: Probe
+    text: Probe | None = None
+    embeds: Probe | None = None
+
+
+def gradient_probes(probes: Sequence[Probe]) -> GradientProbes | None:
+    """Choose what gradients are taken on, of the shortest prompts that tell it; None where none may be taken."""
+    whole = gradient_probe(probes)
+    if whole is None:
+        return None
+    texts = [probe for probe in probes if _is_text_with_labels(probe)]
+    texts.sort(key=lambda probe: probe.num_tokens)
+    has_image = "pixel_values" in whole.inputs
+    embeds = [probe for probe in texts if "embeds" in probe.extras]
+    return GradientProbes(
+        whole=whole,
+        text=texts[0] if texts and has_image else None,
+        embeds=embeds[0] if embeds else None,
+    )
+
+
+def _is_text_with_labels(probe: Probe) -> bool:
+    return (
+        "input_ids" in probe.inputs
+        and "pixel_values" not in probe.inputs
+        and probe.labels is not None
+        and not probe.decode_steps
+    )
+
+
 def gradient_probe(probes: Sequence[Probe]) -> Probe | None:
     """The probe that gradients are taken on: the last with an image, which has padding and text rows too.
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from theworld_validate.documents import fingerprint, report
-from theworld_validate.documents.fingerprint import FingerprintFile, find_truth, read_fingerprint
+from theworld_validate.documents.fingerprint import FingerprintFile, find_truth, read_fingerprint, why_not_compared
 from theworld_validate.parity.diff_files import compare_files
 from theworld_validate.regression.keys import differing_fields, differing_keys, in_words
 from theworld_validate.results import CheckResult, InputError, Report, Status, combine
@@ -51,6 +51,8 @@ def judge_upgrade(check: CheckResult, baseline: tuple[Path, Report], current: tu
         if (why := _why_not_of(file, own)) is not None:
             return _undecided(check, beside, why)
         files.append(file)
+    if (why := why_not_compared(*files)) is not None:
+        return _undecided(check, baseline[0], f"cannot be compared: {why}")
     truth = find_truth(baseline[0] if baseline[0].is_dir() else baseline[0].parent)
     checks = list(compare_files(*files, accept_rounding=True, truth=None if truth is None else read_fingerprint(truth)))
     return _as_one(check, checks)
