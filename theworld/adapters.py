@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from theworld.checkpoints.bounded_files import is_folder, is_regular_file, read_json_object
-from theworld.checkpoints.error_text import file_error, one_line
+from theworld.checkpoints.error_text import one_line
 from theworld.checkpoints.field_rules import field_error
 from theworld.checkpoints.key_problems import require_complete
+from theworld.checkpoints.weight_files import check_adapter_files
 from theworld.partial_checkpoint import has_branch, is_partial_checkpoint
 
 log = logging.getLogger("theworld.adapters")
-CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
 _SOURCE = "_adapter_model_path"  # what transformers' Auto classes hand over
 
 
@@ -77,9 +78,7 @@ def take_adapter(name_or_path: Any, kwargs: dict[str, Any]) -> Adapter | None:
             base = source if whole else _base_of(folder)
     if source is None:
         return None
-    folder = Path(str(source))
-    if is_folder(folder) and not is_regular_file(folder / WEIGHTS_FILE):
-        raise file_error(folder, f"no {WEIGHTS_FILE}, and a pickle is never opened", "save the adapter again")
+    check_adapter_files(Path(str(source)))  # of a hub id there is nothing to look at yet
     if str(base) == str(source):
         return None
     kwargs.pop("adapter_kwargs", None)

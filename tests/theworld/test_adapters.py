@@ -87,7 +87,7 @@ def pickle_instead(folder: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "pickle": (pickle_instead, "no adapter_model.safetensors, and a pickle is never opened"),
+    "pickle": (pickle_instead, "holds adapter_model.bin, a pickle, which is never opened"),
     "no base": (lambda folder: edit(folder, base_model_name_or_path=None), "base_model_name_or_path is None; it must"),
     "other base": (lambda folder: edit(folder, base_model_name_or_path="/nowhere"), "/nowhere"),
 }
