@@ -43,6 +43,13 @@ def calibrate() -> float:
     return statistics.median(times)
 
 
+def usable_cores() -> int:
+    """How many cores this process may use: fewer than the machine has where a container or `taskset` says so."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def describe_machine() -> Environment:
     """Describe interpreter, packages and processor, without torch: what the judge knows by itself."""
     return Environment(

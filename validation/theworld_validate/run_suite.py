@@ -5,11 +5,11 @@ In: a target, a run, and groups of the table. Out: check results, in the table's
 
 import contextlib
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from theworld_validate.environment import usable_cores
 from theworld_validate.results import CheckResult, InputError, Status
 from theworld_validate.subjects.default_targets import check_the_worlds
 from theworld_validate.suite import GROUPS, Checks, Earlier, Group
@@ -69,7 +69,7 @@ def _begin_globals(process: "FreshProcess", target: Target) -> None:
 def _run_audits(groups: Sequence[Group], target: Target, run: Run, earlier: Earlier) -> Checks:
     """Groups of one job each: on a CPU two at a time; on a GPU one, which may need all of its memory."""
     at_once, threads = 1, None
-    if target.device == "cpu" and len(groups) > 1 and (cores := os.cpu_count() or 1) > 1:
+    if target.device == "cpu" and len(groups) > 1 and (cores := usable_cores()) > 1:
         at_once, threads = 2, cores // 2
     audits = []
     wrong: InputError | None = None

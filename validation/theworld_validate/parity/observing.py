@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from theworld_validate.documents.observations import EMPTY, LOADED_SECTIONS, SECTIONS, Fingerprint
+from theworld_validate.environment import usable_cores
 from theworld_validate.parity.loader import Loader
 from theworld_validate.parity.times import time_part
 from theworld_validate.results import Measurements, Scalar
@@ -69,12 +70,10 @@ def _not_asked(probes: "Sequence[Probe]") -> set[str]:
 
 def _count_at_once(loader: Loader) -> int:
     """How many workers fit on the device: on a CPU two share its cores; a GPU takes three that each hold a model."""
-    import os
-
     import torch
 
     if loader.device == "cpu":
-        return 2 if (os.cpu_count() or 1) > 1 else 1
+        return min(2, usable_cores())
     from theworld_validate.subjects.checkpoints import weight_bytes_of
 
     num_bytes = weight_bytes_of(loader.checkpoint)

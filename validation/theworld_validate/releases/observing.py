@@ -4,12 +4,12 @@ In: a subject and overlays. Out: what is asked, and for each release what was se
 strictly, what became of the checkpoint's keys, and of the files that other releases saved.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from theworld_validate.documents.fingerprint import read_fingerprint
+from theworld_validate.environment import usable_cores
 from theworld_validate.releases.environments import Overlay
 from theworld_validate.releases.processes import Done, Server, Task, run_tasks
 from theworld_validate.releases.questions import CONFIG, NARROW, NARROW_PROBES, PROBES, QUESTIONS
@@ -65,7 +65,7 @@ def make_questions(subject: Subject, folder: Path, run: Run) -> Asked:
 
 def share_cores(subject: Subject, asked: Asked) -> tuple[int, int | None]:
     """How many processes may run at once, and the threads of each; None leaves them to torch."""
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     if subject.device != "cpu":
         return 1, None
     at_once = min(_AT_ONCE, cores) if asked.is_small else 1
