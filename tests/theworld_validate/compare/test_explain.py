@@ -57,6 +57,14 @@ def test_the_tower_explains_the_image_and_not_the_text() -> None:
     assert roots_of(explain_between(candidate)) == [f"parameters.digest@{TOWER}.weight", f"trace.digest@text/{NORM}"]
 
 
+def test_a_pass_that_raises_explains_the_gradients_that_are_gone_and_no_bits() -> None:
+    raised = a_finding("gradients", "raised", "gradients", "mine.py:48")
+    gone = a_finding("gradients", "missing", "(inputs_embeds)", None)
+    other = a_finding("gradients", "digest", f"{Q_PROJ}.weight", "f" * 32)
+    explained = explain([raised, gone, other], Evidence())
+    assert [finding.explained_by for finding in explained] == [None, raised.key, None]
+
+
 def test_two_faults_give_two_roots() -> None:
     candidate = changed(
         parameters={f"{TOWER}.weight": {"digest": "other"}}, buffers={f"{ROTARY}.inv_freq": {"digest": "other"}}

@@ -19,7 +19,7 @@ def check_family_gradients(subject: Subject, probes: tuple[Probe, ...]) -> Check
     """Run one step, and look at every parameter's gradient.
 
     Raises:
-        InputError: if no probe has gradients, or nothing at all is trainable.
+        InputError: if no probe has gradients, nothing at all is trainable, or the forward gives no loss.
     """
     probe = gradient_probe(probes)
     if probe is None:
@@ -28,6 +28,9 @@ def check_family_gradients(subject: Subject, probes: tuple[Probe, ...]) -> Check
     inputs = {**to_tensors(probe, model), **labels_of(probe, model), **cache_argument(probe, wanted=False)}
 
     def run(asked: Any) -> Any:
-        return loss_of(asked(**inputs), has_labels=probe.labels is not None)
+        loss = loss_of(asked(**inputs), has_labels=probe.labels is not None)
+        if loss is None:
+            raise InputError(f"{subject.checkpoint}: the forward gives no loss to go back from; return it as `loss`")
+        return loss
 
     return audit_gradients(model, run, check_id="gradients.step", seed=subject.seed, components=components_of(model))

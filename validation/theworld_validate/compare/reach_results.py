@@ -8,6 +8,7 @@ from theworld_validate.compare.nodes import Node
 from theworld_validate.compare.places import Place, is_above
 from theworld_validate.documents.observations import NOT_ASKED
 
+_ABSENT = ("missing", "extra")
 _ELSEWHERE = 50  # the same kind of difference, met earlier in another probe
 _BITS = {Cause.WEIGHT_BITS, Cause.REINITIALISED, Cause.BUFFER_VALUE, Cause.NON_FINITE_WEIGHT}
 _DTYPES = {Cause.WEIGHT_DTYPE, Cause.BUFFER_DTYPE}
@@ -133,7 +134,7 @@ def explains_non_finite(root: Node, other: Node) -> int | None:
 def explains_gradient(root: Node, other: Node) -> int | None:
     """What explains a gradient: freezing and hooks at the parameter, then forwards that differ, then state."""
     if root.field == "raised" and root.section == "gradients":
-        return 0
+        return 0 if other.field in _ABSENT else None  # other passes went through
     if root.section == "parameters" and (root.cause is Cause.TRAINABLE_FLAG or root.field in ("hooks", "extra")):
         return 0 if root.place.component == other.place.component else None
     if root.cause is Cause.ADAPTER:
@@ -144,7 +145,7 @@ def explains_gradient(root: Node, other: Node) -> int | None:
         return 3 if root.place.kind in ("logits", "loss_by_count") or root.field == "non_finite" else None
     if root.changes_results and not root.is_for_generation_alone:
         return 4 if root.place.component == other.place.component else 5
-    if root.section == "gradients" and root.index < other.index:
+    if root.section == "gradients" and root.field not in _ABSENT and root.index < other.index:
         return 6  # a gradient flows on from where it first differs
     return None
 

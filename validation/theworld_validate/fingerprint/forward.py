@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 NONE = "none"  # the answer where there is none
+NO_EMBEDS = f"{NONE}: the model takes no inputs_embeds"
 _MOST_HELD_BYTES = 2 * 2**30
 _KNOWN_FIELDS = ("logits", "loss", "past_key_values")
 _LIBRARIES = ("transformers", "torch", "collections", "builtins")
@@ -122,12 +123,13 @@ def ask_embeds(model: Any, probe: Probe, *, seed: int) -> Answers:
     """Run a probe with the embeddings of its ids in place of them; return its logits."""
     import torch
 
-    if not takes(model, "inputs_embeds") or not hasattr(model, "get_input_embeddings"):
-        return {"embeds/logits": f"{NONE}: the model takes no inputs_embeds"}
+    embed = input_embeddings_of(model)
+    if embed is None:
+        return {"embeds/logits": NO_EMBEDS}
     inputs = to_tensors(probe, model)
     torch.manual_seed(seed)
     with torch.no_grad():
-        embeds = model.get_input_embeddings()(inputs.pop("input_ids"))
+        embeds = embed(inputs.pop("input_ids"))
         output = model(inputs_embeds=embeds, **inputs, **cache_argument(probe, wanted=False))
     return answers_of(output, "logits", prefix="embeds/")
 
@@ -172,6 +174,17 @@ def takes(model: Any, name: str) -> bool:
     """Whether a forward takes an argument of this name."""
     parameters = inspect.signature(model.forward).parameters.values()
     return any(p.name == name or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
+def input_embeddings_of(model: Any) -> Any:
+    """What embeds a model's token ids; None where its forward takes no embeddings, or it names nothing that makes them.
+
+    Raises:
+        Exception: whatever the model's own `get_input_embeddings` raises.
+    """
+    if not takes(model, "inputs_embeds") or not hasattr(model, "get_input_embeddings"):
+        return None
+    return model.get_input_embeddings()
 
 
 def field_of(output: Any, name: str) -> Any:

@@ -1,17 +1,35 @@
 """The gradients of one training step, parameter by parameter, with the losses that they are of.
 
 In: a loaded model and probes. Out: the section "gradients": a digest of each parameter's gradient, or that it has
-none. The model is left without gradients, and its parameters as they were.
+none; and a `Failure` for each pass that raises, which costs that pass alone. The model is left without gradients, and
+its parameters as they were.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from theworld_validate.documents.observations import INPUTS_EMBEDS, LOSS, OF_TEXT, Fingerprint, Observation, Section
+from theworld_validate.documents.observations import (
+    INPUTS_EMBEDS,
+    LOSS,
+    OF_TEXT,
+    Failure,
+    Fingerprint,
+    Observation,
+    Section,
+)
 from theworld_validate.fingerprint.digest import DigestQueue, describe_shape
-from theworld_validate.fingerprint.failures import CannotAsk
-from theworld_validate.fingerprint.forward import NONE, cache_argument, labels_of, takes, to_tensors
+from theworld_validate.fingerprint.failures import CannotAsk, failure_of
+from theworld_validate.fingerprint.forward import (
+    NO_EMBEDS,
+    NONE,
+    cache_argument,
+    field_of,
+    input_embeddings_of,
+    labels_of,
+    to_tensors,
+)
 from theworld_validate.fingerprint.kernels import deterministic_kernels
 from theworld_validate.fingerprint.placement import device_of
 from theworld_validate.fingerprint.scalars import clean_text
@@ -36,8 +54,11 @@ def fingerprint_gradients(
         probes: what the passes are on: every parameter's gradient on a prompt with an image, so that the vision side
             takes part; the same of a text alone, at "PARAMETER(text)"; and that of embeddings that are given.
         seed: set before each pass.
-        deterministic: choose deterministic kernels on CUDA; an operation that has none is a RuntimeError.
+        deterministic: choose deterministic kernels on CUDA; an operation that has none fails its pass.
         sketch: also sketch every gradient.
+
+    Returns:
+        The section; without it, if every pass raised. Losses of passes that raised later are in it.
 
     Raises:
         CannotAsk: for a model whose weights are offloaded: what the backward pass needs is gone by then.
@@ -51,10 +72,10 @@ def fingerprint_gradients(
     with _training(model), deterministic_kernels(enabled=on_cuda, warn_only=False):
         # Differences are read from the last to the first: that of given embeddings may follow from the others'.
         if probes.embeds is not None:
-            passes.take_embeddings(probes.embeds)
-        passes.take_parameters(probes.whole)
+            passes.take(partial(passes.take_embeddings, probes.embeds))
+        passes.take(partial(passes.take_parameters, probes.whole))
         if probes.text is not None:
-            passes.take_parameters(probes.text, OF_TEXT)
+            passes.take(partial(passes.take_parameters, probes.text, OF_TEXT))
     return passes.fingerprint()
 
 
@@ -65,51 +86,63 @@ class _Passes:
         self._model, self._seed = model, seed
         self._section: Section = {}
         self._losses: Section = {}
+        self._failures: list[Failure] = []
         self._num_bytes = 0
         self._book = SketchBook() if sketch else None
         self._queue = DigestQueue(max_held_bytes=None, sketches=self._book)
 
+    def take(self, one_pass: Callable[[], None]) -> None:
+        """Take one pass, and let go of the gradients that it leaves; if it raises, the others go on."""
+        try:
+            one_pass()
+            self._queue.finish()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # whatever a subject raises
+            self._failures.append(failure_of(error, "gradients"))
+        finally:
+            self._model.zero_grad(set_to_none=True)
+
     def take_parameters(self, probe: Probe, mark: str = "") -> None:
         """Go back from the loss of a probe to every parameter; `mark` ends the locations."""
         inputs = {**to_tensors(probe, self._model), **labels_of(probe, self._model)}
-        try:
-            loss = self._loss(probe, inputs, mark)
-            if loss is not None and loss.requires_grad:
-                loss.backward()
-            parameters: dict[int, tuple[str, Any]] = {}
-            for name, parameter in iterate_parameters(self._model):
-                parameters.setdefault(id(parameter), (name, parameter))  # a tied one under its first name
-            rename = own_name(self._model)
-            for name, parameter in parameters.values():
-                self._observe(f"{clean_text(rename(name))}{mark}", parameter.grad)
-            self._queue.finish()
-        finally:
-            self._model.zero_grad(set_to_none=True)
+        loss = self._loss(probe, inputs, mark)
+        if loss is not None and loss.requires_grad:
+            loss.backward()
+        parameters: dict[int, tuple[str, Any]] = {}
+        for name, parameter in iterate_parameters(self._model):
+            parameters.setdefault(id(parameter), (name, parameter))  # a tied one under its first name
+        rename = own_name(self._model)
+        for name, parameter in parameters.values():
+            self._observe(f"{clean_text(rename(name))}{mark}", parameter.grad)
 
     def take_embeddings(self, probe: Probe) -> None:
         """Go back from the loss of a probe to the embeddings of its ids, which the model is given in place of them."""
         import torch
 
-        if not takes(self._model, "inputs_embeds") or not hasattr(self._model, "get_input_embeddings"):
-            self._section[INPUTS_EMBEDS] = {"gradient": f"{NONE}: the model takes no inputs_embeds"}
+        embed = input_embeddings_of(self._model)
+        if embed is None:
+            self._section[INPUTS_EMBEDS] = {"gradient": NO_EMBEDS}
             return
         inputs = {**to_tensors(probe, self._model), **labels_of(probe, self._model)}
         with torch.no_grad():
-            embeds = self._model.get_input_embeddings()(inputs.pop("input_ids"))
+            embeds = embed(inputs.pop("input_ids"))
         leaf = embeds.detach().requires_grad_()
         given = {**inputs, "inputs_embeds": leaf.clone()}  # a model may write into what it is given, and not to a leaf
-        gradient = None
         loss = self._loss(probe, given, INPUTS_EMBEDS)
         if loss is not None and loss.requires_grad:
-            (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True)
-        self._observe(INPUTS_EMBEDS, gradient)
-        self._queue.finish()
+            # To every parameter too: re-entrant checkpointing refuses to be asked for one gradient alone.
+            loss.backward()
+        self._observe(INPUTS_EMBEDS, leaf.grad)
 
     def fingerprint(self) -> Fingerprint:
         """What was observed; the losses at the end, from which every gradient follows."""
+        self._queue.finish()  # of a loss whose pass raised later
+        seen = {**self._section, **self._losses}
         return Fingerprint(
-            sections={"gradients": {**self._section, **self._losses}},
-            num_bytes={"gradients": self._num_bytes},
+            sections={"gradients": seen} if seen else {},  # of which nothing was seen is missing, and not empty
+            num_bytes={"gradients": self._num_bytes} if seen else {},
+            failures=tuple(dict.fromkeys(self._failures)),
             sketches={} if self._book is None else self._book.sketches,
         )
 
@@ -133,7 +166,7 @@ def loss_of(output: Any, *, has_labels: bool) -> Any:
     The stand-in is the mean square of every floating-point tensor of the output that has a gradient.
     """
     if has_labels:
-        return output.loss
+        return field_of(output, "loss")
     tensors = [tensor for _, tensor in iterate_tensors(output) if tensor.is_floating_point() and tensor.requires_grad]
     return sum(tensor.float().square().mean() for tensor in tensors) if tensors else None
 

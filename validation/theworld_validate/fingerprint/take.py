@@ -39,7 +39,7 @@ def observe(
 
     Args:
         model: what a loader returned, in the mode that it left it in.
-        probes: what to ask; one with an image also gives the gradients.
+        probes: what to ask; `gradient_probes` says which of them the gradients are taken on.
         seed: set before each probe, before sampling and before the gradients.
         deterministic: choose deterministic kernels on CUDA.
         sketch: also sketch the tensors of trace, outputs, generation and gradients.
