@@ -176,6 +176,27 @@ def test_one_number_that_the_reference_hits_by_chance_is_judged_by_what_rounding
         assert judge(sides[0], candidate, sides[1]).verdict is verdict
 
 
+@pytest.mark.parametrize(("off", "verdict"), [(2.0**-9, Verdict.EQUIVALENT), (0.05, Verdict.DIFFERENT)])
+@pytest.mark.parametrize("mark", ["", "(text)", "(inputs_embeds)"])
+def test_a_training_loss_is_judged_by_what_rounding_does_to_forwards_and_not_to_gradients(
+    off: float, verdict: Verdict, mark: str
+) -> None:
+    """Rounding moves these gradients by 2 %; the loss, which is float32, is right by chance in the reference."""
+    gradients = [rounded(NUMBERS, seed=seed, times=10)["gradients"] for seed in (8, 9)]
+    forwards = rounded(NUMBERS), rounded(NUMBERS, seed=1)
+    sides = [fingerprint_of({**f, "gradients": g}) for f, g in zip(forwards, gradients, strict=True)]
+    loss, place = torch.tensor(2.5), f"(loss){mark}"
+    reference, candidate, truth = (
+        put(base, "gradients", place, seen)
+        for base, seen in ((sides[0], loss), (sides[1], loss * (1 + off)), (TRUTH, loss))
+    )
+    judgement = judge(reference, candidate, truth)
+    assert judgement.verdict is verdict, judgement.reason
+    if verdict is Verdict.DIFFERENT:
+        assert first_of(judgement) == f"gradients.ratio@{place}"
+        assert f"bound {judgement.bounds.ratio:g}" in judgement.reason
+
+
 @pytest.mark.parametrize(
     ("rounding", "times", "verdict"),
     [

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.theworld_validate.command_line import assert_input_error, invoke
-from tests.theworld_validate.compare.rounded import fingerprint_of, rounded, truth_tensors, whole, with_state
+from tests.theworld_validate.compare.rounded import Tensors, fingerprint_of, rounded, truth_tensors, whole, with_state
 from theworld_validate.documents.fingerprint import (
     FingerprintFile,
     parse_fingerprint,
@@ -63,6 +63,22 @@ def test_the_first_jump_is_the_root_and_the_rest_follows_from_it() -> None:
     (root,) = [f for check in checks.values() for f in check.findings if f.severity == "error" and not f.explained_by]
     assert root.key == "trace.ratio@p/layers.1.self_attn"
     assert root.cause is not None
+
+
+def test_a_training_loss_that_is_5_percent_off_is_no_rounding() -> None:
+    def with_loss(base: Tensors, gradients: Tensors, loss: float) -> FingerprintFile:
+        return whole(
+            fingerprint_of({**base, "gradients": {**gradients["gradients"], "(loss)(text)": torch.tensor(loss)}})
+        )
+
+    far = [rounded(NUMBERS, seed=seed, times=10) for seed in (8, 9)]  # gradients that rounding moves by 2 %
+    reference, truth = with_loss(rounded(NUMBERS), far[0], 2.5), with_loss(NUMBERS, NUMBERS, 2.5)
+    for loss, expected in ((2.5 * (1 + 2.0**-9), set()), (2.5 * 1.05, {"parity.judgement", "parity.gradients"})):
+        candidate = with_loss(rounded(NUMBERS, seed=1), far[1], loss)
+        checks = {c.id: c for c in compare_files(reference, candidate, accept_rounding=True, truth=truth)}
+        assert statuses(checks) == expected
+    (error,) = [finding for finding in checks["parity.gradients"].findings if finding.severity == "error"]
+    assert error.location == "(loss)(text)"
 
 
 def test_a_difference_of_computing_is_the_root_of_what_it_spoils_and_else_shown() -> None:

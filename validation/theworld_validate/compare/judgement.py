@@ -70,7 +70,7 @@ class Judgement:
     def worst(self) -> Ratio | None:
         """The greatest ratio, relative to its bound, and its place; None where no number had to be judged."""
         ratios = [part.worst for part in self.parts if part.worst is not None]
-        return max(ratios, key=lambda ratio: ratio.ratio / self.bounds.of(ratio.section), default=None)
+        return max(ratios, key=lambda ratio: ratio.ratio / self.bounds.of(ratio.section, ratio.location), default=None)
 
     @property
     def first(self) -> Finding | None:
@@ -94,7 +94,7 @@ class Judgement:
         ways = f"{len(self.computing)} differences of computing; " if self.computing else ""
         if worst is None:
             return f"{ways}every number is equal bit for bit"
-        bound = self.bounds.of(worst.section)
+        bound = self.bounds.of(worst.section, worst.location)
         return f"{ways}the worst place is {worst.ratio:.2f} times its rounding, bound {bound:g}: {worst.location}"
 
 

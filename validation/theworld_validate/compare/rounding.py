@@ -9,6 +9,8 @@ the unit is a floor: one rounding of every element, eps / sqrt(12) of the norm (
 that is rounded to multiples of eps); and for tensors of fewer than `FEW` elements also what rounding does to the
 probe's other tensors, relative to their norms. Where the truth is next to nothing (the gradient of a key's bias, which
 softmax cancels), all of the reference is rounding, and the unit is what rounding does to the probe's other tensors.
+The loss of a training step is judged as what it is, a forward's: by what rounding does to the tensors of all forwards,
+and not to gradients, which it moves much further.
 What the control, the reference's second run, differs by counts as rounding too.
 """
 
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
-from theworld_validate.documents.observations import PROBE_SECTIONS, Fingerprint, Observation, probe_of
+from theworld_validate.documents.observations import LOSS, PROBE_SECTIONS, Fingerprint, Observation, probe_of
 from theworld_validate.documents.sketches import Sketch, distance_between, norm_of
 
 # Spacing of a dtype's numbers above 1: torch.finfo(dtype).eps.
@@ -37,6 +39,7 @@ ONE_ROUNDING = 1 / math.sqrt(12)
 FEW = 256
 MOST_ROUNDING = 0.5  # of a tensor's norm: what is further from the truth is no rounding of it
 MOST = 1e12  # a ratio that is shown; of what nothing rounds, it would be infinite
+_FORWARDS = "(forwards)"  # the group of what the forwards of all probes give
 _DESCRIBED = re.compile(r"(?P<dtype>[a-z0-9_]+)(?P<shape>\[[0-9, ]*\])")
 
 
@@ -160,7 +163,7 @@ class Rounding:
 
     @cached_property
     def _usual(self) -> dict[str, "_Usual"]:
-        """What rounding does to tensors of many elements: the medians of each probe's."""
+        """What rounding does to tensors of many elements: the medians of each probe's, and of all forwards'."""
         seen: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for section in (*PROBE_SECTIONS, "gradients"):
             for location in self._reference.sections.get(section, {}):
@@ -171,7 +174,10 @@ class Rounding:
                     continue
                 if ours.elements == true.elements and ours.elements >= FEW and (norm := norm_of(true)):
                     rounded = distance_between(ours, true)
-                    seen[_group(section, location)].append((rounded / math.sqrt(ours.elements), rounded / norm))
+                    of_one = (rounded / math.sqrt(ours.elements), rounded / norm)
+                    seen[_group(section, location)].append(of_one)
+                    if section != "gradients":
+                        seen[_FORWARDS].append(of_one)
         return {
             group: _Usual(of_element=median(one for one, _ in values), relative=median(one for _, one in values))
             for group, values in seen.items()
@@ -192,7 +198,14 @@ def is_wider(truth: Fingerprint, reference: Fingerprint) -> bool:
     return usual[0] < usual[1]
 
 
+def is_training_loss(section: str, location: str) -> bool:
+    """Whether a place among the gradients is the loss that they are of, which a forward gives."""
+    return section == "gradients" and location.startswith(LOSS)
+
+
 def _group(section: str, location: str) -> str:
+    if is_training_loss(section, location):
+        return _FORWARDS  # which probe's it is, is not written down
     return section if section == "gradients" else probe_of(location)
 
 

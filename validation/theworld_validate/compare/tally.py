@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from theworld_validate.compare.differences import aligned_section, diff_section
 from theworld_validate.compare.places import group_of
-from theworld_validate.compare.rounding import Missing, Ratio, Rounding, is_number, shape_of
+from theworld_validate.compare.rounding import Missing, Ratio, Rounding, is_number, is_training_loss, shape_of
 from theworld_validate.documents.observations import Observation, Section
 from theworld_validate.results import Finding
 
@@ -18,16 +18,17 @@ class Bounds:
     """Up to which ratio a number is another rounding; measured by `benchmarks/referee.py`, see docs/referee.md.
 
     Args:
-        ratio: of what a forward gives.
+        ratio: of what a forward gives, the loss of a training step too.
         gradient_ratio: of gradients.
     """
 
     ratio: float = 3.0
     gradient_ratio: float = 4.0
 
-    def of(self, section: str) -> float:
-        """The bound of a section."""
-        return self.gradient_ratio if section == "gradients" else self.ratio
+    def of(self, section: str, location: str) -> float:
+        """The bound of a place."""
+        is_gradient = section == "gradients" and not is_training_loss(section, location)
+        return self.gradient_ratio if is_gradient else self.ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ def take_answer(
             tally.missing[f"{location}: numbers that are not finite on both sides prove nothing"] = None
     elif comparable(ours, theirs):
         ratio = tally.take_number(section, location, beside=beside)
-        if ratio is not None and ratio.ratio > tally.bounds.of(section):
+        if ratio is not None and ratio.ratio > tally.bounds.of(section, location):
             tally.beyond.append(ratio)
     else:
         tally.exact += differ(section, location, ours, theirs)
@@ -164,7 +165,7 @@ def _findings(beyond: list[Ratio], bounds: Bounds) -> Iterator[Finding]:
         kind = "" if ratio.section == "trace" else group_of(ratio.section, ratio.location)
         groups.setdefault((ratio.section, kind), []).append(ratio)
     for (section, _), ratios in groups.items():
-        first, bound = ratios[0], bounds.of(section)
+        first, bound = ratios[0], bounds.of(section, ratios[0].location)
         more = f" (first of {len(ratios):,} places)" if len(ratios) > 1 else ""
         yield Finding(
             code=f"{section}.ratio",

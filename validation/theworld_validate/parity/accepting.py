@@ -156,7 +156,7 @@ def _with_numbers(check: CheckResult, part: Judged, judged: Judgement) -> CheckR
     }
     status, reason = Status.PASSED, "not bit for bit: rounded otherwise"
     if worst is not None:
-        bound = judged.bounds.of(worst.section)
+        bound = judged.bounds.of(worst.section, worst.location)
         reason = f"not bit for bit: the worst place is {worst.ratio:.2f} times its rounding, bound {bound:g}"
     if check.status is not Status.FAILED:
         status, reason = check.status, check.reason or ""

@@ -156,7 +156,7 @@ def release_check(judged: Judged, seen: Seen, *, seconds: float) -> CheckResult:
             "answers_not_compared": len(judged.unanswered),
             "worst_ratio": None if judged.worst is None else round(judged.worst.ratio, 3),
             "worst_place": None if judged.worst is None else judged.worst.location,
-            "bound": None if judged.worst is None else BOUNDS.of(judged.worst.section),
+            "bound": None if judged.worst is None else BOUNDS.of(judged.worst.section, judged.worst.location),
             "parameters_renamed": judged.renamed,
             "parameters": seen.loading.num_keys if seen.loading is not None else None,
         },
@@ -167,7 +167,7 @@ def release_check(judged: Judged, seen: Seen, *, seconds: float) -> CheckResult:
 def _worst(judged: Judged) -> str:
     if judged.worst is None:
         return ""
-    bound = BOUNDS.of(judged.worst.section)
+    bound = BOUNDS.of(judged.worst.section, judged.worst.location)
     return f": the worst place is {judged.worst.ratio:.2f} times its rounding, bound {bound:g}: {judged.worst.location}"
 
 
