@@ -16,7 +16,7 @@ import typer
 from theworld.checkpoints.error_text import did_you_mean, one_line
 
 ISSUES = "https://github.com/theworld/theworld/issues"
-USAGE_CODE, INTERRUPTED_CODE = 2, 130
+FAILED_CODE, USAGE_CODE, INTERRUPTED_CODE = 1, 2, 130
 
 
 def run_command(main: Callable[..., Any], *args: Any, **given: Any) -> NoReturn:
@@ -32,6 +32,9 @@ def run_command(main: Callable[..., Any], *args: Any, **given: Any) -> NoReturn:
             if isinstance(end.__context__, BrokenPipeError):  # help or a list, of which the reader has seen enough
                 sys.exit(0)
             code = end.code
+            if code is not None and not isinstance(code, int):  # a text, which Python itself would print
+                say(f"error: {one_line(code)}")
+                code = FAILED_CODE
         if sys.stdout is not None:
             sys.stdout.flush()  # now, and not when nobody answers for it any more
     except typer.Abort:

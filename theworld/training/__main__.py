@@ -68,20 +68,20 @@ def _answer(path: Path, *, resume: bool, dry: bool, debug: bool = False) -> int:
         config = read_config(path)
         from theworld.training import run as runner
 
+        text = ""
         if dry:
-            for line in runner.dry_run(config).splitlines():
-                print(one_line(line, _MOST_SHOWN))
+            text = runner.dry_run(config)
         else:
             runner.run(config, from_scratch=not resume)
     except FailedError as error:
         return _say(error, UNUSABLE if dry else FAILED)  # a dry run trains nothing: it is the input's fault
     except OSError as error:
-        return _say(f"{error}; the checkpoints before it are whole", FAILED)
+        return _say(error, UNUSABLE) if dry else _say(f"{error}; the checkpoints before it are whole", FAILED)
     except ValueError as error:
         return _say(error, UNUSABLE)
     except KeyboardInterrupt:
         return _say("interrupted; the same command continues from the newest checkpoint", INTERRUPTED)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # nothing below may end the process as if all were well
         if type(error).__name__ == "OutOfMemoryError":  # torch's
             return _say(f"{error}; take a smaller batch_size, or gradient_checkpointing", FAILED)
         if debug:
@@ -89,6 +89,8 @@ def _answer(path: Path, *, resume: bool, dry: bool, debug: bool = False) -> int:
         what = one_line(" ".join(f"{type(error).__name__}: {error}".split()))
         advice = "" if debug else "run again with --debug for the traceback, and "
         return _say(f"internal error: {what}; {advice}report it at {ISSUES}", INTERNAL)
+    for line in text.splitlines():  # a stdout that cannot be written is the caller's matter
+        print(one_line(line, _MOST_SHOWN))
     return 0
 
 

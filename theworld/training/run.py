@@ -46,6 +46,8 @@ def run(config: TrainingConfig, *, from_scratch: bool = False) -> None:
     if earlier is not None and not from_scratch:
         _check_same(config, earlier)
     is_begun, removed = False, earlier if from_scratch else None
+    if from_scratch:
+        _check_removable(config, earlier)
     for number, stage in enumerate(config.stages):
         if (is_begun or removed is None) and (stage_folder(config, number) / EXPORT).is_dir():
             log.info("stage %s is finished", stage.name)
@@ -185,10 +187,32 @@ def _remove(folder: Path, earlier: TrainingConfig) -> None:
     (folder / RUN_FILE).unlink()
 
 
+def _check_removable(config: TrainingConfig, earlier: TrainingConfig | None) -> None:
+    """Refuse to begin anew beside stages that nobody can say the run of, or out of what would be removed."""
+    folder = Path(config.output_dir)
+    if earlier is None:
+        for path in _folders(folder, config):
+            if _is_begun(path):
+                raise ConfigError(
+                    f"{path}: there is no {RUN_FILE} that says whose it is; remove it, or name another output_dir"
+                )
+        return
+    needed = {
+        "model": config.model,
+        "cosmos": config.cosmos,
+        "data.path": config.data.path,
+        "data.files": config.data.files,
+    }
+    for path in _folders(folder, earlier):
+        for key, value in needed.items():
+            if value is not None and Path(value).resolve().is_relative_to(path.resolve()):
+                raise ConfigError(f"{key}: {value} is in {path}, which --from-scratch removes; copy it elsewhere")
+
+
 def _check_same(config: TrainingConfig, earlier: TrainingConfig) -> None:
     """Refuse to continue a run whose config was another; stages that were not begun may change, and all if none was."""
     folder = Path(config.output_dir)
-    begun = sum(_is_begun(path) for path in _folders(folder, earlier))
+    begun = max((i for i, path in enumerate(_folders(folder, earlier), start=1) if _is_begun(path)), default=0)
     if not begun:
         return
     now, before = (

@@ -90,7 +90,7 @@ def guard(action: Callable[..., int], *, debug: bool = False, **arguments: objec
         say(f"error: {one_line(where)}{one_line(error.strerror or error)}; free some space or name another place")
         forget_stdout()
         return INPUT_ERROR_CODE
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a library that ends the process has proved nothing
         tell_internal_error(error, debug=debug)
         return INTERNAL_ERROR_CODE
 
