@@ -187,7 +187,7 @@ def test_a_file_of_the_schema_before_is_read() -> None:
     assert {c.status for c in compare_files(read, read)} == {Status.PASSED}
 
 
-@pytest.mark.parametrize("schema", ["theworld-fingerprint/2", "theworld-fingerprint/3"])
+@pytest.mark.parametrize("schema", ["theworld-fingerprint/2", "theworld-fingerprint/3", "theworld-fingerprint/4"])
 def test_a_file_that_observes_less_is_compared_with_no_newer_one(schema: str, tmp_path: Path) -> None:
     old = replace(REFERENCE, schema=schema)
     places = [write_fingerprint(file, tmp_path / name) for file, name in ((old, "old.json"), (REFERENCE, "new.json"))]
