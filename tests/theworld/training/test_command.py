@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from theworld.command_line import run_command
 from theworld.training import config as config_module
+from theworld.training import run as run_module
 from theworld.training.__main__ import _answer, _OneLine, _say, app
 
 
@@ -52,10 +54,12 @@ class OutOfMemoryError(RuntimeError):
         ),
         (OutOfMemoryError("tried to allocate"), 1, "tried to allocate; take a smaller batch_size, or gradient_"),
         (OSError(28, "No space left on device"), 1, "No space left on device; the checkpoints before it are whole"),
+        (SystemExit("library says no"), 4, "internal error: SystemExit: library says no; run again with --debug"),
+        (SystemExit(0), 4, "internal error: SystemExit: 0; run again with --debug"),
     ],
 )
 def test_what_nobody_foresaw_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, code: int, said: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
 ) -> None:
     def fail(_: Path) -> Any:
         raise error
@@ -66,6 +70,30 @@ def test_what_nobody_foresaw_is_one_line(
     assert said in line
     assert _answer(Path("a.yaml"), resume=True, dry=False, debug=True) == code
     assert ("Traceback" in capsys.readouterr().err) == (code == 4)
+
+
+def test_a_text_that_ends_a_command_is_said_and_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(**_: Any) -> None:
+        raise SystemExit("library\nsays no")
+
+    with pytest.raises(SystemExit) as end:
+        run_command(main, args=["a"])
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "error: library\\nsays no\n"
+
+
+def test_a_dry_run_whose_reader_has_seen_enough_says_nothing_of_checkpoints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(config_module, "read_config", lambda path: None)
+    monkeypatch.setattr(run_module, "dry_run", lambda config: "12 samples")
+    monkeypatch.setattr("builtins.print", broken)
+    with pytest.raises(BrokenPipeError):  # `run_command` has rules for it
+        _answer(Path("a.yaml"), resume=True, dry=True)
+    assert capsys.readouterr().err == ""
 
 
 def test_names_out_of_files_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

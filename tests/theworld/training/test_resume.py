@@ -188,8 +188,14 @@ def test_a_finished_run_does_nothing_more_and_from_scratch_begins_anew(values: d
     stranger.write_text("mine")
     with pytest.raises(ValueError, match="nowhere"):  # nothing is removed for a run that cannot begin
         run(make(values, model="/nowhere"), from_scratch=True)
+    with pytest.raises(ConfigError, match=r"model: .* is in .*, which --from-scratch removes; copy it elsewhere"):
+        run(make(values, model=str(folder / EXPORT)), from_scratch=True)
     run(config)
     assert (folder / EXPORT / "model.safetensors").stat().st_mtime_ns == before
+    (Path(config.output_dir) / "run.json").rename(Path(config.output_dir) / "kept.json")
+    with pytest.raises(ConfigError, match=r"no run.json that says whose it is; remove it"):
+        run(config, from_scratch=True)
+    (Path(config.output_dir) / "kept.json").rename(Path(config.output_dir) / "run.json")
     run(config, from_scratch=True)
     assert (folder / EXPORT / "model.safetensors").stat().st_mtime_ns > before
     assert stranger.read_text() == "mine"
@@ -205,6 +211,16 @@ def test_a_run_that_was_begun_with_another_config_is_refused(values: dict[str, A
     run(make(values, log_every_steps=3))
     run(make(values, stages=[stage(), stage("second", steps=1)]))
     assert (stage_folder(make(values, stages=[stage(), stage("second")]), 1) / EXPORT).is_dir()
+
+
+def test_a_stage_that_was_begun_binds_those_before_it_too(values: dict[str, Any]) -> None:
+    """Also where the folder of the first was removed, to have its room."""
+    two = [stage(), stage("second", steps=1)]
+    config = make(values, stages=two)
+    _write_run(config, done=1)
+    (stage_folder(config, 1) / "checkpoint-1").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"was begun with another stages\.1\.learning_rate"):
+        run(make(values, stages=[two[0], stage("second", steps=1, learning_rate=1e-2)]))
 
 
 def test_a_run_of_which_nothing_was_begun_binds_nothing(values: dict[str, Any]) -> None:

@@ -154,6 +154,25 @@ with run_suite.start_ahead(groups) as process:
 assert second.returncode == -9
 """
 
+_SERVER_GONE = """
+import os, signal, time
+from theworld_validate import run_suite, suite
+from theworld_validate.workers import pool
+with run_suite.start_ahead((suite.GROUPS["globals"], suite.GROUPS["files"])) as process:
+    assert pool.server_is_running()
+    os.kill(pool._server_pid(), signal.SIGKILL)  # while it imports, before it forks
+    process.follow({"theworld": {"baseline": [], "stages": []}})
+    began = time.monotonic()
+    (end,) = process.ends(timeout_seconds=600.0).values()
+    assert time.monotonic() - began < 60
+    assert end.ended == "was ended before it had delivered", end
+assert not pool.server_is_running()
+"""
+
+
+def test_a_server_that_died_is_not_waited_for() -> None:
+    subprocess.run([sys.executable, "-c", _SERVER_GONE], check=True, timeout=120)
+
 
 def test_a_process_that_was_started_ahead_ends_with_its_block() -> None:
     """Also where nothing is asked of it: a target that cannot be used, an interrupt."""

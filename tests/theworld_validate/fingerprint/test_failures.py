@@ -1,7 +1,12 @@
 """A failure names the error in one line, and the line of code that is not the harness's own."""
 
-import torch
+from collections.abc import Callable
 
+import torch
+from transformers import Gemma3TextConfig
+from transformers.generation.utils import GenerationMixin
+
+from theworld_validate.documents.observations import Failure
 from theworld_validate.fingerprint.digest import digest_tensor
 from theworld_validate.fingerprint.failures import describe_error, failure_of
 
@@ -54,20 +59,41 @@ def test_the_models_own_line_is_named_and_not_the_librarys_below_it() -> None:
     assert (failure.library, failure.called) == (None, None)
 
 
-def test_without_a_line_of_the_models_the_library_is_named_and_what_was_called() -> None:
-    model = TakesAnything()
-
-    def ask() -> None:  # as the harness does, whose frames are passed over
-        torch.nn.Module.get_submodule(model, "nowhere")
-
+def failure_of_the_library(ask: Callable[[], object]) -> Failure:
+    """As the harness asks, whose frames are passed over."""
     error = caught(ask)
-    assert error.__traceback__ is not None
-    while error.__traceback__.tb_frame.f_code.co_filename == __file__:
+    while error.__traceback__ is not None and error.__traceback__.tb_frame.f_code.co_filename == __file__:
         error.__traceback__ = error.__traceback__.tb_next
-    failure = failure_of(error, "outputs")
+    return failure_of(error, "outputs")
+
+
+def test_without_a_line_of_the_models_the_library_is_named_and_the_function_that_was_called() -> None:
+    model = TakesAnything()
+    failure = failure_of_the_library(lambda: torch.nn.Module.get_submodule(model, "nowhere"))
     assert "/torch/nn/modules/module.py:" in failure.place
-    assert failure.library == "torch"
-    assert failure.called == "TakesAnything.forward(self, *args: object, **kwargs: object) -> object"
+    assert (failure.library, failure.function) == ("torch", "TakesAnything.get_submodule")
+    assert failure.called is None
+
+
+def test_an_error_in_the_librarys_own_forward_is_not_one_of_its_signature() -> None:
+    """As memory that runs out; torch's own TypeErrors speak of arguments too."""
+    failure = failure_of_the_library(lambda: torch.nn.Linear(2, 2)(None))
+    assert failure.error.startswith("TypeError: linear(): argument 'input'")
+    assert (failure.function, failure.called) == ("Linear.forward", None)
+
+
+def test_an_argument_that_is_refused_is_told_with_the_signature() -> None:
+    model = torch.nn.Linear(2, 2)
+    failure = failure_of_the_library(lambda: model(torch.zeros(2), pixel_values=None))
+    assert "got an unexpected keyword argument 'pixel_values'" in failure.error
+    assert str(failure.called).startswith("Linear.forward(self, input:")
+
+
+def test_what_generate_refuses_is_told_with_the_signature() -> None:
+    kind = type("Model", (GenerationMixin,), {"forward": TakesAnything.forward, "config": Gemma3TextConfig()})
+    failure = failure_of_the_library(lambda: kind()._validate_model_kwargs({"world_frames": 1}))
+    assert failure.error.startswith("ValueError: The following `model_kwargs` are not used")
+    assert str(failure.called).startswith("Model.forward(self, *args")
 
 
 def test_an_error_that_was_never_raised_has_no_place() -> None:

@@ -1,5 +1,6 @@
 """Global state: whatever is left on shows under its own name, and is told as what it is."""
 
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from theworld_validate.compare.causes import Cause, classify
+from theworld_validate.compare.computing import is_of_computing
 from theworld_validate.compare.differences import diff_section
 from theworld_validate.fingerprint.global_state import observe_globals
 
@@ -94,3 +96,28 @@ def test_a_default_device_shows(device: str, names: set[str]) -> None:
         torch.set_default_device(None)
     assert {finding.location for finding in found} == names
     assert observe_globals() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "before", "unread"),
+    [
+        ("cuda.matmul", "tf32", "none", {"cuda_matmul_allow_tf32", "float32_matmul_precision"}),
+        ("cudnn.conv", "ieee", "tf32", {"cudnn_allow_tf32"}),
+        ("mkldnn.matmul", "bf16", "none", {"float32_matmul_precision"}),
+    ],
+)
+def test_a_precision_of_float32_shows_though_the_older_flags_cannot_be_read(
+    name: str, value: str, before: str, unread: set[str]
+) -> None:
+    """Torch raises where the older flags are read after the newer ones were set otherwise."""
+    seen = observe_globals()
+    owner, place = operator.attrgetter(name)(torch.backends), f"fp32_precision_{name.replace('.', '_')}"
+    with setting(lambda precision: setattr(owner, "fp32_precision", precision), value, before):
+        values = observe_globals()
+        found = diff_section("globals", seen, values)
+    assert values[place] == {"value": value}
+    assert {finding.location for finding in found} == {place, *unread}
+    assert {values[flag]["value"] for flag in unread} == {"cannot be read: RuntimeError"}
+    assert {classify(finding) for finding in found} == {Cause.GLOBAL_FLAG}
+    assert all(is_of_computing(finding, [], {}, {}) for finding in found)
+    assert observe_globals() == seen

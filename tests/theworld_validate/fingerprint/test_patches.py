@@ -1,7 +1,8 @@
 """Code in place of the library's own: each way of putting it there is seen, and what the library does itself is not."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,9 +10,12 @@ import torch
 import transformers.loss.loss_utils as losses
 from torch import nn
 from transformers import Gemma3TextConfig
+from transformers.activations import ACT2FN
 from transformers.generation import logits_process, stopping_criteria
+from transformers.generation.utils import GenerationMixin
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 from transformers.models.gemma3 import modeling_gemma3
 
 from theworld_validate.fingerprint.homes import foreign_code
@@ -37,6 +41,11 @@ class Calls:
         return self.function(*inputs, **named)
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    yield
+
+
 class Norm(nn.Module):
     """A class put in place of a norm's."""
 
@@ -53,6 +62,19 @@ def wrapped(function: Any) -> Any:
         return function(*inputs, **named)
 
     return wrapper
+
+
+class Dispatches:
+    @functools.singledispatchmethod
+    def act(self, value: object) -> object:
+        return value
+
+
+def own_table(patch: pytest.MonkeyPatch) -> None:
+    """A modeling module's own table, which goes before the one that all share; with the library's own functions."""
+    table = AttentionInterface()
+    table["sdpa"] = modeling_gemma3.eager_attention_forward
+    patch.setattr(modeling_gemma3, "ALL_ATTENTION_FUNCTIONS", table)
 
 
 def put(owner: Any, name: str, make: Callable[[Any], Any]) -> Patch:
@@ -80,6 +102,31 @@ PATCHES: dict[str, Patch] = {
     "transformers.generation.stopping_criteria.EosTokenCriteria.__call__": put(
         stopping_criteria.EosTokenCriteria, "__call__", wrapped
     ),
+    # Behind a decorator of torch's or Python's own.
+    f"{GEMMA}.Gemma3MLP.__call__": lambda patch: patch.setattr(
+        modeling_gemma3.Gemma3MLP,
+        "__call__",
+        torch.no_grad()(wrapped(modeling_gemma3.Gemma3MLP.__call__)),
+        raising=False,
+    ),
+    f"{GEMMA}.rotate_half": put(modeling_gemma3, "rotate_half", lambda old: torch._dynamo.disable(wrapped(old))),
+    f"{GEMMA}.eager_attention_forward": put(
+        modeling_gemma3,
+        "eager_attention_forward",
+        lambda old: torch._dynamo.disable(wrapped(old), recursive=False),
+    ),
+    f"{GEMMA}.create_causal_mask": put(modeling_gemma3, "create_causal_mask", lambda old: quiet()(wrapped(old))),
+    "transformers.generation.utils.GenerationMixin.generate": put(
+        GenerationMixin, "generate", lambda old: torch.no_grad()(wrapped(old.__wrapped__))
+    ),
+    f"{GEMMA}.Gemma3RMSNorm._norm": put(modeling_gemma3.Gemma3RMSNorm, "_norm", lambda _: vars(Dispatches)["act"]),
+    # Tables of transformers.
+    "transformers.activations.ACT2FN[gelu]": lambda patch: patch.setitem(ACT2FN, "gelu", (Norm, {})),
+    "transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS[linear]": lambda patch: patch.setitem(
+        ROPE_INIT_FUNCTIONS, "linear", wrapped(ROPE_INIT_FUNCTIONS["linear"])
+    ),
+    f"{GEMMA}.ALL_ATTENTION_FUNCTIONS[sdpa]": own_table,
+    f"{GEMMA}.ACT2FN[silu]": lambda patch: patch.setattr(modeling_gemma3, "ACT2FN", {"silu": Norm}),
     # The library's own functions, each where another belongs.
     "transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS[sdpa]": lambda patch: patch.setitem(
         ALL_ATTENTION_FUNCTIONS, "sdpa", modeling_gemma3.eager_attention_forward

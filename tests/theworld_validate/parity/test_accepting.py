@@ -14,6 +14,7 @@ from theworld_validate.documents.fingerprint import (
     FingerprintFile,
     parse_fingerprint,
     truth_beside,
+    why_not_compared,
     write_fingerprint,
 )
 from theworld_validate.documents.observations import Fingerprint
@@ -203,7 +204,13 @@ def test_a_file_of_the_schema_before_is_read() -> None:
     assert {c.status for c in compare_files(read, read)} == {Status.PASSED}
 
 
-@pytest.mark.parametrize("schema", ["theworld-fingerprint/2", "theworld-fingerprint/3"])
+def test_two_older_files_are_compared_if_they_observe_the_same() -> None:
+    older, newer = (replace(REFERENCE, schema=f"theworld-fingerprint/{number}") for number in (3, 4))
+    assert "(theworld-fingerprint/3)" in str(why_not_compared(newer, older))
+    assert why_not_compared(older, older) is None
+
+
+@pytest.mark.parametrize("schema", ["theworld-fingerprint/2", "theworld-fingerprint/3", "theworld-fingerprint/4"])
 def test_a_file_that_observes_less_is_compared_with_no_newer_one(schema: str, tmp_path: Path) -> None:
     old = replace(REFERENCE, schema=schema)
     places = [write_fingerprint(file, tmp_path / name) for file, name in ((old, "old.json"), (REFERENCE, "new.json"))]

@@ -187,6 +187,15 @@ def test_what_a_library_raised_is_not_told_as_the_candidates_line() -> None:
     )
 
 
+def test_another_error_of_a_library_is_not_told_as_one_of_forwards_signature() -> None:
+    """As memory that runs out while the model is saved."""
+    failure = Failure(section="round_trip", error="save_pretrained raises OutOfMemoryError", place="module.py:1",
+                      library="transformers", function="TheWorld.save_pretrained")  # fmt: skip
+    (finding,) = judged(whole(), replace(without(whole(), "round_trip"), failures=(failure,)))["round_trip"].findings
+    assert str(finding.cause).endswith("at module.py:1; what was called is TheWorld.save_pretrained")
+    assert finding.remedy == "run TheWorld.save_pretrained alone on the candidate"
+
+
 def test_one_error_of_several_steps_is_told_once() -> None:
     spoilt = raising(raising(without(whole(), "outputs", "text/"), "outputs", "text"), "outputs", "text")
     check = judged(whole(), spoilt)["probe.text"]

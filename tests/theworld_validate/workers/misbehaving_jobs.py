@@ -68,6 +68,12 @@ def raises(name: str) -> Iterator[Message]:
     raise {"GeneratorExit": GeneratorExit, "StopIteration": StopIteration, "RuntimeError": RuntimeError}[name]("boom")
 
 
+def raises_without_a_traceback() -> Iterator[Message]:
+    yield Step(text="about to raise")
+    sys.tracebacklimit = 0
+    raise RuntimeError("boom")
+
+
 def raises_its_own() -> Iterator[Message]:
     class Unusual(BaseException):
         pass

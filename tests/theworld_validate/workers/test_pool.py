@@ -96,6 +96,15 @@ def test_any_exception_is_the_subjects_with_its_line(name: str) -> None:
     assert "misbehaving_jobs.py:" in outcome.raised.place
 
 
+def test_a_subject_that_limits_tracebacks_is_told_with_its_line_all_the_same() -> None:
+    outcome = do("raises_without_a_traceback")
+    assert outcome.raised is not None
+    assert (outcome.raised.kind, outcome.raised.error) == ("subject", "RuntimeError: boom")
+    assert "misbehaving_jobs.py:" in str(outcome.raised.place)
+    assert outcome.raised.code == 'raise RuntimeError("boom")'
+    assert "misbehaving_jobs.py" in str(outcome.raised.traceback)
+
+
 def test_a_base_exception_of_its_own_is_caught_too() -> None:
     outcome = do("raises_its_own")
     assert outcome.raised is not None

@@ -21,7 +21,7 @@ from typing import Any
 
 from theworld_validate.documents.reading import read_json_object
 from theworld_validate.results import InputError
-from theworld_validate.workers.pool import start_server
+from theworld_validate.workers.pool import server_is_running, start_server
 
 _MAX_RESULT_BYTES = 16 * 2**20
 _FORKING = ("theworld_validate.workers.preload_libraries", "theworld_validate.audits.fork_fresh")
@@ -126,13 +126,14 @@ class FreshProcess:
             with contextlib.suppress(OSError):
                 self._connection, _ = self._listener.accept()
                 self._connection.settimeout(5.0)
-                self._pid = int(self._connection.makefile("rb", buffering=0).readline())
+                line = self._connection.makefile("rb", buffering=0).readline()
+                self._pid = int(line) if line else self._pid  # it may have ended before its first word
         return self._connection is not None
 
     def _hand_over(self, *, until: float) -> bool:
         """Give it its plans, if it is there by then; return whether it was, or has ended before."""
         while not self._accept(seconds=min(max(until - time.time(), 0.0), 0.2)):
-            if self._process is not None and self._process.poll() is not None:
+            if self._is_gone():
                 return True
             if time.time() >= until:
                 return False
@@ -143,6 +144,10 @@ class FreshProcess:
                 self._connection.shutdown(socket.SHUT_WR)
             self._plans = b""
         return True
+
+    def _is_gone(self) -> bool:
+        """Whether nobody will come any more: what was started has ended, or the server that was to fork it."""
+        return not server_is_running() if self._process is None else self._process.poll() is not None
 
     def _is_closed(self, until: float) -> bool:
         """Whether it closes the connection, by its end at the latest, before a time."""

@@ -10,6 +10,7 @@ Nothing here imports `theworld` before a stage does: what its own import changes
 a new interpreter; or, as `fork_fresh` makes it, one that has no more than that, in half the time.
 """
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -103,7 +104,11 @@ def become_fresh() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    with contextlib.suppress(OSError):
+        for descriptor in [int(name) for name in os.listdir("/proc/self/fd")]:  # noqa: PTH208
+            if descriptor > 2:
+                with contextlib.suppress(OSError):  # the listing's own
+                    os.close(descriptor)
 
 
 def _fork(plan: dict[str, Any], result: Path, judge: socket.socket) -> int:

@@ -27,10 +27,10 @@ from theworld_validate.documents.sketches import Sketch, why_no_sketch
 from theworld_validate.documents.writing import write_file
 from theworld_validate.results import Environment, InputError, Plan, SubjectRecord
 
-SCHEMA = "theworld-fingerprint/4"
+SCHEMA = "theworld-fingerprint/5"
 # Those before observe less: fewer calls, global flags and replaced functions, no losses in training, no gradients of a
 # text alone.
-_OBSERVE_LESS = ("theworld-fingerprint/2", "theworld-fingerprint/3")
+_OBSERVE_LESS = ("theworld-fingerprint/2", "theworld-fingerprint/3", "theworld-fingerprint/4")
 _READ = (*_OBSERVE_LESS, SCHEMA)  # the first had no sketches
 FILE_NAME = "fingerprint.json"  # inside a folder
 MAX_FINGERPRINT_BYTES = 64 * 2**20
@@ -101,10 +101,10 @@ def make_file(
 
 def why_not_compared(*files: FingerprintFile) -> str | None:
     """Why fingerprints cannot be compared: some observe less than the others; None where all observe the same."""
-    older = [file for file in files if file.schema in _OBSERVE_LESS]
-    if not older or len(older) == len(files):
+    if len({file.schema for file in files}) <= 1:
         return None
-    made = f"{older[0].subject.target} was made by an earlier version ({older[0].schema})"
+    oldest = min(files, key=lambda file: _READ.index(file.schema))
+    made = f"{oldest.subject.target} was made by an earlier version ({oldest.schema})"
     return f"the fingerprint of {made}, which observes less than {SCHEMA}; {_AGAIN}"
 
 

@@ -36,7 +36,8 @@ class Failure:
         place: the file and line that raised; `NOT_ASKED` where the question cannot be put to this model.
         code: that line's source; None where it is not known.
         library: that raised, where no line of the model's own was running.
-        called: the class that it was called on, with its forward's signature; None where that is not known.
+        called: the class that refused an argument, with its forward's signature; None for any other error.
+        function: the library's function that was called; None where no library raised.
     """
 
     section: str
@@ -46,6 +47,7 @@ class Failure:
     code: str | None = None
     library: str | None = None
     called: str | None = None
+    function: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,12 @@
 """What is missing because it raised: an exception as one `Failure`, with the place that a person can go to.
 
 In: an exception, and what was being observed. Out: `Failure`, with the last frame of the model's own code; where none
-of it was running, that of the library that raised, and what it was called on.
+of it was running, that of the library that raised, and what was called.
 """
 
 import inspect
 import linecache
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from theworld_validate.workers.whose_code import library_of
 _HARNESS = str(Path(__file__).resolve().parents[1])
 _MAX_ERROR = 500
 _MAX_CODE = 200
+_REFUSED = re.compile(r"\b(forward|generate)\(\) (got|missing|takes) ")  # as Python says it
+_READS_SIGNATURES = "_validate_model_kwargs"  # of transformers' GenerationMixin
 
 
 class CannotAsk(RuntimeError):  # noqa: N818 - what is the case
@@ -53,7 +56,8 @@ def failure_of(error: BaseException, section: str, probe: str | None = None) -> 
         place=one_line(f"{line.file}:{line.number}") if line is not None else "unknown",
         code=line.code if line is not None else None,
         library=library,
-        called=_called(error) if library is not None else None,
+        called=_called(error) if library is not None and _is_of_arguments(error) else None,
+        function=_function(error) if library is not None else None,
     )
 
 
@@ -73,6 +77,24 @@ def _line_of(error: BaseException) -> _Line | None:
     foreign = [line for line in lines if not _is_own(line.file)]
     own = [line for line in foreign if line.library is None]
     return (own or foreign or lines or [None])[-1]
+
+
+def _is_of_arguments(error: BaseException) -> bool:
+    """Whether a model refused what it was called with: Python does, or `generate`, by forward's signature."""
+    if isinstance(error, TypeError):
+        return _REFUSED.search(describe_error(error)) is not None
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return isinstance(error, ValueError) and bool(frames) and frames[-1].f_code.co_name == _READS_SIGNATURES
+
+
+def _function(error: BaseException) -> str | None:
+    """The outermost function of a library, by the class that it was called on: `Class.save_pretrained`."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if not _is_own(frame.f_code.co_filename)]
+    for frame in frames:
+        name = frame.f_code.co_name
+        if "self" in frame.f_locals and not name.startswith("_"):  # what is private only leads there
+            return one_line(f"{type(frame.f_locals['self']).__name__}.{name}", _MAX_CODE)
+    return one_line(frames[0].f_code.co_qualname, _MAX_CODE) if frames else None
 
 
 def _called(error: BaseException) -> str | None:

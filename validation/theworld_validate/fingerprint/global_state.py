@@ -7,6 +7,7 @@ where nothing was switched on.
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from theworld_validate.documents.observations import Section
@@ -20,6 +21,17 @@ _HOOKS_OF_EVERY_MODULE = (
     "module_registration_hooks",
     "buffer_registration_hooks",
     "parameter_registration_hooks",
+)
+# Where torch.backends has an `fp32_precision`; the first is what the others are without one of their own.
+_FLOAT32_PRECISIONS = (
+    "",
+    "cuda.matmul",
+    "cudnn",
+    "cudnn.conv",
+    "cudnn.rnn",
+    "mkldnn.matmul",
+    "mkldnn.conv",
+    "mkldnn.rnn",
 )
 
 
@@ -38,15 +50,16 @@ def observe_globals() -> Section:
         "autocast_cache": torch.is_autocast_cache_enabled(),
         "default_dtype": str(torch.get_default_dtype()),
         "default_device": str(torch.get_default_device()),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "float32_matmul_precision": _read(torch.get_float32_matmul_precision),
         # Of numbers, not of a flag: torch has a setter alone. Half of the least normal number is a denormal one.
         "flush_denormal": sys.float_info.min / 2 == 0.0,
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "cudnn_enabled": torch.backends.cudnn.enabled,
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
-        "cuda_matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "cudnn_allow_tf32": _read(lambda: torch.backends.cudnn.allow_tf32),
+        "cuda_matmul_allow_tf32": _read(lambda: torch.backends.cuda.matmul.allow_tf32),
+        **_float32_precisions(),
         "cuda_bf16_reduced_precision": str(torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction),
         "cuda_fp16_reduced_precision": str(torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction),
         "flash_sdp": torch.backends.cuda.flash_sdp_enabled(),
@@ -62,6 +75,29 @@ def observe_globals() -> Section:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         values["rng_state_cuda"] = hashlib.sha256(torch.cuda.get_rng_state().numpy().tobytes()).hexdigest()[:32]
     return {name: {"value": value} for name, value in values.items()}
+
+
+def _read(read: Callable[[], Any]) -> Any:
+    """A flag; or that it cannot be read: torch raises for those that `fp32_precision` has been set beside."""
+    try:
+        return read()
+    except RuntimeError as error:
+        return f"cannot be read: {type(error).__name__}"
+
+
+def _float32_precisions() -> dict[str, str]:
+    """What float32 is computed in, by backend and operator; of those that this torch has."""
+    import torch
+
+    found: dict[str, str] = {}
+    for place in _FLOAT32_PRECISIONS:
+        holder: Any = torch.backends
+        for name in filter(None, place.split(".")):
+            holder = getattr(holder, name, None)
+        value = getattr(holder, "fp32_precision", None)
+        if value is not None:  # "none" is what nobody set: torch computes it as "ieee"
+            found["_".join(["fp32_precision", *filter(None, place.split("."))])] = "ieee" if value == "none" else value
+    return found
 
 
 def _modes_left_on() -> dict[str, str | None]:

@@ -13,8 +13,10 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-PACKAGES = ("torch", "transformers")
-# What they import from; `kernels` decorates functions of transformers where it is installed.
+from theworld_validate.workers.whose_code import PACKAGES
+
+# What they import from; `kernels` decorates functions of transformers where it is installed. Not any installed package:
+# one that puts its own code in place of theirs lies beside them.
 _THEIR_OWN = (
     *PACKAGES,
     "PIL",
@@ -28,6 +30,8 @@ _THEIR_OWN = (
     "tqdm",
     "typing_extensions",
 )
+# Where decorators keep what they decorate: functools.wraps, and torch's compiler where it is told not to wrap.
+_DECORATED = ("__wrapped__", "_torchdynamo_orig_callable")
 # Methods that `dataclasses` writes as text and compiles, in the namespace of the class's own module.
 _OF_A_DATACLASS = ("__init__", "__repr__", "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__")
 _OF_A_FROZEN_ONE = ("__setattr__", "__delattr__")
@@ -54,21 +58,34 @@ def foreign_code(value: Any) -> Iterator[str]:
 
 
 def parts_of(value: Any) -> Iterator[Any]:
-    """What is called in the end: the functions inside of what Python wraps them in."""
+    """What is called in the end: the functions inside of what Python wraps them in, and those behind a decorator.
+
+    A decorator's own function comes before the one that it decorates: `torch.no_grad()(mine)` runs torch's, then mine.
+    """
+    yield from _parts_of(value, set())
+
+
+def _parts_of(value: Any, seen: set[int]) -> Iterator[Any]:
+    if id(value) in seen:  # __wrapped__ may lead back
+        return
+    seen.add(id(value))
     if isinstance(value, property):
         inner = [value.fget, value.fset, value.fdel]
     elif isinstance(value, (staticmethod, classmethod)):
         inner = [value.__func__]
+    elif isinstance(value, functools.singledispatchmethod):
+        inner = [value.func, *value.dispatcher.registry.values()]
     elif isinstance(value, (functools.partial, functools.partialmethod, functools.cached_property)):
         inner = [value.func]
     elif isinstance(value, functools._lru_cache_wrapper):
         inner = [value.__wrapped__]
     else:
         yield value
-        return
+        attributes = getattr(value, "__dict__", {})
+        inner = [attributes.get(name) for name in _DECORATED]
     for part in inner:
         if part is not None:
-            yield from parts_of(part)
+            yield from _parts_of(part, seen)
 
 
 def _name(function: Any, file: str) -> str:

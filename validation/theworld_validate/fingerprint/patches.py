@@ -6,14 +6,15 @@ instance are in `modules`. A patch may answer alike on every probe; it is other 
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from theworld_validate.documents.observations import Section
-from theworld_validate.fingerprint.homes import PACKAGES, foreign_code, parts_of
+from theworld_validate.fingerprint.homes import foreign_code, parts_of
 from theworld_validate.fingerprint.scalars import clean_text
 from theworld_validate.fingerprint.tree import iterate_modules
+from theworld_validate.workers.whose_code import PACKAGES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +27,7 @@ _ALWAYS = (
     "torch.nn.functional",
     "torch.nn.modules.module",
     "torch.utils.checkpoint",
+    "transformers.activations",
     "transformers.cache_utils",
     "transformers.generation.logits_process",
     "transformers.generation.stopping_criteria",
@@ -33,13 +35,9 @@ _ALWAYS = (
     "transformers.integrations.sdpa_attention",
     "transformers.loss.loss_utils",
     "transformers.masking_utils",
+    "transformers.modeling_rope_utils",
     "transformers.modeling_utils",
 )
-_ATTENTION_TABLES = (
-    ("transformers.modeling_utils", "ALL_ATTENTION_FUNCTIONS"),
-    ("transformers.masking_utils", "ALL_MASK_ATTENTION_FUNCTIONS"),
-)
-_TABLES = (*_ATTENTION_TABLES, ("transformers.loss.loss_utils", "LOSS_MAPPING"))
 _KINDS_OF_ATTENTION = re.compile("eager|sdpa|flash|flex|paged")
 _PAGED = {"paged"}
 
@@ -52,12 +50,12 @@ def observe_patches(model: "nn.Module") -> Section:
         for kind in type(module).__mro__
         if kind.__module__.partition(".")[0] in PACKAGES and _is_where_it_says(kind)
     }
-    names = sorted({*_ALWAYS, *(kind.__module__ for kind in kinds)})
+    names = dict.fromkeys([*_ALWAYS, *sorted(kind.__module__ for kind in kinds)])
     spaces = [sys.modules[name] for name in names if name in sys.modules]
     for space in spaces:
         kinds |= {item for item in vars(space).values() if isinstance(item, type) and item.__module__ == space.__name__}
     found: Section = {}
-    for place, code in [*_in_classes(kinds), *_in_modules(spaces), *_in_tables(), *_swapped()]:
+    for place, code in [*_in_classes(kinds), *_in_modules(spaces), *_in_tables(spaces)]:
         found.setdefault(f"{CODE} {clean_text(place)}", {"code": clean_text(code)})
     return dict(sorted(found.items()))
 
@@ -82,27 +80,55 @@ def _in_modules(spaces: Iterable[ModuleType]) -> Iterator[tuple[str, str]]:
             yield from _foreign(f"{space.__name__}.{name}", value)
 
 
-def _in_tables() -> Iterator[tuple[str, str]]:
-    for place, _, value in _entries(_TABLES):
-        yield from _foreign(place, value)
+def _in_tables(spaces: Sequence[ModuleType]) -> Iterator[tuple[str, str]]:
+    for name, table in _tables(spaces):
+        for key, value in _entries(table):
+            place = f"{name}[{key}]"
+            for item in value if isinstance(value, (tuple, list)) else (value,):  # ACT2FN has (class, arguments)
+                if callable(item):
+                    yield from _foreign(place, item)
+            if isinstance(table, _attention_kinds()):
+                yield from _swapped(place, str(key), value)
 
 
-def _swapped() -> Iterator[tuple[str, str]]:
-    """Entries that stand for another of the library's own functions: its name tells what kind of attention it is."""
-    for place, key, value in _entries(_ATTENTION_TABLES):
-        for function in parts_of(value):
-            name = f"{getattr(function, '__module__', None)}.{getattr(function, '__qualname__', None)}"
-            asked, given = (set(_KINDS_OF_ATTENTION.findall(text)) for text in (key, name))
-            is_from_the_hub = "/" in key  # a kernel's own name
-            if asked and not is_from_the_hub and not (asked <= given and _PAGED & given <= asked):
-                yield place, name
+def _tables(spaces: Sequence[ModuleType]) -> Iterator[tuple[str, Any]]:
+    """Each table of functions or classes once, by its name in the first module that has it: its home comes first.
+
+    A modeling module may have one of its own, whose entries go before those of the table that all share. Torch's
+    tables are what hooks and caches are kept in: what is on is in `globals`.
+    """
+    from transformers.utils.generic import GeneralInterface
+
+    seen: set[int] = set()
+    for space in spaces:
+        if space.__name__.partition(".")[0] != "transformers":
+            continue
+        for name, value in list(vars(space).items()):
+            if isinstance(value, (dict, GeneralInterface)) and not name.startswith("__") and id(value) not in seen:
+                seen.add(id(value))
+                yield f"{space.__name__}.{name}", value
 
 
-def _entries(tables: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, Any]]:
-    for module, name in tables:
-        table = getattr(sys.modules.get(module), name, None) or {}
-        for key in list(table):
-            yield f"{module}.{name}[{key}]", str(key), table[key]
+def _entries(table: Any) -> list[tuple[Any, Any]]:
+    # As they are kept: asked for an entry, ACT2FN makes an object of its class.
+    return list(dict.items(table)) if isinstance(table, dict) else [(key, table[key]) for key in list(table)]
+
+
+def _attention_kinds() -> tuple[type, ...]:
+    from transformers.masking_utils import AttentionMaskInterface
+    from transformers.modeling_utils import AttentionInterface
+
+    return AttentionInterface, AttentionMaskInterface
+
+
+def _swapped(place: str, key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """An entry that stands for another of the library's own functions: its name tells what kind of attention it is."""
+    for function in parts_of(value):
+        name = f"{getattr(function, '__module__', None)}.{getattr(function, '__qualname__', None)}"
+        asked, given = (set(_KINDS_OF_ATTENTION.findall(text)) for text in (key, name))
+        is_from_the_hub = "/" in key  # a kernel's own name
+        if asked and not is_from_the_hub and not (asked <= given and _PAGED & given <= asked):
+            yield place, name
 
 
 def _foreign(place: str, value: Any) -> Iterator[tuple[str, str]]:

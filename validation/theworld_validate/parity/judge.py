@@ -183,9 +183,12 @@ def _failure_finding(who: str, failure: Failure) -> Finding:
     why = f"{blame} at {failure.place}" + (f": {failure.code}" if failure.code else "")
     remedy = "mend it there" if who == "candidate" else "the reference cannot be asked this; mend that first"
     if failure.library is not None:
-        why += f"; what was called is {failure.called}" if failure.called else ""
-        if who == "candidate":
+        what_was_called = failure.called or failure.function
+        why += f"; what was called is {what_was_called}" if what_was_called else ""
+        if who == "candidate" and failure.called:
             remedy = "let the candidate take what the base class takes, by the same names in forward's signature"
+        elif who == "candidate":
+            remedy = f"run {failure.function or 'this call'} alone on the candidate"
     if failure.place == NOT_ASKED:
         says = f" cannot be asked this: {failure.error}"
         why, remedy = "as it was loaded, this question cannot be put to it", "load it otherwise to have this compared"

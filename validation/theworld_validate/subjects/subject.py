@@ -5,7 +5,6 @@ it left it in; an `InputError` with the file and the fix; or a `SubjectError` wi
 """
 
 import re
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from theworld_validate.subjects.checkpoints import check_checkpoint, not_on_the_
 from theworld_validate.subjects.targets import check_loader, resolve_target
 from theworld_validate.subjects.wrappers import unwrap
 from theworld_validate.target import Target
+from theworld_validate.workers.whose_code import frames_of, is_judged
 
 _DEVICE = re.compile(r"auto|cuda(:(?P<number>[0-9]{1,4}))?")
 _PACKAGE = str(Path(__file__).parent.parent)
@@ -80,6 +80,7 @@ class Subject(Target):
         """
         import torch
 
+        is_judged(self.target)
         target = resolve_target(self.target)
         arguments = self._arguments(target)
         loader = check_loader(self.target, target, arguments)
@@ -138,8 +139,7 @@ class Subject(Target):
             error, Exception
         ):  # its code is right: the checkpoint is not
             return InputError(f"{self.target} cannot load {one_line(self.checkpoint)}: {type(error).__name__}: {what}")
-        frames = traceback.extract_tb(error.__traceback__)
-        foreign = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)]
+        foreign = [frame for frame in frames_of(error) if not frame.filename.startswith(_PACKAGE)]
         frame = foreign[-1] if foreign else None
         return SubjectError(
             f"{self.target} raises {type(error).__name__} while loading: {what}",

@@ -8,7 +8,6 @@ import importlib
 import inspect
 import re
 import sys
-import traceback
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from theworld.checkpoints.error_text import one_line, summary
 from theworld_validate.results import InputError
 from theworld_validate.target import CANDIDATE_TARGET
+from theworld_validate.workers.whose_code import frames_of
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -67,7 +67,7 @@ def _failed_import(target: str, module_name: str, error: Exception) -> InputErro
     if isinstance(error, SyntaxError):
         place = f" ({error.filename}:{error.lineno})"
     else:
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+        frames = [f for f in frames_of(error) if "importlib" not in f.filename]
         place = f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
     what = f"{type(error).__name__}: {summary(error)}"
     return InputError(f"{target}: importing module {module_name!r} raises {what}{one_line(place)}")

@@ -20,7 +20,7 @@ from typing import Any
 
 from theworld_validate.results import InputError
 from theworld_validate.workers.messages import Done, Message, Raised, encode
-from theworld_validate.workers.whose_code import library_of
+from theworld_validate.workers.whose_code import frames_of, library_of
 
 _PR_SET_PDEATHSIG = 1
 _PRELOAD = "theworld_validate.workers.preload"
@@ -155,7 +155,7 @@ def _raised(error: BaseException, *, is_subject: bool) -> Raised:
     from theworld.checkpoints.bounded_files import one_line
 
     told: tuple[str, str | None, str | None] | None = getattr(error, "told", None)
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = frames_of(error)
     foreign = [frame for frame in frames if not frame.filename.startswith((_PACKAGE, _IMPORTLIB, "<frozen"))]
     if not foreign and error.__cause__ is not None:  # Python wraps a StopIteration that leaves a generator
         return _raised(error.__cause__, is_subject=is_subject)
@@ -171,5 +171,5 @@ def _raised(error: BaseException, *, is_subject: bool) -> Raised:
         error=one_line(text),
         place=one_line(place) if place else None,
         code=one_line(code) if code else None,
-        traceback="".join(traceback.format_exception(error))[-20_000:],
+        traceback="".join(traceback.format_exception(error, limit=sys.maxsize))[-20_000:],
     )

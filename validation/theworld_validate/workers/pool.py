@@ -138,6 +138,17 @@ def _server_pid() -> int | None:
     return pid if isinstance(pid, int) else None
 
 
+def server_is_running() -> bool:
+    """Whether the fork server lives; it is this process's child, and is asked without being waited for."""
+    pid = _server_pid()
+    if pid is None:
+        return False
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
+
+
 def end_server() -> None:
     """End the fork server, so that nobody waits for it; it holds nothing. Its socket's folder is removed."""
     if (pid := _server_pid()) is not None:
