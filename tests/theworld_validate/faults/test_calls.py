@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 import torch
 from transformers import Gemma3ForConditionalGeneration
+from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.gemma3.modeling_gemma3 import Gemma3CausalLMOutputWithPast
 
 from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.compare.causes import classify
 from theworld_validate.compare.differences import diff_section
 from theworld_validate.compare.explain import Evidence, contradictions, explain, rank_roots
+from theworld_validate.compare.judgement import Verdict, judge
 from theworld_validate.documents.observations import EMPTY, PROBE_SECTIONS, STATE_SECTIONS, Fingerprint
 from theworld_validate.faults.base import become
+from theworld_validate.faults.calls import _answer_otherwise
 from theworld_validate.faults.catalogue import CATALOGUE
 from theworld_validate.fingerprint.take import observe
 from theworld_validate.probes.gemma3 import build_probes
@@ -111,6 +114,37 @@ def own_output(model: Any) -> None:
     become(model, Own)
 
 
+def other_output(model: Any, *, without: str = "", note: str | None = None) -> None:
+    """Have the forward give another class of output: by default with equal fields, else less one, or one more."""
+
+    def give(_model: Any, _arguments: dict[str, Any], output: Any) -> Any:
+        if isinstance(output, tuple):
+            return output
+        fields = {name: value for name, value in output.items() if name != without}
+        return OwnOutput(**fields, note=note) if note else CausalLMOutputWithPast(**fields)
+
+    _answer_otherwise(model, give)
+
+
+def severities(findings: Iterable[Finding]) -> set[tuple[str, str]]:
+    return {(f"{finding.field}", finding.severity) for finding in findings}
+
+
+def test_another_class_of_output_is_shown_and_fails_only_where_its_fields_are_others(
+    tiny: SyntheticCheckpoint, see: Sees, reference: Callable[[str], Fingerprint], probes: list[Probe]
+) -> None:
+    expected = reference("outputs")
+    equal, less, more = load(tiny), load(tiny), load(tiny)
+    other_output(equal)
+    seen = see(equal, "outputs")
+    assert severities(differences(expected, seen)) == {("output_class", "warning")}
+    assert judge(expected, seen).verdict is Verdict.IDENTICAL
+    other_output(less, without="loss")
+    assert ("output_fields", "error") in severities(differences(expected, see(less, "outputs")))
+    other_output(more, note="mine")  # a subclass of the base's
+    assert differences(expected, see(more, "outputs")) == ()
+
+
 def equal_config_apart(model: Any) -> None:
     model.model.language_model.config = copy.deepcopy(model.model.language_model.config)
     model.config = copy.deepcopy(model.config)
@@ -142,7 +176,11 @@ def test_a_bare_call_is_the_models_own(
     assert outputs["text/arguments/bare.logits"]["digest"] == digest_tensor(bare.logits)
     assert outputs["text/arguments/bare.cache[7].keys"]["digest"] == digest_tensor(bare.past_key_values.layers[7].keys)
     assert outputs["text/arguments/bare.cache_type"] == {"tensor": "DynamicCache"}
-    assert outputs["text/output_type"] == {"tensor": "Gemma3CausalLMOutputWithPast"}
+    assert outputs["text/output_type"] == {
+        "tensor": "ModelOutput",
+        "output_class": "Gemma3CausalLMOutputWithPast",
+        "output_fields": "logits, loss, past_key_values",
+    }
     assert outputs["text/arguments/tuple.output_type"] == {"tensor": "tuple"}
     assert outputs["text/arguments/last_logits.logits"]["digest"] == digest_tensor(last.logits)
     assert str(outputs["text/arguments/chosen_logits.logits"]["tensor"]).startswith("float32[1, 2, ")

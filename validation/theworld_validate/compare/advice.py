@@ -199,7 +199,7 @@ ADVICE: dict[Cause, tuple[str, str]] = {
         "look at what forward does with inputs_embeds",
     ),
     Cause.OUTPUT_CLASS: (
-        "the forward gives an object of another class, of which callers cannot ask the same",
+        "the forward gives an object of another class; where its fields are others too, callers cannot ask the same",
         "return the output that the base class makes, or a subclass of its class",
     ),
     Cause.FORWARD_ARGUMENTS: (

@@ -15,8 +15,9 @@ from theworld_validate.results import Finding, Scalar
 _NOTHING: Observation = {}
 _NO_MODULE = (WRAPPER, CODE)
 _WRAPPED_SECTIONS = ("modules", "parameters", "buffers", "trace", "gradients")
-# Where a tensor lies is no property of the model: shown, and no failure.
-_HARMLESS_FIELDS = {"device"}
+# Shown, and no failure: where a tensor lies is no property of the model, and of another class of output with the same
+# fields callers can ask the same.
+_HARMLESS_FIELDS = {"device", "output_class"}
 _SUMMED_UP_BY = ("value", "tensor", "shape", "class", "kind", "code")
 _Places = list[tuple[str, Scalar, Scalar]]  # location, expected, actual
 
@@ -161,7 +162,9 @@ def _telling_fields(expected: Observation, actual: Observation) -> list[str]:
     if "tied_to" in fields:  # a tied parameter is described where its first name is
         return ["tied_to"]
     if {"dtype", "shape", "tensor", "unreadable"} & set(fields):  # a digest covers dtype and shape
-        return [name for name in fields if name != "digest"]
+        return [name for name in fields if name not in ("digest", "output_class", "output_fields")]
+    if "output_class" not in fields:  # one's own subclass may give more
+        return [name for name in fields if name != "output_fields"]
     return fields
 
 

@@ -154,8 +154,10 @@ def comparable(ours: Observation | None, theirs: Observation | None) -> bool:
 
 
 def differ(section: str, location: str, ours: Observation | None, theirs: Observation | None) -> tuple[Finding, ...]:
+    """Errors where two observations must be equal; what is only shown makes no two models different."""
     sides: list[Mapping[str, Observation]] = [{} if seen is None else {location: seen} for seen in (ours, theirs)]
-    return diff_section(section, dict(sides[0]), dict(sides[1]))
+    found = diff_section(section, dict(sides[0]), dict(sides[1]))
+    return tuple(finding for finding in found if finding.severity == "error")
 
 
 def _findings(beyond: list[Ratio], bounds: Bounds) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from theworld_validate.fingerprint.failures import failure_of
 from theworld_validate.fingerprint.finite import NON_FINITE, FiniteRecording, find_non_finite
 from theworld_validate.fingerprint.forward import (
     Answers,
+    OutputClass,
     ask_embeds,
     ask_loss_by_count,
     ask_probe,
@@ -216,6 +217,13 @@ class _Interview:
             if isinstance(answer, str):
                 found[self._prefix + location] = {"tensor": clean_text(answer)}
                 continue
+            if isinstance(answer, OutputClass):
+                found[self._prefix + location] = {
+                    "tensor": "ModelOutput",
+                    "output_class": clean_text(answer.name),
+                    "output_fields": clean_text(answer.fields),
+                }
+                continue
             seen: Observation = {"tensor": describe_shape(answer)}
             found[self._prefix + location] = seen
             try:
@@ -237,7 +245,7 @@ class _Interview:
         location = find_non_finite(
             (location, answer)
             for location, answer in answers.items()
-            if not isinstance(answer, str) and any(word in location for word in _TELLING)
+            if not isinstance(answer, (str, OutputClass)) and any(word in location for word in _TELLING)
         )
         if location is None:
             return EMPTY

@@ -7,6 +7,7 @@ answer too, in words: models that people wrap return tuples, no loss or no cache
 
 import inspect
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,21 @@ _MOST_HELD_BYTES = 2 * 2**30
 _KNOWN_FIELDS = ("logits", "loss", "past_key_values")
 _LIBRARIES = ("transformers", "torch", "collections", "builtins")
 
-Answers = dict[str, "torch.Tensor | str"]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputClass:
+    """A `ModelOutput` that a forward gave.
+
+    Args:
+        name: of its nearest class that a library defines.
+        fields: names of those that are not None, in order, after commas.
+    """
+
+    name: str
+    fields: str
+
+
+Answers = dict[str, "torch.Tensor | str | OutputClass"]
 
 
 def to_tensors(probe: Probe, model: Any) -> dict[str, "torch.Tensor"]:
@@ -162,11 +177,15 @@ def type_of(value: Any) -> str:
     return type(value).__name__
 
 
-def type_of_output(output: Any) -> str:
+def type_of_output(output: Any) -> str | OutputClass:
     """The class of what a forward gave, and which of its fields is one thing as an attribute and another as an item."""
+    from transformers.utils import ModelOutput
+
     apart = []
     if isinstance(output, Mapping):
         apart = [name for name in _KNOWN_FIELDS if output.get(name) is not field_of(output, name)]
+    if isinstance(output, ModelOutput) and not apart:
+        return OutputClass(name=type_of(output), fields=", ".join(sorted(output)))
     return type_of(output) + "".join(f", its item {name} is not its attribute" for name in apart)
 
 

@@ -145,7 +145,7 @@ def _with_numbers(check: CheckResult, part: Judged, judged: Judgement) -> CheckR
     """A check of a probe, or of the gradients, by what the referee says of its numbers."""
     if check.status is Status.PASSED:
         return check
-    kept: list[Finding] = [f for f in check.findings if f.field in ("raised", "non_finite")]
+    kept: list[Finding] = [f for f in check.findings if f.field in ("raised", "non_finite", "output_class")]
     findings = [*kept, *(f for f in part.findings if f.key not in {other.key for other in kept})]
     worst = part.worst
     figures: dict[str, Measurement] = {
