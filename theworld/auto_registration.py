@@ -41,7 +41,7 @@ def _register_model() -> None:
     from transformers import Gemma3Config
 
     auto_module = import_module("transformers.models.auto.modeling_auto")
-    for auto in vars(auto_module).values():
+    for auto in list(vars(auto_module).values()):  # another thread may import from it
         mapping = getattr(auto, "_model_mapping", None) if isinstance(auto, type) else None
         if mapping is None or Gemma3Config not in mapping:
             continue

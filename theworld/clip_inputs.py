@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 _MAKES = "TheWorldProcessor makes it of any clip"
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _DIMENSIONS = (5, 6)  # a clip a row, or several
 
 
@@ -22,10 +23,19 @@ def check_clip_inputs(frames: Any = None, num_frames: Any = None, latents: Any =
         raise ValueError(
             f"world_frames must have shape (batch, 3, {axes}), or (batch, clips, 3, {axes}), got {tuple(frames.shape)}"
         )
+    if latents is not None and latents.ndim not in _DIMENSIONS:
+        raise ValueError(
+            "world_latents must have shape (batch, channels, steps, height, width), or (batch, clips, channels, ...), "
+            f"got {tuple(latents.shape)}"
+        )
     clips = frames if frames is not None else latents
-    if num_frames is None or clips is None:
+    if num_frames is None:
         return
-    if num_frames.is_floating_point() or num_frames.shape != clips.shape[:-4]:
+    if clips is None:
+        raise ValueError(
+            "world_num_frames says how long clips are, and there is none; give world_frames, or leave it out"
+        )
+    if num_frames.dtype not in _WHOLE or num_frames.shape != clips.shape[:-4]:
         raise ValueError(
             f"world_num_frames must hold a whole number a clip, shape {tuple(clips.shape[:-4])}, "
             f"got {tuple(num_frames.shape)}, {num_frames.dtype}"

@@ -63,7 +63,11 @@ def load_theworld(
         check_name(name_or_path)
     adapter = take_adapter(name_or_path, kwargs)
     if adapter is not None:
-        check_says_branch(adapter, enable_world=enable_world, cosmos=cosmos_model_name_or_path)
+        if not isinstance(kwargs.get("config"), PreTrainedConfig):
+            hub_kwargs = {key: kwargs[key] for key in _HUB_KEYWORDS if key in kwargs}
+            check_says_branch(
+                adapter, enable_world=enable_world, cosmos=cosmos_model_name_or_path, hub_kwargs=hub_kwargs
+            )
         name_or_path = adapter.base
     loaded = _load_base(
         cls,
@@ -78,7 +82,16 @@ def load_theworld(
         return loaded
     model, info = loaded if isinstance(loaded, tuple) else (loaded, {})
     told = adapter.put_on(model, offload_folder=kwargs.get("offload_folder"))
-    return (model, {**info, **told}) if isinstance(loaded, tuple) else model
+    return (model, _joined(info, told)) if isinstance(loaded, tuple) else model
+
+
+def _joined(base: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:
+    """The account of a load in two parts: sets of keys, and a list of messages."""
+    joined = dict(base)
+    for name, found in adapter.items():
+        before = base.get(name, ())
+        joined[name] = [*before, *found] if isinstance(found, list) else {*before, *found}
+    return joined
 
 
 def _load_base(

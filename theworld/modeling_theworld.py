@@ -79,7 +79,7 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
         rollout: RolloutConfig | None,
     ) -> Rollout:
         """Have Cosmos predict what follows each clip: see `TheWorldModel.roll_out`."""
-        self._has_clips(world_frames, world_latents)
+        self._has_clips(world_frames, world_num_frames, world_latents)
         return self.model.roll_out(
             world_frames, world_num_frames, world_latents, num_world_steps=num_world_steps, rollout=rollout
         )
@@ -123,7 +123,7 @@ class TheWorld(WorldPretrained, MemoryLevers, Gemma3ForConditionalGeneration, Ge
         Raises:
             ValueError: if frames and placeholders do not match, or frames are out of range.
         """
-        has_clips = self._has_clips(world_frames, world_latents)
+        has_clips = self._has_clips(world_frames, world_num_frames, world_latents)
         clips: dict[str, Any] = {}
         if has_clips:  # Gemma 3's own inner model takes no such arguments
             clips = {

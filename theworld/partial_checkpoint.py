@@ -7,6 +7,7 @@ loader takes it for a whole model.
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -28,6 +29,11 @@ WEIGHTS_FILE = "trainable.safetensors"
 CONFIG_FILE = "config.json"
 LOADED = "_theworld_loaded_trainable"  # on a model: names of parameters that came from a trainable-only checkpoint
 _MAX_SHOWN = 3
+# One file, an index or a shard, each of a variant too; an adapter has one file.
+_OPENED = re.compile(
+    r"model(\.[^.]+)?(-\d{5}-of-\d{5})?(\.[^.]+)?\.safetensors|model\.safetensors\.index(\.[^.]+)?\.json"
+    r"|adapter_model\.safetensors"
+)
 
 
 def is_partial_checkpoint(name_or_path: Any) -> bool:
@@ -37,8 +43,8 @@ def is_partial_checkpoint(name_or_path: Any) -> bool:
 
 
 def whole_weights(folder: Path) -> list[str]:
-    """Names of the files in a folder that hold a whole model's weights, or an adapter's, as transformers saves them."""
-    return sorted(p.name for p in folder.glob("*.safetensors*") if p.name.startswith(("model", "adapter_model")))
+    """Names of the files in a folder that a loader opens as a whole model's weights, or as an adapter's."""
+    return sorted(path.name for path in folder.glob("*model*") if _OPENED.fullmatch(path.name) and path.is_file())
 
 
 def check_unambiguous(folder: Path) -> None:

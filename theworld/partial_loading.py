@@ -139,6 +139,7 @@ def load_trainable(model: Any, folder: Path, base: Base) -> frozenset[str]:
             parameters[name].copy_(weight)
     filled = frozenset(name for name, _ in model.named_parameters() if _inner_name(name) in weights)
     setattr(model, LOADED, filled)
+    model.name_or_path = str(folder.resolve())  # an adapter names it as its base, which alone has what was filled
     return filled
 
 

@@ -32,7 +32,9 @@ def with_parameter_names(model: "PreTrainedModel", state_dict: Any) -> Any:
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import rename_source_key
 
-    own = model.state_dict()
+    if set(state_dict) <= _stored_names(model):
+        return state_dict
+    own = model.state_dict()  # gathers, copies or unpacks tensors in some libraries, so only where it is needed
     if all(name in own for name in state_dict):
         return state_dict
     renamings: Any = get_model_conversion_mapping(model, add_legacy=False)
@@ -49,6 +51,15 @@ def with_parameter_names(model: "PreTrainedModel", state_dict: Any) -> Any:
     if hasattr(state_dict, "_metadata"):  # torch's, of its modules' versions
         renamed._metadata = state_dict._metadata
     return renamed
+
+
+def _stored_names(model: "PreTrainedModel") -> set[str]:
+    """Names of parameters, tied ones under each name, and of the buffers that torch stores."""
+    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        stored = module._buffers.keys() - module._non_persistent_buffers_set
+        names.update(f"{prefix}.{name}" if prefix else name for name in stored)
+    return names
 
 
 def world_renamings() -> list[Any]:

@@ -141,7 +141,7 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         if world_frames is None:
             assert world_latents is not None
             channels, shape = self.config.world_config.latent_channels, tuple(world_latents.shape)
-            if len(shape) not in (5, 6) or shape[-4] != channels:
+            if shape[-4] != channels:
                 raise ValueError(
                     f"world_latents must have shape (batch, {channels}, steps, height, width), got {shape}"
                 )
@@ -176,8 +176,7 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         """
         if rollout is None:
             raise ValueError("num_world_steps needs rollout=RolloutConfig(prompt=..., safety_checker=...)")
-        self._has_clips(world_frames, world_latents)
-        check_clip_inputs(world_frames, world_num_frames, world_latents)
+        self._has_clips(world_frames, world_num_frames, world_latents)
         settings = self.config.world_config
         check_num_world_steps(num_world_steps, most=settings.max_world_steps - 1)
         if world_frames is None or world_latents is not None:
@@ -325,7 +324,7 @@ class TheWorldModel(WorldPretrained, Gemma3Model):
         Raises:
             ValueError: if frames and placeholders do not match, frames are out of range, or there is no branch.
         """
-        has_clips = self._has_clips(world_frames, world_latents)
+        has_clips = self._has_clips(world_frames, world_num_frames, world_latents)
         has_branch = self.enable_world
         if has_branch and not has_clips and input_ids is not None and input_ids.shape[1] > 1:
             self._world_mask(input_ids, None, num_world_tokens=0)

@@ -3,6 +3,7 @@
 A mixin for Gemma 3's classes, with or without a head.
 """
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -51,17 +52,19 @@ class WorldPretrained:
             raise ValueError("this model has no world branch; load it with enable_world=True")
         return self.config.world_config
 
-    def _has_clips(self, frames: Any, latents: Any) -> bool:
+    def _has_clips(self, frames: Any, num_frames: Any, latents: Any) -> bool:
         """Whether there are clips: frames, or latents in their place.
 
         Raises:
-            ValueError: if they are no tensors, or the model has no branch, or was told of frames of another size.
+            ValueError: if they are no tensors, or the model has no branch, or was told of frames of another size; or
+                if there are numbers of frames alone.
         """
         if frames is None and latents is None:
+            check_clip_inputs(None, num_frames, None)
             return False
         if not self.enable_world:
             raise ValueError("world_frames were given, and the world branch is off; load with enable_world=True")
-        check_clip_inputs(frames, None, latents)
+        check_clip_inputs(frames, num_frames, latents)
         if frames is not None:
             self.config.world_config.check_frame_size(*frames.shape[-2:])
         return True
@@ -113,21 +116,38 @@ class WorldPretrained:
         parent: Any = super()
         return parent.load_state_dict(with_parameter_names(cast("Any", self), state_dict), *args, **kwargs)
 
+    def load_adapter(self, *args: Any, **kwargs: Any) -> Any:
+        """Load an adapter as every model does, and never from a pickle: transformers would take one where it finds one.
+
+        Whoever loads an adapter comes through here: a user, `from_pretrained` and `Trainer`.
+
+        Raises:
+            ValueError: if the adapter's weights are missing, or a pickle.
+        """
+        from theworld.adapter_files import use_safetensors_alone
+
+        parent: Any = super()
+        call = inspect.signature(parent.load_adapter).bind(*args, **kwargs)
+        use_safetensors_alone(call.arguments)
+        return parent.load_adapter(*call.args, **call.kwargs)
+
     def save_pretrained(self, save_directory: Any, *args: Any, trainable_only: bool = False, **kwargs: Any) -> None:
         """Save as Hugging Face models do; with `trainable_only`, only what trains and the base's name and digest.
 
         What is saved whole replaces a trainable-only checkpoint in the same folder; not the other way round.
 
         Raises:
-            ValueError: if `trainable_only` is given with an argument that it would not heed, or for such a folder.
+            ValueError: if `trainable_only` is given with an argument that it would not heed, or for such a folder; or
+                for an adapter whose base has not what was trained.
         """
-        from theworld.adapters import warn_of_unsaved_branch
+        from theworld.adapters import check_base_is_whole, warn_of_unsaved_branch
         from theworld.partial_checkpoint import is_partial_checkpoint, remove_trainable, save_trainable
 
         if not trainable_only:
             if getattr(self, "_hf_peft_config_loaded", False) and is_partial_checkpoint(save_directory):
                 raise ValueError(f"{save_directory}: holds a trainable-only checkpoint; save the adapter elsewhere")
             if getattr(self, "_hf_peft_config_loaded", False):
+                check_base_is_whole(self, save_directory)
                 warn_of_unsaved_branch(self, save_directory)
             self._note_trainable()
             parent: Any = super()

@@ -40,6 +40,9 @@ def model(shared_world: TheWorld) -> TheWorld:
         ({"world_num_frames": [5]}, r"world_num_frames must be a torch tensor \(batch,\) .*, got list;"),
         ({"world_num_frames": torch.tensor([5, 5])}, r"a whole number a clip, shape \(1,\), got \(2,\), torch.int64"),
         ({"world_num_frames": torch.tensor([5.0])}, r"a whole number a clip, shape \(1,\), got \(1,\), torch.float32"),
+        ({"world_num_frames": torch.tensor([True])}, r"a whole number a clip, shape \(1,\), got \(1,\), torch.bool"),
+        ({"world_frames": None, "world_num_frames": torch.tensor([5])}, "how long clips are, and there is none; give"),
+        ({"world_frames": None, "world_latents": torch.zeros(4, 2)}, r"world_latents must have shape .*got \(4, 2\)"),
         ({"world_frames": None, "world_latents": [1]}, "world_latents must be a torch tensor .*, got list;"),
     ],
 )

@@ -13,6 +13,7 @@ from transformers import AutoModel, AutoModelForImageTextToText
 from tests.conftest import load_world
 from tests.theworld.test_loading import assert_equal_bits
 from theworld import FreezeConfig, TheWorld, TheWorldProcessor
+from theworld.partial_checkpoint import whole_weights
 from theworld.synthetic import SyntheticCheckpoint
 from theworld.world_model import TheWorldModel
 
@@ -51,6 +52,22 @@ def test_a_trainable_only_save_leaves_whole_weights_alone(
         world.save_pretrained(tmp_path, trainable_only=True)
     assert str(caught.value).startswith(str(tmp_path))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_files_that_no_loader_opens_are_no_weights(world: TheWorld, tmp_path: Path) -> None:
+    opened = [
+        *("model.safetensors", "model.fp16.safetensors", "model-00001-of-00002.safetensors"),
+        *("model.fp16-00001-of-00002.safetensors", "model.safetensors.index.json", "model.safetensors.index.fp16.json"),
+        "adapter_model.safetensors",
+    ]
+    others = ["model.safetensors.bak", "model.safetensors.index.json.old", "my_model.safetensors", "models.safetensors"]
+    for name in (*opened, *others):
+        (tmp_path / name).write_bytes(b"")
+    assert whole_weights(tmp_path) == sorted(opened)
+    for name in opened:
+        (tmp_path / name).unlink()
+    world.save_pretrained(tmp_path, trainable_only=True)
+    assert_equal_bits(TheWorld.from_pretrained(tmp_path), world)
 
 
 def test_a_file_of_the_users_own_stays(world: TheWorld, tmp_path: Path) -> None:
