@@ -1,5 +1,6 @@
 """Candidates with one fault each, for `--candidate tests.theworld_validate.faulty_candidates:name`."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,13 @@ def changed_by_a_later_load(checkpoint: str, **arguments: Any) -> TheWorld:
         Path(checkpoint).with_name("loaded").touch(exist_ok=False)
     except FileExistsError:
         model.model.language_model.layers[2].mlp.down_proj.weight.detach()[3] += 0.5
+    return model
+
+
+def named_after_its_process(checkpoint: str, **arguments: Any) -> TheWorld:
+    """Each worker's load carries another value, which no module of the reference has."""
+    model = _load(checkpoint, **arguments)
+    model.made_by = os.getpid()  # type: ignore[assignment]
     return model
 
 

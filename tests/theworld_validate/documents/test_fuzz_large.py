@@ -204,4 +204,4 @@ def test_many_budgets(tmp_path: Path) -> None:
     }
     answers = dict(ask(tmp_path, TOML_READERS[1:], texts))
     assert answers["read_budgets different"].kind == "read"
-    assert "budget 20001 is about the same cells as budget 1" in answers["read_budgets twice"].text
+    assert "budget 20001 is about the same configurations as budget 1" in answers["read_budgets twice"].text

@@ -17,6 +17,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 from transformers.models.gemma3 import modeling_gemma3
+from transformers.utils.generic import can_return_tuple
 
 from theworld_validate.fingerprint.homes import foreign_code
 from theworld_validate.fingerprint.patches import observe_patches
@@ -162,6 +163,35 @@ def test_what_the_library_decorates_and_generates_is_its_own(monkeypatch: pytest
     compiled = torch.compile(forward, backend="eager")
     monkeypatch.setattr(modeling_gemma3.Gemma3MLP, "forward", compiled)
     assert list(observe_patches(model)) == [f"(code) {GEMMA}.Gemma3MLP.forward"]
+
+
+@pytest.mark.parametrize(
+    "decorator",
+    [
+        torch.no_grad(),
+        torch.inference_mode(),
+        torch.autocast("cpu"),
+        torch._dynamo.disable,
+        functools.partial(torch._dynamo.disable, recursive=False),
+        functools.cache,
+        functools.partial(functools.partial, torch.utils.checkpoint.checkpoint),
+        quiet(),
+        can_return_tuple,
+        lambda function: torch.no_grad()(torch._dynamo.disable(function)),
+    ],
+)
+def test_code_behind_a_decorator_of_a_librarys_is_named(decorator: Callable[[Any], Any]) -> None:
+    def mine(self: Any, *inputs: Any) -> Any:
+        return inputs
+
+    assert set(foreign_code(decorator(mine))) == {f"{__name__}.{mine.__qualname__}"}
+    assert list(foreign_code(decorator(modeling_gemma3.repeat_kv))) == []
+
+
+def test_decorated_in_a_circle_is_said_once() -> None:
+    circle = wrapped(modeling_gemma3.repeat_kv)
+    circle.__wrapped__ = circle
+    assert len(list(foreign_code(circle))) == 1
 
 
 def test_a_patch_says_where_its_code_is() -> None:

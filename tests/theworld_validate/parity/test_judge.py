@@ -221,6 +221,22 @@ def test_no_buffers_are_none_and_no_parameters_are_no_evidence() -> None:
         assert (name, check.status, check.reason) == (name, status, reason)
 
 
+def test_losses_alone_are_no_gradients() -> None:
+    """Of a model that is frozen as a whole there are still losses, and the gradient of given embeddings."""
+    frozen: Section = {
+        "(inputs_embeds)": tensor(3),
+        WEIGHT: {"gradient": "none"},
+        "(loss)": tensor(4),
+        "(loss)(text)": tensor(5),
+    }
+    sides = [replace(whole(), sections={**whole().sections, "gradients": frozen}) for _ in range(2)]
+    check = judged(*sides)["gradients"]
+    assert (check.status, check.reason) == (INCONCLUSIVE, NOTHING)
+    assert check.measurements["tensors_compared"] == 0
+    check = judged(sides[0], with_places(sides[1], "gradients", {"(loss)": tensor(9)}))["gradients"]
+    assert (check.status, [finding.location for finding in check.findings]) == (FAILED, ["(loss)"])
+
+
 def test_buffers_of_one_side_alone_are_a_failure() -> None:
     bare = replace(whole(), sections={**whole().sections, "buffers": {}})
     assert judged(bare, whole())["buffers"].status is FAILED

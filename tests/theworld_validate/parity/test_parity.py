@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from theworld.synthetic import SyntheticCheckpoint
 from theworld_validate.compare.explain import contradictions
 from theworld_validate.faults.base import rewrite_files
+from theworld_validate.parity.allowances import Allowance, parse_allowance
 from theworld_validate.parity.causes import explain_checks, gather_evidence
 from theworld_validate.parity.check import check_parity
 from theworld_validate.parity.jobs import observe_job, side_of
@@ -32,6 +33,7 @@ def compare(
     reference: str = REFERENCE_TARGET,
     probes: tuple[str, ...] = ("text",),
     run: Run | None = None,
+    allowances: tuple[Allowance, ...] = (),
     **loading: Any,
 ) -> Checks:
     """Each side in a worker of its own; the checks in the order in which they came."""
@@ -41,6 +43,7 @@ def compare(
         Subject(target=candidate, checkpoint=checkpoint, **loading),
         run=run or Run(),
         probe_names=probes,
+        allowances=allowances,
     )
     return {check.id: check for check in checks}
 
@@ -243,6 +246,14 @@ def test_two_loads_of_a_candidate_must_be_equal(gemma_copy: Path) -> None:
         "model.language_model.layers.2.mlp.down_proj.weight",
     )
     assert checks["parity.round_trip"].status is Status.PASSED
+
+
+def test_what_is_allowed_may_differ_between_two_loads(tiny: SyntheticCheckpoint) -> None:
+    allowances = (parse_allowance("attribute:made_by"),)
+    checks = compare(tiny, FAULTY + "named_after_its_process", allowances=allowances, dtype="float32")
+    assert {name for name, check in checks.items() if check.status is not Status.PASSED} == set()
+    assert "parity.loads" not in checks
+    assert checks["parity.allowed.attribute"].measurements["places"] == 1
 
 
 def test_a_candidate_that_raises_fails(tiny: SyntheticCheckpoint) -> None:

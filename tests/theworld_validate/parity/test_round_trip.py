@@ -4,7 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from tests.theworld_validate.parity.documents import BUFFER, PLAN, WEIGHT, judged, raising, tensor, whole, with_places
+from tests.theworld_validate.parity.documents import (
+    BUFFER,
+    PLAN,
+    WEIGHT,
+    judged,
+    raising,
+    tensor,
+    whole,
+    with_places,
+    without,
+)
 from theworld_validate.compare.explain import Evidence
 from theworld_validate.documents.observations import Fingerprint, Observation, Section
 from theworld_validate.parity.causes import explain_checks
@@ -204,3 +214,67 @@ def test_two_loads_that_differ_are_an_error_with_its_first_place() -> None:
 def test_two_loads_may_differ_in_any_state(section: str, place: str, seen: Observation) -> None:
     (check,) = check_loads(whole(), with_places(whole(), section, {place: seen}))
     assert [(finding.section, finding.location) for finding in check.findings] == [(section, place)]
+
+
+def placed(device: str, **fields: str) -> Fingerprint:
+    """A model on one device, with hooks of accelerate's where that is no CPU."""
+    is_spread = device != "cpu"
+    module = {"class": "Gemma3", "hooks": int(is_spread), "overrides": "forward" if is_spread else ""}
+    made = with_places(whole(), "parameters", {WEIGHT: tensor(1, device=device, hooks="0", **fields)})
+    made = with_places(made, "buffers", {BUFFER: tensor(2, device=device)})
+    return with_places(made, "modules", {"(model)": module})
+
+
+def test_two_loads_on_other_devices_are_no_check() -> None:
+    """`--device auto` spreads a model by the memory that is free at the time."""
+    moved = with_places(whole(), "buffers", {BUFFER: tensor(2, device="cuda:0")})
+    assert list(check_loads(with_places(whole(), "buffers", {BUFFER: tensor(2, device="cpu")}), moved)) == []
+    assert list(check_loads(placed("cpu"), placed("cuda:0", stride="[2]", same_memory_as=WEIGHT))) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "place", "seen"),
+    [
+        ("parameters", WEIGHT, tensor(9, device="cuda:0", hooks="0")),
+        ("parameters", WEIGHT, tensor(1, device="cuda:0", hooks="1")),  # accelerate puts none on a parameter
+        ("modules", "(model)", {"class": "Other", "hooks": 0, "overrides": ""}),
+    ],
+)
+def test_placement_hides_no_other_difference(section: str, place: str, seen: Observation) -> None:
+    (check,) = check_loads(placed("cpu"), with_places(placed("cuda:0"), section, {place: seen}))
+    assert check.status is Status.FAILED
+    assert [(finding.severity, finding.location) for finding in check.findings] == [("error", place)]
+
+
+def test_hooks_of_a_model_that_stays_where_it_is_are_compared() -> None:
+    hooked = with_places(placed("cpu"), "modules", {"(model)": {"class": "Gemma3", "hooks": 1, "overrides": ""}})
+    (check,) = check_loads(placed("cpu"), hooked)
+    assert check.findings[0].message == "two loads of the candidate differ: (model): hooks is 1, expected 0"
+
+
+def test_a_second_load_that_raises_is_a_difference() -> None:
+    (check,) = check_loads(whole(), raising(without(whole(), "config"), "config"))
+    (explained,) = explain_checks([check], Evidence())
+    assert explained.status is Status.FAILED
+    (finding,) = explained.findings
+    assert (finding.code, finding.actual) == ("config.loads_differ", "model.py:7")
+    assert finding.message == "two loads of the candidate differ: config of the second load raises KeyError: 'x'"
+    assert str(finding.cause).startswith("loads that differ: ")
+
+
+def test_a_section_that_raises_in_both_loads_is_told_of_by_its_own_check() -> None:
+    raised = raising(without(whole(), "config"), "config")
+    assert list(check_loads(raised, raised)) == []
+
+
+@pytest.mark.parametrize("name", ["config", "parameters", "buffers"])
+def test_a_round_trip_from_a_state_that_is_not_known_is_inconclusive(name: str) -> None:
+    comparison = Comparison(
+        plan=PLAN,
+        reference=Side(fingerprint=REFERENCE),
+        candidate=Side(fingerprint=whole()),
+        saved=raising(without(whole(), name), name),
+    )
+    check = next(check for check in judge(comparison) if check.id == "parity.round_trip")
+    assert (check.status, check.findings) == (Status.INCONCLUSIVE, ())
+    assert check.reason == f"evidence is missing: {name} of the candidate before it was saved"

@@ -71,6 +71,15 @@ def test_a_fingerprint_of_an_earlier_version_is_undecidable_and_says_so(folders:
     assert "was made by an earlier version (theworld-fingerprint/3)" in str(check.reason)
 
 
+def test_a_truth_of_an_earlier_version_is_undecidable_and_says_so(folders: tuple[Path, Path]) -> None:
+    older = replace(TRUTH, schema="theworld-fingerprint/3")
+    write_fingerprint(older, folders[0] / "old" / "fingerprint.truth.json")
+    check = environment_check(*folders)
+    assert check.status is Status.INCONCLUSIVE
+    assert "was made by an earlier version (theworld-fingerprint/3)" in str(check.reason)
+    assert invoke("regress", *folders, "--quiet", "--accept", "equivalent").exit_code == 3
+
+
 @pytest.mark.parametrize("gone", ["baselines/old/fingerprint.json", "current/fingerprint.json"])
 def test_without_a_fingerprint_it_is_undecidable_and_the_remedy_is_said(
     folders: tuple[Path, Path], tmp_path: Path, gone: str

@@ -1,5 +1,6 @@
 """Loaders as people write them: right ones, wrappers, and mistakes that somebody reported in public."""
 
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -217,6 +218,11 @@ class MuteError(Exception):
 
 def raises_runtime_error(folder: str, **arguments: Any) -> Any:
     raise RuntimeError("boom\n::error::\x1b[31m")
+
+
+def raises_without_a_traceback(folder: str, **arguments: Any) -> Any:
+    sys.tracebacklimit = 0
+    raise RuntimeError("boom")
 
 
 def raises_stop_iteration(folder: str, **arguments: Any) -> Any:

@@ -84,6 +84,7 @@ def test_a_module_that_cannot_be_imported_is_named(
 @pytest.mark.parametrize(
     ("target", "said"),
     [
+        ("raises_without_a_traceback", "raises RuntimeError while loading: boom"),
         ("raises_runtime_error", "raises RuntimeError while loading: boom ::error::\\x1b[31m"),
         ("raises_stop_iteration", "raises StopIteration while loading"),
         ("raises_generator_exit", "raises GeneratorExit while loading"),
@@ -91,7 +92,10 @@ def test_a_module_that_cannot_be_imported_is_named(
         ("raises_mute", "raises MuteError while loading: MuteError"),
     ],
 )
-def test_what_a_loader_raises_is_its_own_error(tiny: SyntheticCheckpoint, target: str, said: str) -> None:
+def test_what_a_loader_raises_is_its_own_error(
+    tiny: SyntheticCheckpoint, monkeypatch: pytest.MonkeyPatch, target: str, said: str
+) -> None:
+    monkeypatch.setattr(sys, "tracebacklimit", 1_000, raising=False)  # a loader may set it
     with pytest.raises(SubjectError) as caught:
         load(target, tiny.gemma)
     line, place, code = caught.value.told

@@ -107,6 +107,11 @@ def num_tensors(section: Mapping[str, Observation]) -> int:
     return sum("digest" in seen for seen in section.values())
 
 
+def parameter_gradients(section: Section) -> Section:
+    """The gradients of parameters, of the section "gradients": less the losses, and that of given embeddings."""
+    return {place: seen for place, seen in section.items() if not place.startswith((LOSS, INPUTS_EMBEDS))}
+
+
 def whole_plan(probes: tuple[str, ...]) -> Plan:
     """What a whole fingerprint must hold for these probes."""
     return Plan(sections=SECTIONS, probes=probes)

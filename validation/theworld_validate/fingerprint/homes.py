@@ -75,8 +75,10 @@ def _parts_of(value: Any, seen: set[int]) -> Iterator[Any]:
         inner = [value.__func__]
     elif isinstance(value, functools.singledispatchmethod):
         inner = [value.func, *value.dispatcher.registry.values()]
-    elif isinstance(value, (functools.partial, functools.partialmethod, functools.cached_property)):
+    elif isinstance(value, functools.cached_property):
         inner = [value.func]
+    elif isinstance(value, (functools.partial, functools.partialmethod)):  # a function may be handed to theirs
+        inner = [value.func, *filter(callable, (*value.args, *value.keywords.values()))]
     elif isinstance(value, functools._lru_cache_wrapper):
         inner = [value.__wrapped__]
     else:

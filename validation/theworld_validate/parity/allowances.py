@@ -10,14 +10,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from theworld.checkpoints.error_text import did_you_mean
+from theworld_validate.compare.differences import diff_section
 from theworld_validate.compare.places import WRAPPER, without_wrappers
-from theworld_validate.documents.observations import OF_TEXT, PROBE_SECTIONS, Observation, Section
+from theworld_validate.documents.observations import (
+    LOADED_SECTIONS,
+    OF_TEXT,
+    PROBE_SECTIONS,
+    Fingerprint,
+    Observation,
+    Section,
+    num_tensors,
+    parameter_gradients,
+)
 from theworld_validate.results import CheckResult, Finding, InputError, Status
 
 if TYPE_CHECKING:
     from theworld_validate.parity.judge import Comparison, Side
 
-EXTRA, PREFIX = "extra", "prefix"
+EXTRA, PREFIX, ATTRIBUTE = "extra", "prefix", "attribute"
 _NO_GRADIENT: Observation = {"gradient": "none"}
 _EXTRA_SECTIONS = ("parameters", "buffers", "modules", "gradients", "trace", "round_trip")
 _ATTRIBUTE = "attribute."  # what the field of such a value begins with
@@ -79,6 +89,7 @@ def allow(comparison: "Comparison", allowances: Sequence[Allowance]) -> "tuple[C
     """
     checks: list[CheckResult] = []
     taken: set[str] = set()
+    gradients, _ = _both(comparison, "gradients")
     for allowance in dict.fromkeys(allowances):
         used = KINDS[allowance.kind](comparison, allowance)
         comparison = used.comparison
@@ -87,7 +98,26 @@ def allow(comparison: "Comparison", allowances: Sequence[Allowance]) -> "tuple[C
             check_id = f"parity.allowed.{allowance.kind}.{len(taken)}"
         taken.add(check_id)
         checks.append(_check(allowance, used, check_id))
-    return comparison, tuple(checks)
+    return _less_gradients(comparison, gradients), tuple(checks)
+
+
+def less_allowed(seen: Fingerprint, reference: Fingerprint, allowances: Sequence[Allowance]) -> Fingerprint:
+    """One load of the candidate, less the places and attributes that it may have beside the reference's.
+
+    What is in none but the candidate and allowed there need not be equal in two loads of it either.
+
+    Args:
+        reference: as it was observed; what it has itself is never left out.
+    """
+    sections = {name: seen.sections[name] for name in LOADED_SECTIONS if name in seen.sections}
+    for allowance in allowances:
+        for name, section in sections.items():
+            ours = reference.sections.get(name, {})
+            if allowance.kind == EXTRA and name in _EXTRA_SECTIONS:
+                sections[name] = _less(section, set(_extra_places(name, ours, section, allowance)))
+            elif allowance.kind == ATTRIBUTE and name == "modules":
+                sections[name] = _less_fields(section, _extra_attributes(ours, section, allowance))
+    return replace(seen, sections={**seen.sections, **sections})
 
 
 def _allow_rng(comparison: "Comparison", allowance: Allowance) -> _Used:
@@ -111,22 +141,34 @@ def _allow_requires_grad(comparison: "Comparison", allowance: Allowance) -> _Use
     as_ours = {**theirs, **{name: {**theirs[name], flag: ours[name][flag]} for name in names}}
     expected, actual = _both(comparison, "gradients")
     gradients = [place for n in names for place in (n, f"{n}{OF_TEXT}")]
-    without = {n for n in gradients if (expected.get(n) == _NO_GRADIENT) != (actual.get(n) == _NO_GRADIENT)}
+    gradients = [place for place in gradients if place in expected and place in actual]
+    without = {n for n in gradients if (expected[n] == _NO_GRADIENT) != (actual[n] == _NO_GRADIENT)}
     what = "frozen or trained otherwise in the candidate"
     if without:
         num_without = len({place.removesuffix(OF_TEXT) for place in without})
         what += f"; of {num_without:,} of them no gradient was compared"
     reference = {"gradients": _less(expected, without)} if without else {}
     candidate = {"parameters": as_ours, **({"gradients": _less(actual, without)} if without else {})}
-    if without and not reference["gradients"]:  # nothing is trained: there is nothing left to compare
-        sections = tuple(name for name in comparison.plan.sections if name != "gradients")
-        comparison = replace(comparison, plan=replace(comparison.plan, sections=sections))
     return _Used(
         comparison=_with(comparison, reference=reference, candidate=candidate) if names else comparison,
         section="parameters",
         places=names,
         what=what,
     )
+
+
+def _less_gradients(comparison: "Comparison", before: Section) -> "Comparison":
+    """Ask for no gradients where all of `before`, the reference's, were left out with parameters that are frozen.
+
+    The losses and the gradient of given embeddings need no parameter that is trained: where they differ, the section
+    is compared all the same.
+    """
+    ours, theirs = _both(comparison, "gradients")
+    is_left = num_tensors(parameter_gradients(ours)) or diff_section("gradients", ours, theirs)
+    if is_left or len(ours) == len(before):
+        return comparison
+    sections = tuple(name for name in comparison.plan.sections if name != "gradients")
+    return replace(comparison, plan=replace(comparison.plan, sections=sections))
 
 
 def _allow_config_field(comparison: "Comparison", allowance: Allowance) -> _Used:
@@ -181,7 +223,7 @@ def _allow_extra(comparison: "Comparison", allowance: Allowance) -> _Used:
     saved_changed: dict[str, Section] = {}
     for section in _EXTRA_SECTIONS:
         ours, theirs = _both(comparison, section)
-        extra = [name for name in theirs if name not in ours and allowance.matches(_place(section, name))]
+        extra = _extra_places(section, ours, theirs, allowance)
         if extra:
             changed[section] = _less(theirs, set(extra))
         places += [name for name in extra if section in ("modules", "parameters", "buffers")]
@@ -189,7 +231,7 @@ def _allow_extra(comparison: "Comparison", allowance: Allowance) -> _Used:
         for section in ("parameters", "buffers"):
             seen = comparison.saved.sections.get(section, {})
             ours, _ = _both(comparison, section)
-            saved_changed[section] = _less(seen, {n for n in seen if n not in ours and allowance.matches(n)})
+            saved_changed[section] = _less(seen, set(_extra_places(section, ours, seen, allowance)))
         kept = replace(comparison.saved, sections={**comparison.saved.sections, **saved_changed})
         comparison = replace(comparison, saved=kept)
     return _Used(
@@ -203,23 +245,11 @@ def _allow_extra(comparison: "Comparison", allowance: Allowance) -> _Used:
 def _allow_attribute(comparison: "Comparison", allowance: Allowance) -> _Used:
     """Values that modules of the candidate carry and the reference's do not: by their name, or module and name."""
     ours, theirs = _both(comparison, "modules")
-    found = [
-        (place, field)
-        for place in theirs
-        if place in ours
-        for field in theirs[place]
-        if field.startswith(_ATTRIBUTE) and field not in ours[place]
-    ]
-    names = {(place, field): field.removeprefix(_ATTRIBUTE) for place, field in found}
-    meant = {(p, f) for (p, f), name in names.items() if allowance.matches(name) or allowance.matches(f"{p}.{name}")}
-    without = {
-        place: {field: value for field, value in seen.items() if (place, field) not in meant}
-        for place, seen in theirs.items()
-    }
+    meant = _extra_attributes(ours, theirs, allowance)
     return _Used(
-        comparison=_with(comparison, candidate={"modules": without} if meant else {}),
+        comparison=_with(comparison, candidate={"modules": _less_fields(theirs, meant)} if meant else {}),
         section="modules",
-        places=[f"{place}.{names[place, field]}" for place, field in found if (place, field) in meant],
+        places=[f"{place}.{field.removeprefix(_ATTRIBUTE)}" for place, field in meant],
         what="an attribute that only the candidate has was not compared",
     )
 
@@ -229,11 +259,28 @@ KINDS: dict[str, Callable[["Comparison", Allowance], _Used]] = {
     "rng": _allow_rng,
     "config.field": _allow_config_field,
     "class": _allow_class,
-    "attribute": _allow_attribute,
+    ATTRIBUTE: _allow_attribute,
     "wrapper": _allow_wrapper,
     PREFIX: _allow_wrapper,
     EXTRA: _allow_extra,
 }
+
+
+def _extra_places(section: str, reference: Section, candidate: Section, allowance: Allowance) -> list[str]:
+    return [name for name in candidate if name not in reference and allowance.matches(_place(section, name))]
+
+
+def _extra_attributes(reference: Section, candidate: Section, allowance: Allowance) -> list[tuple[str, str]]:
+    """Places and fields of what modules of both sides carry in the candidate alone."""
+    return [
+        (place, field)
+        for place, seen in candidate.items()
+        if place in reference
+        for field in seen
+        if field.startswith(_ATTRIBUTE) and field not in reference[place]
+        for name in [field.removeprefix(_ATTRIBUTE)]
+        if allowance.matches(name) or allowance.matches(f"{place}.{name}")
+    ]
 
 
 def _place(section: str, location: str) -> str:
@@ -253,6 +300,14 @@ def _module(location: str) -> str:
 
 def _less(section: Section, names: set[str]) -> Section:
     return {name: seen for name, seen in section.items() if name not in names}
+
+
+def _less_fields(section: Section, places: Sequence[tuple[str, str]]) -> Section:
+    left_out = set(places)
+    return {
+        place: {field: value for field, value in seen.items() if (place, field) not in left_out}
+        for place, seen in section.items()
+    }
 
 
 def _both(comparison: "Comparison", section: str) -> tuple[Section, Section]:

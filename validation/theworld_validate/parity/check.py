@@ -10,7 +10,7 @@ from dataclasses import replace
 from theworld_validate.compare.differences import diff_section
 from theworld_validate.documents.observations import Fingerprint
 from theworld_validate.parity.accepting import accept_equivalent, settle
-from theworld_validate.parity.allowances import Allowance, allow
+from theworld_validate.parity.allowances import Allowance, allow, less_allowed
 from theworld_validate.parity.jobs import DIGEST_JOB, digest_jobs, observe_job, round_trip_job, side_of
 from theworld_validate.parity.judge import Comparison, Side, judge
 from theworld_validate.parity.loader import Loader
@@ -109,16 +109,17 @@ def check_parity(
     _record_subjects(run, reference, candidate, seen, seen.pop(DIGEST_JOB, None))
     if truth is not None:
         run.add_subject(truth.record("truth"), true_seen)
+    saved = side_of(seen["candidate_round_trip"], BEFORE).fingerprint
     comparison = Comparison(
         plan=plan,
         reference=side_of(seen["reference"]),
         candidate=_joined(side_of(seen["candidate"]), side_of(seen["candidate_round_trip"])),
         control=side_of(seen["control"]) if control_in_own_process else side_of(seen["reference"], CONTROL),
         files=agreed.files,
-        saved=side_of(seen["candidate_round_trip"], BEFORE).fingerprint,
+        saved=saved,
         seconds={**agreed.seconds, **seconds_of(seen, control=CONTROL)},
     )
-    loads = check_loads(comparison.actual, comparison.saved)
+    loads = check_loads(*(less_allowed(load, comparison.expected, allowances) for load in (comparison.actual, saved)))
     comparison, allowed = allow(comparison, allowances)
     run.plan = comparison.plan
     accepted = accept_equivalent(comparison, true) if accept_rounding else None

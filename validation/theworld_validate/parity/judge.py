@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from theworld_validate.compare.differences import diff_section, diff_trace, divergence_by_module
 from theworld_validate.compare.file_problems import file_findings
 from theworld_validate.documents.observations import (
-    EMPTY,
     NOT_ASKED,
     PROBE_SECTIONS,
     SAVED_SECTIONS,
@@ -19,6 +18,7 @@ from theworld_validate.documents.observations import (
     Fingerprint,
     Section,
     num_tensors,
+    parameter_gradients,
     probe_of,
 )
 from theworld_validate.parity.naming import probe_check_id
@@ -239,7 +239,7 @@ def _check_section(section: str, comparison: Comparison, *, seconds: float, nois
     findings = list(failures)
     if missing is None:
         findings += _explained(noise, diff_section(section, observed, actual.sections[section]))
-    compared = num_tensors(observed) if section in expected.num_bytes else len(observed)
+    compared = num_tensors(_counted(section, observed)) if section in expected.num_bytes else len(observed)
     measurements: dict[str, Measurement] = {"compared": compared}
     if section in expected.num_bytes:
         measurements = {"tensors_compared": compared, "compared_bytes": expected.num_bytes[section]}
@@ -258,6 +258,11 @@ def _check_section(section: str, comparison: Comparison, *, seconds: float, nois
         measurements=measurements,
         findings=tuple(findings),
     )
+
+
+def _counted(section: str, observed: Section) -> Section:
+    """The observations that can prove something: losses alone say nothing of the gradients."""
+    return parameter_gradients(observed) if section == "gradients" else observed
 
 
 def _decide(findings: Sequence[Finding], compared: int, *, may_be_empty: bool = False) -> tuple[Status, str | None]:
@@ -355,8 +360,11 @@ def _non_finite(name: str, expected: Section, actual: Section) -> tuple[list[Fin
 def _missing_round_trip(comparison: Comparison) -> str | None:
     """Why a round trip cannot be judged: it is missing itself, or the state that it started from is."""
     missing = missing_evidence("round_trip", comparison)
-    if missing is not None or comparison.saved is not None:
+    if missing is not None:
         return missing
+    if comparison.saved is not None:
+        absent = [name for name in SAVED_SECTIONS if name not in comparison.saved.sections]
+        return f"evidence is missing: {absent[0]} of the candidate before it was saved" if absent else None
     return next((why for name in SAVED_SECTIONS if (why := missing_evidence(name, comparison)) is not None), None)
 
 
@@ -385,8 +393,3 @@ def _check_round_trip(comparison: Comparison, *, seconds: float) -> CheckResult:
         },
         findings=tuple(findings),
     )
-
-
-def whole(side: Side) -> Fingerprint:
-    """What a side delivered, or nothing."""
-    return side.fingerprint or EMPTY

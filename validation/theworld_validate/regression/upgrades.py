@@ -51,10 +51,11 @@ def judge_upgrade(check: CheckResult, baseline: tuple[Path, Report], current: tu
         if (why := _why_not_of(file, own)) is not None:
             return _undecided(check, beside, why)
         files.append(file)
-    if (why := why_not_compared(*files)) is not None:
+    truth_at = find_truth(baseline[0] if baseline[0].is_dir() else baseline[0].parent)
+    truth = None if truth_at is None else read_fingerprint(truth_at)
+    if (why := why_not_compared(*files, *([] if truth is None else [truth]))) is not None:
         return _undecided(check, baseline[0], f"cannot be compared: {why}")
-    truth = find_truth(baseline[0] if baseline[0].is_dir() else baseline[0].parent)
-    checks = list(compare_files(*files, accept_rounding=True, truth=None if truth is None else read_fingerprint(truth)))
+    checks = list(compare_files(*files, accept_rounding=True, truth=truth))
     return _as_one(check, checks)
 
 
