@@ -121,8 +121,8 @@ const audits = {
         continue;
       }
       for (const row of rows) {
-        const what = row.firstElementChild;
-        if (!what?.checkVisibility() || !text(what) || text(what) === text(row)) problems.push(`what is ${text(row)}?`);
+        const what = row.firstChild;  // before the name: what stands after it may be anything
+        if (what?.nodeType !== 1 || !what.checkVisibility() || !text(what) || text(what) === text(row)) problems.push(`what is ${text(row)}?`);
         for (const cell of row.parentElement.querySelectorAll("td"))
           if (columns.has(cell.dataset.title)) problems.push(`what of ${named(row)} is ${cell.dataset.title}?`);
       }
