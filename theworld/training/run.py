@@ -110,11 +110,13 @@ def dry_run(config: TrainingConfig) -> str:
     model = load_model(config, 0)
     processor = load_processor(config, model.config.world_config)
     samples, collate = Samples(config.data, processor.to_frames), make_collator(config, processor)
-    batches = [collate([samples[i]]) for i in range(min(len(samples), _LOOKED_AT))]
-    lengths = [batch["input_ids"].shape[1] for batch in batches]
-    learned = [int((batch["labels"] >= 0).sum()) for batch in batches]
+    lengths, learned = [], []
+    for i in range(min(len(samples), _LOOKED_AT)):  # one at a time: a clip is megabytes
+        batch = collate([samples[i]])
+        lengths.append(batch["input_ids"].shape[1])
+        learned.append(int((batch["labels"] >= 0).sum()))
     lines = [
-        f"{counted(len(samples), 'sample')}; of the first {len(batches)} each has {_range(lengths)} tokens, of which "
+        f"{counted(len(samples), 'sample')}; of the first {len(lengths)} each has {_range(lengths)} tokens, of which "
         f"{_range(learned)} are learned",
         f"logs: {', '.join(loggers(config)) or 'printed'}; saves: {config.save}",
     ]
