@@ -15,7 +15,8 @@ from theworld.checkpoints.weight_files import check_adapter_files
 
 CONFIG_FILE = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
-_DOWNLOAD = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+OF_ANY_DOWNLOAD = ("cache_dir", "force_download", "local_files_only", "proxies", "token")  # of a call, whatever it gets
+_DOWNLOAD = (*OF_ANY_DOWNLOAD, "revision", "subfolder")
 
 
 def find_adapter(source: Any, hub_arguments: Mapping[str, Any]) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from theworld.adapter_files import CONFIG_FILE, find_adapter
+from theworld.adapter_files import CONFIG_FILE, OF_ANY_DOWNLOAD, find_adapter
 from theworld.checkpoints.bounded_files import is_folder, is_regular_file, read_json_object
 from theworld.checkpoints.error_text import file_error, not_reachable, one_line, summary
 from theworld.checkpoints.field_rules import field_error
@@ -21,7 +21,6 @@ from theworld.partial_checkpoint import LOADED, has_branch, is_partial_checkpoin
 
 log = logging.getLogger("theworld.adapters")
 _SOURCE = "_adapter_model_path"  # what transformers' Auto classes hand over
-_OF_ANY_DOWNLOAD = ("cache_dir", "force_download", "local_files_only", "proxies", "token")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +72,7 @@ def take_adapter(name_or_path: Any, kwargs: dict[str, Any]) -> Adapter | None:
     Raises:
         ValueError: if the adapter names no base, or its weights are missing or a pickle.
     """
-    asked = {name: kwargs[name] for name in _OF_ANY_DOWNLOAD if name in kwargs} | (kwargs.get("adapter_kwargs") or {})
+    asked = {name: kwargs[name] for name in OF_ANY_DOWNLOAD if name in kwargs} | (kwargs.get("adapter_kwargs") or {})
     source = asked.pop(_SOURCE, None)
     base, named = name_or_path, Path(str(name_or_path), kwargs.get("subfolder") or "")
     if source is None:

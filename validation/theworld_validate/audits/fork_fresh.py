@@ -6,9 +6,7 @@ nothing else; see `fresh_process`.
 
 import os
 
-from theworld_validate.audits.global_probe import become_fresh, follow_plans
-
-ADDRESS = "THEWORLD_VALIDATE_FRESH"
+from theworld_validate.audits.global_probe import ADDRESS, become_fresh, follow_plans
 
 if (_address := os.environ.pop(ADDRESS, None)) is not None and not os.fork():
     try:

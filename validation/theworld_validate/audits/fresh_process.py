@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from theworld_validate.audits.global_probe import ADDRESS
 from theworld_validate.documents.reading import read_json_object
 from theworld_validate.results import InputError
 from theworld_validate.workers.pool import server_is_running, start_server
 
 _MAX_RESULT_BYTES = 16 * 2**20
 _FORKING = ("theworld_validate.workers.preload_libraries", "theworld_validate.audits.fork_fresh")
-_ADDRESS = "THEWORLD_VALIDATE_FRESH"  # as `fork_fresh`, which is imported for its effect alone, has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class FreshProcess:
             raise InputError(f"{tempfile.gettempdir()}: {error}; set TMPDIR to a shorter folder") from error
         self._listener.listen(1)
         if begins_server is None or not start_server(
-            preload=(*_FORKING, *begins_server), environment={_ADDRESS: address}
+            preload=(*_FORKING, *begins_server), environment={ADDRESS: address}
         ):
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "theworld_validate.audits.global_probe", address],

@@ -25,6 +25,7 @@ from typing import Any
 
 from theworld_validate.target import REFERENCE_TARGET
 
+ADDRESS = "THEWORLD_VALIDATE_FRESH"  # the environment variable that tells a fork where the judge listens
 # What every plan's baseline begins with.
 _COMMON = ({"import": "torch"}, {"get": REFERENCE_TARGET})
 

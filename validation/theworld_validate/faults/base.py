@@ -7,8 +7,8 @@ with where it was seen and what must be said of it. Checks never read this.
 import functools
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -139,6 +139,17 @@ def integers(tensor: Any) -> Any:
     import torch
 
     return tensor.detach().view({2: torch.int16, 4: torch.int32}[tensor.element_size()])
+
+
+@contextmanager
+def set_while(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Have an attribute be another until the block ends: a flag, a function, a method."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
 
 
 def become(module: Any, changed: type) -> None:

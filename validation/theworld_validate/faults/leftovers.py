@@ -1,26 +1,14 @@
 """Faults of what loading leaves behind: other code in the process, modes, hooks, methods of instances, a cycle."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from theworld_validate.compare.causes import Cause
-from theworld_validate.faults.base import fault, text_model
+from theworld_validate.faults.base import fault, set_while, text_model
 from theworld_validate.faults.needs import Need
 
 _MLP_FORWARD = "def forward(self, x):\n    return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))\n"
-
-
-@contextmanager
-def _put(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 def _through(original: Any) -> Any:
@@ -36,12 +24,12 @@ def code_compiled_from_text() -> Any:
 
     made: dict[str, Any] = {}
     exec(_MLP_FORWARD, {}, made)
-    return _put(modeling_gemma3.Gemma3MLP, "forward", made["forward"])
+    return set_while(modeling_gemma3.Gemma3MLP, "forward", made["forward"])
 
 
 @fault("runtime", "patched torch", "modules", r"torch\.Tensor\.masked_scatter", Cause.PATCHED_CODE, how="around")
 def tensor_method_patched() -> Any:
-    return _put(torch.Tensor, "masked_scatter", _through(torch.Tensor.masked_scatter))
+    return set_while(torch.Tensor, "masked_scatter", _through(torch.Tensor.masked_scatter))
 
 
 @fault(
@@ -56,7 +44,7 @@ def tensor_method_patched() -> Any:
 def temperature_ignored() -> Any:
     from transformers.generation.logits_process import TemperatureLogitsWarper
 
-    return _put(TemperatureLogitsWarper, "__call__", lambda _self, _input_ids, scores: scores)
+    return set_while(TemperatureLogitsWarper, "__call__", lambda _self, _input_ids, scores: scores)
 
 
 @fault("runtime", "leftover global hook", "globals", r"global_backward_hooks", Cause.GLOBAL_HOOK, needs=())

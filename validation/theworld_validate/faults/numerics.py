@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from theworld_validate.compare.causes import Cause
-from theworld_validate.faults.base import become, fault, rewrite_output, text_model
+from theworld_validate.faults.base import become, fault, rewrite_output, set_while, text_model
 
 
 @fault("numerics", "transformers #37109", "buffers", r"embed_scale", Cause.BUFFER_VALUE, Cause.BUFFER_DTYPE)
@@ -112,19 +112,9 @@ def matmul_precision_lowered() -> Any:
     return _matmul_precision("medium")
 
 
-@contextmanager
-def _flag(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
 @fault("numerics", "transformers #20680", "globals", r"tf32|precision", Cause.GLOBAL_FLAG, how="around", needs=())
 def tf32_switched_on() -> Any:
-    return _flag(torch.backends.cudnn, "allow_tf32", not torch.backends.cudnn.allow_tf32)
+    return set_while(torch.backends.cudnn, "allow_tf32", not torch.backends.cudnn.allow_tf32)
 
 
 @fault(
@@ -132,12 +122,12 @@ def tf32_switched_on() -> Any:
 )
 def reductions_switched() -> Any:
     matmul = torch.backends.cuda.matmul
-    return _flag(matmul, "allow_bf16_reduced_precision_reduction", False)
+    return set_while(matmul, "allow_bf16_reduced_precision_reduction", False)
 
 
 @fault("numerics", "cuDNN autotuning", "globals", r"cudnn_benchmark", Cause.GLOBAL_FLAG, how="around", needs=())
 def cudnn_benchmark_on() -> Any:
-    return _flag(torch.backends.cudnn, "benchmark", True)
+    return set_while(torch.backends.cudnn, "benchmark", True)
 
 
 @fault("numerics", "kernel order changed", "globals", r"num_threads", Cause.GLOBAL_FLAG, how="around", needs=())
